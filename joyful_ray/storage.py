@@ -1,7 +1,8 @@
 """A path or s3:// URI -> a place to read and write. The only module that knows endpoints and credentials.
 
 Credentials come from where every AWS tool finds them (environment, profile, instance role), never from the URI. The
-endpoint is `?endpoint_override=http://host:port` in the URI, else `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, else Amazon's own.
+endpoint is `?endpoint_override=http://host:port` in the URI, else `AWS_ENDPOINT_URL_S3` or
+`AWS_ENDPOINT_URL`, else Amazon's own.
 """
 
 from __future__ import annotations
@@ -174,7 +175,7 @@ class Location:
         return Path(self.path)
 
     def arrow_filesystem(self) -> tuple[pyarrow.fs.FileSystem, str]:
-        """(file system, path) as pyarrow and Ray take them; a bucket is looked at once, so a dead endpoint fails here."""
+        """(file system, path) as pyarrow and Ray take them; a bucket is looked at once: a dead endpoint fails here."""
         import pyarrow.fs
 
         if not self.is_remote:
