@@ -1,0 +1,400 @@
+"""Every setting of a job: frozen models with their ranges, YAML with `extends`, `--set a.b=c`, and a fingerprint.
+
+A job is resolved in this order, later wins: defaults of this file, the preset of the method, the files that `extends` names, the file itself, `--set`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from joyful_ray.errors import ConfigError
+from joyful_ray.schema import Modality, Task
+
+Preset = Literal["joyful", "paper", "released"]
+PRESETS: tuple[str, ...] = get_args(Preset)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class DataConfig(_Section):
+    """How a corpus reaches the workers."""
+
+    ingest: Literal["auto", "resident", "streaming"] = "auto"
+    """`resident`: read once into the object store; `streaming`: read every epoch with bounded memory; `auto`: resident where it fits."""
+    modalities: list[Modality] | None = None
+    """Modalities to use; all that the corpus has where this is null."""
+    normalise: bool = True
+    """Centre and scale every feature with the statistics of `train`."""
+    dev_fraction: float = Field(0.1, gt=0.0, lt=1.0)
+    """Share of `train` conversations cut off as `dev` where the corpus has none."""
+    streaming_buffer_conversations: int = Field(1024, ge=1)
+    """Conversations that a streaming worker shuffles among."""
+
+    @field_validator("modalities")
+    @classmethod
+    def _not_empty(cls, value: list[Modality] | None) -> list[Modality] | None:
+        if value is not None and (not value or len(set(value)) != len(value)):
+            raise ValueError("name each modality once, and at least one")
+        return value
+
+
+class FusionConfig(_Section):
+    """From the vectors of the modalities to one vector an utterance (JOYFUL, section 3.1)."""
+
+    kind: Literal["dual-branch", "auto-fusion", "concatenation"] = "dual-branch"
+    """`dual-branch`: the paper's; `auto-fusion`: the released code's two auto-encoders; `concatenation`: no fusion model."""
+    global_branch: bool = True
+    """The contextual branch (B1)."""
+    specific_branch: bool = True
+    """The branch with the shared trainable basis (B2)."""
+    global_width: int | None = Field(None, ge=1)
+    """Width of each modality in the contextual branch; null keeps each modality's own width, as the paper does."""
+    global_layers: int = Field(2, ge=1)
+    global_heads: int = Field(10, ge=1)
+    """Heads at most; the largest divisor of the width that is not greater is taken."""
+    global_feedforward: int = Field(2048, ge=1)
+    specific_width: int = Field(460, ge=1)
+    basis_vectors: int = Field(32, ge=1)
+    similarity: Literal["dot", "cosine"] = "dot"
+    topic_rate: float = Field(0.2, ge=0.0)
+    """Growth rate of the topic vector's exponential weights (eta)."""
+    bottleneck: int = Field(512, ge=1)
+    """Width of each auto-encoder's code (`auto-fusion`)."""
+    dropout: float = Field(0.3, ge=0.0, lt=1.0)
+
+
+class ContextConfig(_Section):
+    """From single utterances to utterances that know their conversation."""
+
+    kind: Literal["none", "transformer", "gru"] = "transformer"
+    width: int = Field(100, ge=1)
+    """Width of what leaves the context, and enters the graph."""
+    hidden: int | None = Field(None, ge=1)
+    """Width inside; null keeps that of the fusion."""
+    layers: int = Field(2, ge=1)
+    heads: int = Field(8, ge=1)
+    feedforward: int = Field(2048, ge=1)
+    dropout: float = Field(0.3, ge=0.0, lt=1.0)
+    padding_mask: bool = True
+    """False attends to padding, as the released code does."""
+
+
+class EncoderConfig(_Section):
+    """The graph encoder."""
+
+    kind: Literal["relational-transformer", "gcn", "relational-attention", "none"] = "relational-transformer"
+    """`relational-transformer`: relational GCN, then graph transformer; `gcn`: the paper's; `relational-attention`: attention with a bias a relation."""
+    width: int = Field(100, ge=1)
+    layers: int = Field(1, ge=1)
+    heads: int = Field(4, ge=1)
+    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    normalisation: Literal["none", "layer", "batch"] = "layer"
+    residual: bool = False
+    operators: Literal["fast", "pyg"] = "fast"
+    """`fast`: own tensor operations; `pyg`: PyTorch Geometric's, which they are tested against."""
+
+
+class ClassifierConfig(_Section):
+    """From the encoded utterance to scores a label."""
+
+    hidden: int = Field(100, ge=1)
+    dropout: float = Field(0.3, ge=0.0, lt=1.0)
+    skip_graph: bool = False
+    """Give the classifier the vector that entered the graph as well."""
+    released_extras: bool = False
+    """Build the layers that the released code builds and never uses, for its parameter count."""
+
+
+class ModelConfig(_Section):
+    """Which model, and how large."""
+
+    preset: Preset = "joyful"
+    modality_dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    """Probability that an utterance's modality is replaced by its learned stand-in during training."""
+    fusion: FusionConfig = FusionConfig()
+    context: ContextConfig = ContextConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    classifier: ClassifierConfig = ClassifierConfig()
+
+
+class GraphConfig(_Section):
+    """Which utterances a graph connects, and how."""
+
+    window_past: int | None = Field(8, ge=0)
+    """Utterances before; null is all of them."""
+    window_future: int | None = Field(8, ge=0)
+    """Utterances after; 0 is causal, null is all of them."""
+    relations: Literal["same-other", "speaker-pairs"] = "same-other"
+    """`same-other`: same or other speaker, and direction; `speaker-pairs`: the ordered pair of speakers, and direction."""
+
+
+class ViewConfig(_Section):
+    """One augmented view of the graph (JOYFUL, section 3.2)."""
+
+    feature_ratio: float = Field(0.0, ge=0.0, lt=1.0)
+    """Share of the features that is set to zero."""
+    feature_mask: Literal["dimension", "element"] = "dimension"
+    """`dimension`: the same dimensions for all utterances of the micro-batch; `element`: each value by itself."""
+    edge_ratio: float = Field(0.0, ge=0.0, lt=1.0)
+    """Share of the edges that is dropped; as many absent ones are added."""
+    edge_mode: Literal["perturb", "rewire"] = "perturb"
+    """`perturb`: within the conversation; `rewire`: a random other end in the whole micro-batch, as the released code does."""
+    proximity_ratio: float = Field(0.0, ge=0.0, lt=1.0)
+    """Edges added between utterances of high Katz index, as a share of the edges."""
+    proximity_threshold: float = Field(0.5, ge=0.0, le=1.0)
+
+
+class AugmentConfig(_Section):
+    """The two views, and what is classified."""
+
+    first_view: ViewConfig = ViewConfig(feature_ratio=0.2, edge_ratio=0.2)
+    second_view: ViewConfig = ViewConfig(feature_ratio=0.2, edge_ratio=0.2)
+    shared_edge_noise: bool = False
+    """Both views and the classified graph share one rewired edge list, as the released code does by writing in place."""
+    classify: Literal["graph", "views"] = "graph"
+    """What the classifier sees in training: the encoding of the graph itself, or the sum of the two views (the paper's Algorithm 1)."""
+
+
+class ObjectiveConfig(_Section):
+    """The terms of the joint loss, and their weights."""
+
+    fusion_weight: float = Field(0.06, ge=0.0)
+    """Weight of the fusion terms together (alpha)."""
+    contrast_weight: float = Field(0.3, ge=0.0)
+    """Weight of the contrast (beta)."""
+    smoothing: bool = True
+    global_reconstruction: bool = True
+    specific_reconstruction: bool = True
+    reconstruction_scope: Literal["all", "last-conversation"] = "all"
+    """`last-conversation`: only the last of each micro-batch, summed, as the released code does."""
+    contrast_pairs: Literal["views", "original"] = "views"
+    """`views`: first against second view; `original`: the unmasked graph against each view, as the released code does."""
+    inter_view: bool = True
+    intra_view: bool = True
+    joint_denominator: bool = False
+    """One InfoNCE with the negatives of both views in its denominator, as the released code has, instead of two terms."""
+    temperature: float = Field(1.0, gt=0.0)
+    negatives: Literal["conversation", "micro-batch"] = "conversation"
+    class_weighting: float = Field(0.0, ge=0.0, le=1.0)
+    """Class weights are (1 / frequency) to this power; 0 is none, 1 balances fully."""
+    focal_gamma: float = Field(0.0, ge=0.0)
+    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+
+
+class TrainConfig(_Section):
+    """How long, how fast, and with what arithmetic."""
+
+    epochs: int = Field(50, ge=1)
+    patience: int = Field(10, ge=1)
+    """Epochs without a better dev score before the run stops."""
+    batch_conversations: int = Field(32, ge=1)
+    """Conversations of one step, over all workers."""
+    micro_batches: int = Field(2, ge=1)
+    """Parts of a step; at most this many workers have work."""
+    optimizer: Literal["adam", "adamw"] = "adamw"
+    learning_rate: float = Field(1e-3, gt=0.0)
+    weight_decay: float = Field(1e-2, ge=0.0)
+    schedule: Literal["constant", "cosine", "plateau"] = "cosine"
+    """`cosine`: down to zero over `epochs`; `plateau`: a tenth after 8 epochs in which the dev loss did not fall."""
+    warmup_epochs: float = Field(1.0, ge=0.0)
+    gradient_clip: float | None = Field(1.0, gt=0.0)
+    """Largest norm of the whole gradient; null is none."""
+    weight_average: float = Field(0.0, ge=0.0, lt=1.0)
+    """Decay a step of the averaged weights that are evaluated and kept; 0 is none."""
+    stages: Literal["joint", "two-phase"] = "joint"
+    """`two-phase`: the fusion alone for `fusion_epochs`, then frozen."""
+    fusion_epochs: int = Field(5, ge=1)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    evaluation_utterances: int = Field(2048, ge=1)
+    """Utterances of one evaluation batch."""
+    keep_checkpoints: int = Field(1, ge=1)
+    """Latest checkpoints kept beside the selected one."""
+    diagnostics: bool = True
+    """Log gradient norms and cosines by term, over-smoothing, alignment and uniformity each epoch."""
+
+
+class ClusterConfig(_Section):
+    """What a run asks of Ray."""
+
+    workers: int = Field(2, ge=0)
+    """Ray Train workers; 0 runs in this process without Ray."""
+    cpus_per_worker: float = Field(1.0, gt=0.0)
+    gpus_per_worker: float = Field(0.0, ge=0.0)
+    max_failures: int = Field(2, ge=-1)
+    """Lost workers or nodes after which the run gives up; -1 never."""
+    collective_timeout_s: float = Field(120.0, gt=0.0)
+    address: str | None = None
+    """Ray cluster to join; null starts a local one."""
+
+
+class JobConfig(_Section):
+    """One experiment."""
+
+    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    corpus: str | None = None
+    """Path or s3:// URI of a corpus."""
+    storage: str = "runs"
+    """Path or s3:// URI under which runs are kept."""
+    seed: int = Field(0, ge=0)
+    task: Task | None = None
+    """Null takes the corpus's; otherwise it must agree."""
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    graph: GraphConfig = GraphConfig()
+    augment: AugmentConfig = AugmentConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    train: TrainConfig = TrainConfig()
+    cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> JobConfig:
+        fusion = self.model.fusion
+        if fusion.kind != "concatenation" and not (fusion.global_branch or fusion.specific_branch):
+            raise ValueError("model.fusion needs global_branch or specific_branch, or kind: concatenation")
+        return self
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that determines the answer: storage, cluster and the run's name do not."""
+        decisive = self.model_dump(mode="json", exclude={"name", "storage", "cluster", "corpus"})
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def load_job(path: str | Path | None = None, overrides: list[str] | None = None) -> JobConfig:
+    """Read a job file, lay it over its preset and `extends`, and apply `--set` overrides.
+
+    Args:
+        path: YAML file, or None for the defaults alone.
+        overrides: each `a.b=value`, the value read as YAML.
+
+    Raises:
+        ConfigError: a file is absent or not YAML, a setting is unknown or out of range.
+    """
+    settings = _read_with_extends(Path(path), ()) if path is not None else {}
+    for text in overrides or []:
+        settings = merge(settings, _override(text))
+    return resolve(settings)
+
+
+def resolve(settings: Mapping[str, Any]) -> JobConfig:
+    """Lay settings over their preset, and check them.
+
+    Raises:
+        ConfigError: naming the setting by its path, with the nearest valid one.
+    """
+    model = settings.get("model")
+    preset = model.get("preset", "joyful") if isinstance(model, Mapping) else "joyful"
+    if preset not in PRESETS:
+        raise ConfigError(f"model.preset is {preset!r}; {_nearest(str(preset), list(PRESETS))}")
+    try:
+        return JobConfig.model_validate(merge(preset_settings(preset), settings))
+    except ValidationError as error:
+        raise ConfigError(_first_problem(error)) from None
+
+
+def preset_settings(preset: str) -> dict[str, Any]:
+    """Settings of one of the method's presets."""
+    text = resources.files("joyful_ray").joinpath("presets", f"{preset}.yaml").read_text()
+    return yaml.safe_load(text) or {}
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one tree of settings over another; neither is changed."""
+    merged = dict(below)
+    for key, value in above.items():
+        lower = merged.get(key)
+        merged[key] = merge(lower, value) if isinstance(lower, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def setting_paths(model: type[BaseModel] = JobConfig, prefix: str = "") -> Iterator[str]:
+    """Every setting's dotted path."""
+    for name, info in model.model_fields.items():
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from setting_paths(kind, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def to_yaml(job: JobConfig) -> str:
+    """The resolved job as YAML, every setting written out."""
+    return yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False, width=120)
+
+
+def differences(left: JobConfig, right: JobConfig) -> list[str]:
+    """Settings in which two jobs differ, as `path: left -> right`."""
+    return [
+        f"{path}: {_get(left, path)!r} -> {_get(right, path)!r}"
+        for path in setting_paths()
+        if _get(left, path) != _get(right, path)
+    ]
+
+
+def _get(job: BaseModel, path: str) -> Any:
+    value: Any = job
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _read_with_extends(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(f"no job file at {path}")
+    if path.resolve() in seen:
+        raise ConfigError(f"{path} extends itself")
+    try:
+        settings = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path} holds a {type(settings).__name__}, not a mapping of settings")
+    parent = settings.pop("extends", None)
+    if parent is None:
+        return settings
+    return merge(_read_with_extends(path.parent / str(parent), (*seen, path.resolve())), settings)
+
+
+def _override(text: str) -> dict[str, Any]:
+    path, equals, value = text.partition("=")
+    if not equals or not path.strip():
+        raise ConfigError(f"--set {text!r} is not of the form setting=value")
+    try:
+        tree: Any = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {text!r}: the value is not YAML") from None
+    for part in reversed(path.strip().split(".")):
+        tree = {part: tree}
+    return tree
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    path = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown setting {path}; {_nearest(path, list(setting_paths()))}"
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if not path:
+        return message
+    return f"setting {path} is {problem['input']!r}: {message}"
+
+
+def _nearest(wrong: str, valid: list[str]) -> str:
+    close = difflib.get_close_matches(wrong, valid, n=1, cutoff=0.5)
+    if not close:
+        last = wrong.rsplit(".", 1)[-1]
+        close = [path for path in valid if path.rsplit(".", 1)[-1] == last][:1]
+    return f"did you mean {close[0]}?" if close else f"valid are {', '.join(valid[:8])}{', …' if len(valid) > 8 else ''}"

@@ -1,0 +1,108 @@
+"""One micro-batch as tensors.
+
+Shapes: N = utterances of the micro-batch, C = its conversations, W = width of a modality, K = labels, L = longest conversation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from joyful_ray.schema import Modality
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Utterances of whole conversations, packed one after the other.
+
+    Attributes:
+        features: per modality (N, W); NaN marks a cell that is not present.
+        present: per modality (N,) bool; False where the whole vector is not present.
+        speakers_N: speaker ids, numbered within each conversation.
+        lengths_C: utterances of each conversation.
+        labels: (N,) int64 with -1 for unlabeled (single-label), (N, K) indicators (multi-label) or (N,) numbers (regression) with NaN for unlabeled.
+        conversations: the conversations' positions in their split.
+    """
+
+    features: dict[Modality, Tensor]
+    present: dict[Modality, Tensor]
+    speakers_N: Tensor
+    lengths_C: Tensor
+    labels: Tensor
+    conversations: tuple[int, ...] = ()
+
+    @property
+    def utterances(self) -> int:
+        """N."""
+        return self.speakers_N.shape[0]
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where each utterance stands."""
+        return Layout.of(self.lengths_C)
+
+    @cached_property
+    def labeled_N(self) -> Tensor:
+        """True where an utterance has a label, (N,)."""
+        if self.labels.dtype == torch.int64:
+            return self.labels >= 0
+        known = ~torch.isnan(self.labels)
+        return known if known.dim() == 1 else known.all(dim=1)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        if device == self.speakers_N.device:
+            return self
+        return replace(
+            self,
+            features={name: tensor.to(device, non_blocking=True) for name, tensor in self.features.items()},
+            present={name: tensor.to(device, non_blocking=True) for name, tensor in self.present.items()},
+            speakers_N=self.speakers_N.to(device),
+            lengths_C=self.lengths_C.to(device),
+            labels=self.labels.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each utterance of a packed batch stands: its conversation, and its place in it.
+
+    `pad` and `unpad` go between packed (N, …) and padded (C, L, …).
+    """
+
+    lengths_C: Tensor
+    conversation_N: Tensor
+    position_N: Tensor
+    longest: int
+
+    @classmethod
+    def of(cls, lengths_C: Tensor) -> Layout:
+        """Layout of conversations of these lengths, one after the other."""
+        starts_C = torch.cumsum(lengths_C, 0) - lengths_C
+        conversation_N = torch.repeat_interleave(torch.arange(len(lengths_C), device=lengths_C.device), lengths_C)
+        position_N = torch.arange(len(conversation_N), device=lengths_C.device) - starts_C[conversation_N]
+        return cls(lengths_C, conversation_N, position_N, int(lengths_C.max()))
+
+    @cached_property
+    def slot_N(self) -> Tensor:
+        """Index of each utterance in the flattened padded layout, (N,)."""
+        return self.conversation_N * self.longest + self.position_N
+
+    @cached_property
+    def valid_CL(self) -> Tensor:
+        """True where the padded layout holds an utterance."""
+        places_L = torch.arange(self.longest, device=self.lengths_C.device)
+        return places_L[None, :] < self.lengths_C[:, None]
+
+    def pad(self, packed_ND: Tensor) -> Tensor:
+        """(N, D) -> (C, L, D), zero where there is no utterance."""
+        flat = packed_ND.new_zeros(len(self.lengths_C) * self.longest, *packed_ND.shape[1:])
+        flat = flat.index_copy(0, self.slot_N, packed_ND)
+        return flat.view(len(self.lengths_C), self.longest, *packed_ND.shape[1:])
+
+    def unpad(self, padded_CLD: Tensor) -> Tensor:
+        """(C, L, D) -> (N, D)."""
+        return padded_CLD.flatten(0, 1).index_select(0, self.slot_N)

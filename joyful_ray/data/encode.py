@@ -1,0 +1,180 @@
+"""A shard's rows -> numbers: labels and speakers as ids, features centred and scaled. Pure functions over Arrow tables.
+
+Ray Data maps them over blocks, and a process without Ray over whole files.
+
+Shapes: n = utterances of one conversation, W = width of a modality, K = labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from joyful_ray.errors import CorpusError
+from joyful_ray.schema import Modality, Task
+
+UNLABELED = -1
+SMALLEST_DEVIATION = 1e-6
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean and sum of squared deviations of every feature of one modality, in float64; absent cells are not counted."""
+
+    count_W: NDArray[np.float64]
+    mean_W: NDArray[np.float64]
+    squares_W: NDArray[np.float64]
+
+    def __add__(self, other: Moments) -> Moments:
+        """Moments of both together (Chan, Golub and LeVeque 1983)."""
+        count = self.count_W + other.count_W
+        share = np.divide(other.count_W, count, out=np.zeros_like(count), where=count > 0)
+        delta = other.mean_W - self.mean_W
+        return Moments(
+            count,
+            self.mean_W + delta * share,
+            self.squares_W + other.squares_W + delta**2 * self.count_W * share,
+        )
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What centres and scales one modality; part of a bundle."""
+
+    mean_W: NDArray[np.float32]
+    deviation_W: NDArray[np.float32]
+
+    @classmethod
+    def from_moments(cls, moments: Moments) -> Scaling:
+        """Mean and standard deviation; a feature that never varies, or is never present, is only centred."""
+        variance = moments.squares_W / np.maximum(moments.count_W, 1.0)
+        deviation = np.sqrt(variance)
+        scale = np.maximum(np.abs(moments.mean_W), 1.0)
+        deviation = np.where(deviation > SMALLEST_DEVIATION * scale, deviation, 1.0)
+        return cls(moments.mean_W.astype(np.float32), deviation.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """All that turns a corpus's rows into numbers.
+
+    Attributes:
+        scaling: per modality, or empty where features are taken as they are.
+    """
+
+    task: Task
+    labels: tuple[str, ...]
+    widths: Mapping[Modality, int]
+    scaling: Mapping[Modality, Scaling]
+
+    def table(self, rows: pa.Table) -> pa.Table:
+        """Encode rows: `conversation_id`, `length`, `speakers` (ids by first appearance), `labels`, and per modality
+        `<name>`, flat, with NaN where a cell is not present, and `<name>_present`.
+        """
+        rows = rows.combine_chunks()
+        ids = rows["conversation_id"]
+        columns: dict[str, pa.Array | pa.ChunkedArray] = {
+            "conversation_id": ids,
+            "length": pc.list_value_length(rows["utterance_ids"]).cast(pa.int32()),
+            "speakers": _speaker_ids(rows["speakers"]),
+            "labels": self._label_ids(rows["labels"]),
+        }
+        for name, width in self.widths.items():
+            values = _flat(rows[name])
+            matrix = values.reshape(-1, width)
+            if name in self.scaling:
+                scaling = self.scaling[name]
+                matrix = (matrix - scaling.mean_W) / scaling.deviation_W
+            columns[name] = _relist(matrix.reshape(-1), rows[name])
+            columns[f"{name}_present"] = rows[f"{name}_present"]
+        return pa.table(columns)
+
+    def _label_ids(self, column: pa.ChunkedArray) -> pa.Array:
+        lists = _one_chunk(column)
+        if self.task == "regression":
+            return _relist(lists.flatten().to_numpy(zero_copy_only=False).astype(np.float32), lists)
+        if self.task == "multi-label":
+            return self._label_indicators(lists)
+        values = lists.flatten()
+        found = pc.fill_null(pc.index_in(values, value_set=pa.array(self.labels, pa.string())), UNLABELED)
+        unknown = pc.and_(pc.equal(found, UNLABELED), pc.is_valid(values))
+        if pc.any(unknown).as_py():
+            name = pc.filter(values, unknown)[0].as_py()
+            raise CorpusError(f"label {name!r} is not one of {', '.join(self.labels)}")
+        return _relist(found.to_numpy(zero_copy_only=False).astype(np.float32), lists)
+
+    def _label_indicators(self, lists: pa.ListArray) -> pa.Array:
+        utterances = lists.flatten()
+        indicators = np.zeros((len(utterances), len(self.labels)), np.float32)
+        indicators[pc.is_null(utterances).to_numpy(zero_copy_only=False)] = np.nan
+        rows = pc.list_parent_indices(utterances).to_numpy(zero_copy_only=False)
+        found = pc.index_in(utterances.flatten(), value_set=pa.array(self.labels, pa.string()))
+        if found.null_count:
+            raise CorpusError(f"a label of an utterance is not one of {', '.join(self.labels)}")
+        indicators[rows, found.to_numpy(zero_copy_only=False)] = 1.0
+        return _relist(indicators.reshape(-1), lists)
+
+
+def moments_of(rows: pa.Table, widths: Mapping[Modality, int]) -> dict[Modality, Moments]:
+    """Moments of every modality's features over the cells that are present."""
+    moments = {}
+    for name, width in widths.items():
+        matrix = _flat(rows[name]).reshape(-1, width).astype(np.float64)
+        valid = ~np.isnan(matrix)
+        count = valid.sum(axis=0).astype(np.float64)
+        mean = np.where(valid, matrix, 0.0).sum(axis=0) / np.maximum(count, 1.0)
+        squares = (np.where(valid, matrix - mean, 0.0) ** 2).sum(axis=0)
+        moments[name] = Moments(count, mean, squares)
+    return moments
+
+
+def merge_moments(parts: Iterable[Mapping[Modality, Moments]]) -> dict[Modality, Moments]:
+    """Moments over all parts."""
+    merged: dict[Modality, Moments] = {}
+    for part in parts:
+        for name, moments in part.items():
+            merged[name] = merged[name] + moments if name in merged else moments
+    return merged
+
+
+def _one_chunk(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    if isinstance(column, pa.ChunkedArray):
+        return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+    return column
+
+
+def _flat(column: pa.ChunkedArray) -> NDArray[np.float32]:
+    """All values of a list column, with NaN for null."""
+    return _one_chunk(column).flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+
+
+def _relist(values: NDArray[np.generic], like: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """Values as lists a conversation; their number may be any multiple of that of the lists of `like`."""
+    lists = _one_chunk(like)
+    lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
+    total = int(lengths.sum())
+    factor = len(values) // total if total else 1
+    offsets = np.concatenate([[0], np.cumsum(lengths * factor)])
+    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(values))
+
+
+def _speaker_ids(column: pa.ChunkedArray) -> pa.Array:
+    """Number the speakers of each conversation by first appearance."""
+    lists = _one_chunk(column)
+    parents = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
+    codes = lists.flatten().dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    if len(codes) == 0:
+        return _relist(np.zeros(0, np.int32), lists)
+    pairs = parents.astype(np.int64) * (int(codes.max()) + 1) + codes
+    unique, first, inverse = np.unique(pairs, return_index=True, return_inverse=True)
+    by_appearance = np.argsort(first, kind="stable")
+    conversation = parents[first[by_appearance]]
+    starts = np.searchsorted(conversation, conversation, side="left")
+    rank = np.empty(len(unique), np.int32)
+    rank[by_appearance] = (np.arange(len(unique)) - starts).astype(np.int32)
+    return _relist(rank[inverse], lists)

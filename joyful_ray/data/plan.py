@@ -1,0 +1,102 @@
+"""Which micro-batch, when, on which rank: pure functions of (seed, epoch), so the number of workers changes speed and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_DEV_CUT, _ORDER, _DRAWS = 1, 2, 3
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """The unit of work and of randomness.
+
+    Attributes:
+        conversations: positions in the split, which is ordered by conversation id.
+        seed: of every random draw made for it (dropout, masks, edges).
+    """
+
+    step: int
+    index: int
+    conversations: tuple[int, ...]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One optimizer update over one global batch."""
+
+    index: int
+    micro_batches: tuple[MicroBatch, ...]
+
+    def of_rank(self, rank: int, world: int) -> tuple[MicroBatch, ...]:
+        """Micro-batch k belongs to rank k mod world; a rank beyond the last micro-batch gets none."""
+        return self.micro_batches[rank::world]
+
+
+def plan_epoch(
+    lengths: np.ndarray, *, seed: int, epoch: int, batch_conversations: int, micro_batches: int
+) -> list[Step]:
+    """Shuffle a split into steps, and cut each step into micro-batches of about equally many utterances.
+
+    Args:
+        lengths: utterances of each conversation, (conversations,).
+
+    Returns:
+        ceil(conversations / batch_conversations) steps, which hold every conversation exactly once.
+    """
+    order = np.random.default_rng([seed, epoch, _ORDER]).permutation(len(lengths))
+    steps = []
+    for index, start in enumerate(range(0, len(order), batch_conversations)):
+        parts = cut_evenly(order[start : start + batch_conversations], lengths, micro_batches)
+        steps.append(
+            Step(
+                index,
+                tuple(
+                    MicroBatch(index, part, chosen, draw_seed(seed, epoch, index, part))
+                    for part, chosen in enumerate(parts)
+                ),
+            )
+        )
+    return steps
+
+
+def cut_evenly(conversations: np.ndarray, lengths: np.ndarray, parts: int) -> list[tuple[int, ...]]:
+    """Cut conversations into at most `parts` non-empty groups of similar lengths and of about equally many utterances.
+
+    Similar lengths in one group keep padding small; ties are broken by position, so the cut is a function of its input.
+    """
+    ordered = conversations[np.lexsort((conversations, lengths[conversations]))]
+    parts = min(parts, len(ordered))
+    ends = np.cumsum(lengths[ordered])
+    middles = ends - lengths[ordered] / 2
+    group = np.minimum((middles * parts / ends[-1]).astype(int), parts - 1)
+    groups = [tuple(int(c) for c in ordered[group == part]) for part in range(parts)]
+    return [chosen for chosen in groups if chosen]
+
+
+def plan_evaluation(lengths: np.ndarray, *, utterances: int, parts: int = 1) -> list[tuple[int, ...]]:
+    """Group a split into batches of at most about `utterances`, shortest conversations first; every conversation is in one.
+
+    The grouping does not depend on the number of workers; batch k belongs to rank k mod world.
+    """
+    if len(lengths) == 0:
+        return []
+    batches = max(int(np.ceil(lengths.sum() / utterances)), parts)
+    return cut_evenly(np.arange(len(lengths)), lengths, batches)
+
+
+def draw_seed(seed: int, epoch: int, step: int, micro_batch: int) -> int:
+    """Seed of one micro-batch's draws, a 63-bit integer."""
+    sequence = np.random.SeedSequence([seed, epoch, step, micro_batch, _DRAWS])
+    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def cut_dev(conversation_ids: list[str], *, fraction: float, seed: int) -> frozenset[str]:
+    """Choose the conversations of `train` that become `dev` where a corpus has none: whole ones, seeded, at least one."""
+    ordered = sorted(conversation_ids)
+    count = min(max(1, round(fraction * len(ordered))), len(ordered) - 1)
+    chosen = np.random.default_rng([seed, _DEV_CUT]).permutation(len(ordered))[:count]
+    return frozenset(ordered[int(c)] for c in chosen)

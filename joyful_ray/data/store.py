@@ -1,0 +1,107 @@
+"""An encoded split in memory, from which the plan picks: one zero-copy view over Arrow tables, wherever they lie.
+
+Shapes: as in batch.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from joyful_ray.data.batch import Batch
+from joyful_ray.data.encode import Encoding
+from joyful_ray.schema import Modality
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Flat columns of one table, and where each conversation starts in them (in utterances)."""
+
+    starts: NDArray[np.int64]
+    speakers: NDArray[np.int32]
+    labels: NDArray[np.float32]
+    features: Mapping[Modality, NDArray[np.float32]]
+    present: Mapping[Modality, NDArray[np.bool_]]
+
+
+class SplitStore:
+    """Conversations of one split, in the order of their ids, whatever the order in which they were read.
+
+    Args:
+        tables: encoded by `encoding.table`.
+    """
+
+    def __init__(self, tables: Sequence[pa.Table], encoding: Encoding) -> None:
+        self._encoding = encoding
+        tables = [table.combine_chunks() for table in tables if table.num_rows]
+        self._blocks = [_block(table, encoding) for table in tables]
+        ids = [name for table in tables for name in table["conversation_id"].to_pylist()]
+        order = np.argsort(np.array(ids, dtype=object), kind="stable") if ids else np.zeros(0, np.int64)
+        rows = [(block, row) for block, table in enumerate(tables) for row in range(table.num_rows)]
+        lengths = np.array([n for table in tables for n in table["length"].to_pylist()], np.int64)
+        self.conversation_ids = [ids[int(place)] for place in order]
+        self._places = [rows[int(place)] for place in order]
+        self.lengths: NDArray[np.int64] = lengths[order] if ids else lengths
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @property
+    def utterances(self) -> int:
+        """Utterances of the split."""
+        return int(self.lengths.sum())
+
+    def label_values(self) -> NDArray[np.float32]:
+        """Labels of all utterances, in no particular order: (utterances,) or (utterances, K)."""
+        if not self._blocks:
+            return np.zeros(0, np.float32)
+        return np.concatenate([block.labels for block in self._blocks])
+
+    def most_speakers(self) -> int:
+        """Speakers of the conversation that has most."""
+        return max((int(block.speakers.max()) + 1 for block in self._blocks if len(block.speakers)), default=1)
+
+    def batch(self, conversations: Sequence[int]) -> Batch:
+        """The chosen conversations as tensors; only these rows are copied."""
+        spans = []
+        for chosen in conversations:
+            block, row = self._places[chosen]
+            start = int(self._blocks[block].starts[row])
+            spans.append((self._blocks[block], slice(start, start + int(self.lengths[chosen]))))
+        labels = torch.from_numpy(np.concatenate([block.labels[span] for block, span in spans]))
+        return Batch(
+            features={
+                name: torch.from_numpy(np.concatenate([block.features[name][span] for block, span in spans]))
+                for name in self._encoding.widths
+            },
+            present={
+                name: torch.from_numpy(np.concatenate([block.present[name][span] for block, span in spans]))
+                for name in self._encoding.widths
+            },
+            speakers_N=torch.from_numpy(np.concatenate([block.speakers[span] for block, span in spans])).long(),
+            lengths_C=torch.from_numpy(self.lengths[list(conversations)]),
+            labels=labels.long() if self._encoding.task == "single-label" else labels,
+            conversations=tuple(int(chosen) for chosen in conversations),
+        )
+
+
+def _block(table: pa.Table, encoding: Encoding) -> _Block:
+    lengths = table["length"].to_numpy().astype(np.int64)
+    labels = _values(table, "labels")
+    return _Block(
+        starts=np.cumsum(lengths) - lengths,
+        speakers=_values(table, "speakers"),
+        labels=labels.reshape(-1, len(encoding.labels)) if encoding.task == "multi-label" else labels,
+        features={name: _values(table, name).reshape(-1, width) for name, width in encoding.widths.items()},
+        present={name: _values(table, f"{name}_present") for name in encoding.widths},
+    )
+
+
+def _values(table: pa.Table, column: str) -> NDArray:
+    values = table[column].chunk(0).flatten()
+    return values.to_numpy(zero_copy_only=False)

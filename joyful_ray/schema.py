@@ -1,0 +1,127 @@
+"""The conversation record and the corpus manifest: what every other room agrees on. No torch, no ray.
+
+Shapes: n = utterances of one conversation, W = width of one modality's vectors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+QUARANTINE_NAME = "quarantine.jsonl"
+
+Modality: TypeAlias = Literal["text", "audio", "vision"]
+Split: TypeAlias = Literal["train", "dev", "test"]
+Task: TypeAlias = Literal["single-label", "multi-label", "regression"]
+MODALITIES: tuple[Modality, ...] = ("text", "audio", "vision")
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+TASKS: tuple[Task, ...] = ("single-label", "multi-label", "regression")
+
+Label: TypeAlias = str | list[str] | float | None
+"""One utterance's label: a name, several names (multi-label), a number (regression), or None where it is unlabeled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """One conversation with everything that is known of its utterances.
+
+    Attributes:
+        features: per modality a float32 array (n, W); NaN marks a cell that is not present.
+        present: per modality a bool array (n,); False where the whole vector is not present (then its row is NaN).
+        texts: the words, or None where the corpus holds none.
+    """
+
+    conversation_id: str
+    utterance_ids: list[str]
+    speakers: list[str]
+    labels: list[Label]
+    features: dict[Modality, NDArray[np.float32]]
+    present: dict[Modality, NDArray[np.bool_]]
+    texts: list[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.utterance_ids)
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FeatureContract(_Entry):
+    """How one modality's vectors were made; two corpora may be mixed only where these agree."""
+
+    extractor: str
+    version: str
+    width: int = Field(gt=0)
+    parameters: dict[str, Any] = {}
+    licence: str = "unknown"
+
+
+class ShardEntry(_Entry):
+    """One Parquet file of a split; `rows` counts conversations."""
+
+    name: str
+    rows: int = Field(ge=1)
+    utterances: int = Field(ge=1)
+    sha256: str
+
+
+class SplitEntry(_Entry):
+    """The counts of one split; `labels` holds one count a label name, `unlabeled` those without, `present` utterances a modality."""
+
+    conversations: int = Field(ge=0)
+    utterances: int = Field(ge=0)
+    labels: dict[str, int] = {}
+    unlabeled: int = 0
+    present: dict[Modality, int] = {}
+    shards: list[ShardEntry] = []
+
+
+class Manifest(_Entry):
+    """What a corpus says of itself; written last, so its presence means that the corpus is complete."""
+
+    format_version: int = FORMAT_VERSION
+    name: str
+    task: Task
+    labels: list[str] = []
+    modalities: dict[Modality, FeatureContract]
+    splits: dict[Split, SplitEntry]
+    has_texts: bool = False
+    notes: dict[str, Any] = {}
+
+    @property
+    def widths(self) -> dict[Modality, int]:
+        """Width of each modality's vectors, in the order text, audio, vision."""
+        return {name: self.modalities[name].width for name in MODALITIES if name in self.modalities}
+
+
+def arrow_schema(*, task: Task, modalities: list[Modality], has_texts: bool) -> pa.Schema:
+    """Arrow schema of a shard: one row is one conversation.
+
+    A modality's column is flat and row-major (n * W values); a null value is a cell that is not present.
+    """
+    label_type = {
+        "single-label": pa.string(),
+        "multi-label": pa.list_(pa.string()),
+        "regression": pa.float32(),
+    }[task]
+    fields = [
+        pa.field("conversation_id", pa.string(), nullable=False),
+        pa.field("utterance_ids", pa.list_(pa.string()), nullable=False),
+        pa.field("speakers", pa.list_(pa.string()), nullable=False),
+    ]
+    if has_texts:
+        fields.append(pa.field("texts", pa.list_(pa.string()), nullable=False))
+    fields.append(pa.field("labels", pa.list_(label_type), nullable=False))
+    for name in MODALITIES:
+        if name in modalities:
+            fields.append(pa.field(name, pa.list_(pa.float32()), nullable=False))
+            fields.append(pa.field(f"{name}_present", pa.list_(pa.bool_()), nullable=False))
+    return pa.schema(fields)
