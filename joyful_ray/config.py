@@ -77,7 +77,8 @@ class FusionConfig(_Section):
 class ContextConfig(_Section):
     """From single utterances to utterances that know their conversation."""
 
-    kind: Literal["none", "transformer", "gru"] = "transformer"
+    kind: Literal["transformer", "gru", "none", "identity"] = "transformer"
+    """`none`: a linear map of each utterance; `identity`: fused vectors enter the graph as they are, as in the paper."""
     width: int = Field(100, ge=1)
     """Width of what leaves the context, and enters the graph."""
     hidden: int | None = Field(None, ge=1)

@@ -1,0 +1,109 @@
+"""Context: from single utterances to utterances that know their conversation.
+
+Shapes: N = utterances, D = fused width, H = hidden width, K = width of what leaves.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from joyful_ray.config import ContextConfig
+from joyful_ray.data.batch import Layout
+from joyful_ray.model.transformer import ConversationTransformer
+
+
+class TransformerContext(nn.Module):
+    """A transformer over the conversation, then a linear map.
+
+    Shapes: input (N, D), output (N, K).
+
+    Source: the released code, method.md section 2.2.2 (there without a padding mask).
+    """
+
+    def __init__(self, width: int, config: ContextConfig) -> None:
+        super().__init__()
+        hidden = config.hidden or width
+        self.enter = nn.Identity() if hidden == width else nn.Linear(width, hidden)
+        self.transformer = ConversationTransformer(
+            hidden,
+            layers=config.layers,
+            heads=config.heads,
+            feedforward=config.feedforward,
+            dropout=config.dropout,
+            padding_mask=config.padding_mask,
+        )
+        self.leave = nn.Linear(hidden, config.width)
+        self.width = config.width
+
+    def forward(self, nodes_ND: Tensor, layout: Layout) -> Tensor:
+        """Contextual vectors."""
+        return self.leave(self.transformer(self.enter(nodes_ND), layout))
+
+
+class RecurrentContext(nn.Module):
+    """A bidirectional GRU over the conversation, then a linear map.
+
+    Shapes: input (N, D), output (N, K).
+    """
+
+    def __init__(self, width: int, config: ContextConfig) -> None:
+        super().__init__()
+        hidden = config.hidden or config.width
+        self.gru = nn.GRU(
+            width,
+            hidden,
+            num_layers=config.layers,
+            bidirectional=True,
+            dropout=config.dropout if config.layers > 1 else 0.0,
+        )
+        self.drop = nn.Dropout(config.dropout)
+        self.leave = nn.Linear(2 * hidden, config.width)
+        self.width = config.width
+
+    def forward(self, nodes_ND: Tensor, layout: Layout) -> Tensor:
+        """Contextual vectors."""
+        by_length_C = torch.argsort(layout.lengths_C, descending=True, stable=True)
+        rank_C = torch.argsort(by_length_C)
+        order_N = torch.argsort(layout.position_N * len(rank_C) + rank_C[layout.conversation_N])
+        sizes_L = torch.bincount(layout.position_N).cpu()
+        packed, _ = self.gru(PackedSequence(self.drop(nodes_ND).index_select(0, order_N), sizes_L))
+        return self.leave(self.drop(packed.data.index_select(0, torch.argsort(order_N))))
+
+
+class NoContext(nn.Module):
+    """A linear map of each utterance by itself.
+
+    Shapes: input (N, D), output (N, K).
+    """
+
+    def __init__(self, width: int, config: ContextConfig) -> None:
+        super().__init__()
+        self.leave = nn.Linear(width, config.width)
+        self.width = config.width
+
+    def forward(self, nodes_ND: Tensor, layout: Layout) -> Tensor:
+        """Vectors of the width that the graph takes."""
+        return self.leave(nodes_ND)
+
+
+class PassThrough(nn.Module):
+    """Nothing: fused vectors enter the graph as they are, as in the paper.
+
+    Shapes: input (N, D), output (N, D).
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, nodes_ND: Tensor, layout: Layout) -> Tensor:
+        """The input."""
+        return nodes_ND
+
+
+def build_context(width: int, config: ContextConfig) -> nn.Module:
+    """The context that the config names."""
+    kinds = {"transformer": TransformerContext, "gru": RecurrentContext, "none": NoContext}
+    return PassThrough(width) if config.kind == "identity" else kinds[config.kind](width, config)

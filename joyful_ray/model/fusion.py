@@ -1,0 +1,205 @@
+"""Fusion: from the vectors of the modalities to one vector an utterance.
+
+Shapes: N = utterances, C = conversations, L = longest conversation, W = width of a modality, G = width of the contextual branch,
+M = modalities, S = specific width, Q = basis vectors, D = fused width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from joyful_ray.config import FusionConfig
+from joyful_ray.data.batch import Batch, Layout
+from joyful_ray.model.transformer import ConversationTransformer
+
+TOPIC_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Fused:
+    """What fusion gives, with all that its terms of the objective compare.
+
+    Attributes:
+        nodes_ND: one vector an utterance.
+        reconstructions: by branch, what was rebuilt and what it should equal, both (N, …).
+        topic_NG: the conversation's topic before each utterance, and the utterance itself as the contextual branch has it.
+        starts_N: True for the first utterance of a conversation, which has no topic yet.
+    """
+
+    nodes_ND: Tensor
+    reconstructions: Mapping[str, tuple[Tensor, Tensor]]
+    topic_NG: Tensor | None = None
+    contextual_NG: Tensor | None = None
+
+
+class StandIns(nn.Module):
+    """Learned values that take the place of cells, and of whole modalities, that are not present.
+
+    Shapes: output per modality (N, W), without NaN.
+    """
+
+    def __init__(self, widths: Mapping[str, int], *, modality_dropout: float = 0.0) -> None:
+        super().__init__()
+        self.vectors = nn.ParameterDict({name: nn.Parameter(torch.zeros(width)) for name, width in widths.items()})
+        self.modality_dropout = modality_dropout
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Fill in; in training also where modality dropout takes a whole vector away."""
+        filled = {}
+        for name, vector in self.vectors.items():
+            values = batch.features[name]
+            absent = torch.isnan(values)
+            if self.training and self.modality_dropout:
+                absent = absent | (torch.rand(len(values), 1, device=values.device) < self.modality_dropout)
+            filled[name] = torch.where(absent, vector.to(values.dtype), values)
+        return filled
+
+
+class ContextualBranch(nn.Module):
+    """The global branch (B1): one tanh layer a modality, then a transformer over the conversation.
+
+    Shapes: input per modality (N, W), output (N, G).
+
+    Source: JOYFUL, section 3.1; method.md section 5, choices 3 to 5.
+    """
+
+    def __init__(self, widths: Mapping[str, int], config: FusionConfig) -> None:
+        super().__init__()
+        inner = {name: config.global_width or width for name, width in widths.items()}
+        self.maps = nn.ModuleDict({name: nn.Linear(width, inner[name]) for name, width in widths.items()})
+        self.width = sum(inner.values())
+        self.topic_rate = config.topic_rate
+        self.context = ConversationTransformer(
+            self.width,
+            layers=config.global_layers,
+            heads=config.global_heads,
+            feedforward=config.global_feedforward,
+            dropout=config.dropout,
+        )
+
+    def forward(self, features: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:
+        """Contextual vectors, and the vectors before context."""
+        single_NG = torch.cat([torch.tanh(self.maps[name](features[name])) for name in self.maps], dim=1)
+        return self.context(single_NG, layout), single_NG
+
+
+class SpecificBranch(nn.Module):
+    """The specific branch (B2): each modality written in one trainable basis that all of them share.
+
+    Shapes: input per modality (N, W), output (N, M * S).
+
+    Source: JOYFUL, section 3.1; method.md section 5, choices 3, 6 and 7.
+    """
+
+    def __init__(self, widths: Mapping[str, int], config: FusionConfig) -> None:
+        super().__init__()
+        size = config.specific_width
+        self.maps = nn.ModuleDict({name: nn.Linear(width, size) for name, width in widths.items()})
+        self.projections = nn.ModuleDict({name: nn.Linear(size, size, bias=False) for name in widths})
+        self.basis_QS = nn.Parameter(torch.empty(config.basis_vectors, size))
+        self.basis_projection = nn.Linear(size, size, bias=False)
+        self.cosine = config.similarity == "cosine"
+        self.width = size * len(widths)
+        nn.init.normal_(self.basis_QS)
+
+    def forward(self, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Vectors rebuilt from the basis, and the vectors before."""
+        basis_QS = self.basis_projection(self.basis_QS)
+        keys_QS = F.normalize(basis_QS, dim=1) if self.cosine else basis_QS / basis_QS.shape[1] ** 0.5
+        single, rebuilt = [], []
+        for name in self.maps:
+            vectors_NS = torch.tanh(self.maps[name](features[name]))
+            queries_NS = self.projections[name](vectors_NS)
+            if self.cosine:
+                queries_NS = F.normalize(queries_NS, dim=1)
+            rebuilt.append(torch.softmax(queries_NS @ keys_QS.T, dim=1) @ basis_QS)
+            single.append(vectors_NS)
+        return torch.cat(rebuilt, dim=1), torch.cat(single, dim=1)
+
+
+class DualBranchFusion(nn.Module):
+    """The paper's fusion: contextual and specific branch, either of which can be switched off.
+
+    Shapes: output nodes (N, D), D = G + M * S.
+
+    Source: JOYFUL, section 3.1.
+    """
+
+    def __init__(self, widths: Mapping[str, int], config: FusionConfig) -> None:
+        super().__init__()
+        self.contextual = ContextualBranch(widths, config) if config.global_branch else None
+        self.specific = SpecificBranch(widths, config) if config.specific_branch else None
+        self.width = sum(branch.width for branch in (self.contextual, self.specific) if branch is not None)
+
+    def forward(self, features: Mapping[str, Tensor], layout: Layout) -> Fused:
+        """Fuse the modalities of every utterance."""
+        nodes, reconstructions = [], {}
+        topic_NG = contextual_NG = None
+        if self.contextual is not None:
+            contextual_NG, single_NG = self.contextual(features, layout)
+            nodes.append(contextual_NG)
+            reconstructions["global"] = (contextual_NG, single_NG)
+            topic_NG = topic_vectors(contextual_NG, layout, rate=self.contextual.topic_rate)
+        if self.specific is not None:
+            rebuilt, single = self.specific(features)
+            nodes.append(rebuilt)
+            reconstructions["specific"] = (rebuilt, single)
+        return Fused(torch.cat(nodes, dim=1), reconstructions, topic_NG, contextual_NG)
+
+
+class Concatenation(nn.Module):
+    """No fusion model: the modalities side by side.
+
+    Shapes: output nodes (N, sum of W).
+    """
+
+    def __init__(self, widths: Mapping[str, int]) -> None:
+        super().__init__()
+        self.width = sum(widths.values())
+
+    def forward(self, features: Mapping[str, Tensor], layout: Layout) -> Fused:
+        """Concatenate."""
+        return Fused(torch.cat(list(features.values()), dim=1), {})
+
+
+@torch.no_grad()
+def topic_vectors(contextual_NG: Tensor, layout: Layout, *, rate: float) -> Tensor:
+    """Topic before each utterance: the mean of the earlier ones, weighted by e^(rate * position); zero for the first.
+
+    The paper adds e^(rate * i) times each vector, which overflows; this is that sum over the sum of its weights. Not differentiated.
+
+    Source: JOYFUL, section 3.1; method.md section 5, choice 5.
+    """
+    padded_CLG = layout.pad(contextual_NG.float())
+    topics = torch.zeros_like(padded_CLG)
+    carried_CG = padded_CLG[:, 0] * 0.0
+    carried_weight = 0.0
+    decay = torch.tensor(-rate, device=padded_CLG.device).exp()
+    for start in range(0, layout.longest, TOPIC_CHUNK):
+        chunk_CLG = padded_CLG[:, start : start + TOPIC_CHUNK]
+        places = torch.arange(chunk_CLG.shape[1], device=chunk_CLG.device)
+        age = (places[:, None] - 1 - places[None, :]).to(chunk_CLG.dtype)
+        weights = torch.where(age >= 0, torch.exp(-rate * age), 0.0)
+        old = decay ** places.to(chunk_CLG.dtype)
+        total = weights @ chunk_CLG + old[:, None] * carried_CG[:, None, :]
+        weight = weights.sum(dim=1) + old * carried_weight
+        topics[:, start : start + TOPIC_CHUNK] = total / weight.clamp(min=1e-30)[:, None]
+        carried_CG = total[:, -1] * decay + chunk_CLG[:, -1]
+        carried_weight = float(weight[-1] * decay + 1.0)
+    return layout.unpad(topics).to(contextual_NG.dtype)
+
+
+def build_fusion(widths: Mapping[str, int], config: FusionConfig) -> nn.Module:
+    """The fusion that the config names."""
+    if config.kind == "dual-branch":
+        return DualBranchFusion(widths, config)
+    if config.kind == "auto-fusion":
+        from joyful_ray.model.auto_fusion import AutoFusion
+
+        return AutoFusion(widths, config)
+    return Concatenation(widths)

@@ -1,0 +1,39 @@
+"""Heads: from an encoded utterance to one score a label.
+
+Shapes: N = utterances, D = width that enters, K = labels.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from joyful_ray.config import ClassifierConfig
+
+
+class Classifier(nn.Module):
+    """One hidden layer with ReLU and dropout.
+
+    Shapes: input (N, D), output (N, K): logits, or the number itself for regression (K = 1).
+
+    Source: method.md section 2.2.6; section 5, choice 19.
+    """
+
+    def __init__(self, width: int, classes: int, config: ClassifierConfig) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(width, config.hidden)
+        self.activation = nn.ReLU()
+        self.drop = nn.Dropout(config.dropout)
+        self.scores = nn.Linear(config.hidden, classes)
+        if config.released_extras:
+            self.never_used = nn.ModuleDict(
+                {
+                    "attention": nn.Linear(width, width),
+                    "emotions": nn.Linear(config.hidden, 7),
+                    "single": nn.Linear(width, classes),
+                }
+            )
+            self.never_used.requires_grad_(False)
+
+    def forward(self, x_ND: Tensor) -> Tensor:
+        """Score every label."""
+        return self.scores(self.drop(self.activation(self.hidden(x_ND))))
