@@ -170,7 +170,9 @@ def test_missing_credentials_are_said_to_be_missing(
 def test_an_endpoint_nobody_listens_on_fails_quickly(use: str) -> None:
     place = open_location(f"s3://bucket/x?endpoint_override=http://127.0.0.1:{free_port()}")
     started = time.monotonic()
-    with pytest.raises(StorageError, match=r"no answer from http://127\.0\.0\.1:\d+ .*check the network and the endpoint") as caught:
+    with pytest.raises(
+        StorageError, match=r"no answer from http://127\.0\.0\.1:\d+ .*check the network and the endpoint"
+    ) as caught:
         getattr(place, use)()
     assert time.monotonic() - started < 10
     assert SECRET not in str(caught.value)

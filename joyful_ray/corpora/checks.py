@@ -1,0 +1,180 @@
+"""What a conversation must be before it enters a corpus; every fault with file, row and reason.
+
+Shapes: n = utterances of one conversation, W = width of one modality's vectors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from joyful_ray.schema import Conversation, Label, Modality, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One fault of a source file, as a person can find it there."""
+
+    reason: str
+    file: str = ""
+    row: int | None = None
+    conversation_id: str = ""
+
+    def __str__(self) -> str:
+        place = self.file + (f", line {self.row}" if self.row is not None else "")
+        whose = f"conversation {self.conversation_id}" if self.conversation_id else ""
+        return ": ".join(part for part in (place, whose, self.reason) if part)
+
+
+@dataclass(slots=True)
+class Draft:
+    """A conversation as an importer read it, before it is checked.
+
+    Attributes:
+        vectors: per modality (n, W); masked cells are absent, a whole masked row is a vector that is not present.
+            An unmasked NaN or infinity stood in the source and is refused.
+        file, rows: where each utterance stands in the source; rows count as an editor counts lines, from 1.
+        problems: what the importer itself found wrong.
+    """
+
+    conversation_id: str
+    utterance_ids: list[str] = field(default_factory=list)
+    speakers: list[str] = field(default_factory=list)
+    labels: list[Label] = field(default_factory=list)
+    vectors: dict[Modality, NDArray | np.ma.MaskedArray] = field(default_factory=dict)
+    texts: list[str] | None = None
+    file: str = ""
+    rows: list[int] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    def conversation(self) -> Conversation:
+        """The record that a corpus holds; only for a draft without problems."""
+        features: dict[Modality, NDArray[np.float32]] = {}
+        present: dict[Modality, NDArray[np.bool_]] = {}
+        for modality, vectors in self.vectors.items():
+            mask: NDArray[np.bool_] = np.asarray(np.ma.getmaskarray(vectors))
+            values = np.ma.getdata(vectors).astype(np.float32)
+            values[mask] = np.nan
+            features[modality] = values
+            present[modality] = np.asarray(~mask.all(axis=1))
+        return Conversation(
+            self.conversation_id, self.utterance_ids, self.speakers, self.labels, features, present, self.texts
+        )
+
+
+def draft_of(conversation: Conversation) -> Draft:
+    """A draft of a finished record: NaN is a cell that is not present."""
+    vectors: dict[Modality, NDArray | np.ma.MaskedArray] = {}
+    problems = []
+    for modality, values in conversation.features.items():
+        values = np.asarray(values)
+        vectors[modality] = np.ma.MaskedArray(values, mask=np.isnan(values))
+        present = np.asarray(conversation.present.get(modality))
+        if values.ndim == 2 and not np.array_equal(present, ~np.isnan(values).all(axis=1)):
+            reason = f"{modality}_present disagrees with the {modality} vectors; a vector is absent where all is NaN"
+            problems.append(Problem(reason, conversation_id=conversation.conversation_id))
+    return Draft(
+        conversation_id=conversation.conversation_id,
+        utterance_ids=list(conversation.utterance_ids),
+        speakers=list(conversation.speakers),
+        labels=list(conversation.labels),
+        vectors=vectors,
+        texts=None if conversation.texts is None else list(conversation.texts),
+        problems=problems,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What every conversation of one corpus must keep to."""
+
+    task: Task
+    labels: tuple[str, ...]
+    widths: dict[Modality, int]
+    has_texts: bool = False
+
+
+def problems_of(draft: Draft, rules: Rules) -> list[Problem]:
+    """All faults of a draft, none if it may enter the corpus."""
+    found = list(draft.problems)
+
+    def blame(reason: str, utterance: int | None = None) -> None:
+        row = draft.rows[utterance] if utterance is not None and utterance < len(draft.rows) else None
+        if row is None and draft.rows:
+            row = draft.rows[0]
+        found.append(Problem(reason, draft.file, row, draft.conversation_id))
+
+    if found:
+        return found
+    if not draft.conversation_id:
+        blame("the conversation has no id")
+    count = len(draft.utterance_ids)
+    if count == 0:
+        blame("the conversation has no utterances")
+    for name, values in (("speakers", draft.speakers), ("labels", draft.labels), ("texts", draft.texts)):
+        if values is not None and len(values) != count:
+            blame(f"{count} utterance ids but {len(values)} {name}")
+    if rules.has_texts and draft.texts is None:
+        blame("no texts, which the other conversations have")
+    for utterance_id, times in Counter(draft.utterance_ids).items():
+        if times > 1:
+            blame(f"utterance id {utterance_id!r} stands {times} times", _last_index(draft.utterance_ids, utterance_id))
+    for index, speaker in enumerate(draft.speakers):
+        if not speaker.strip():
+            blame("the speaker is empty", index)
+    for index, label in enumerate(draft.labels):
+        reason = _label_problem(label, rules)
+        if reason:
+            blame(reason, index)
+    for modality, width in rules.widths.items():
+        for fault, where in _vector_problems(draft.vectors.get(modality), modality, count, width):
+            blame(fault, where)
+    for modality in draft.vectors:
+        if modality not in rules.widths:
+            blame(f"{modality} vectors, which this corpus does not declare")
+    return found
+
+
+def _last_index(values: Sequence[str], wanted: str) -> int:
+    return len(values) - 1 - list(reversed(values)).index(wanted)
+
+
+def _label_problem(label: Label, rules: Rules) -> str | None:
+    if label is None:
+        return None
+    if rules.task == "regression":
+        is_number = isinstance(label, int | float) and not isinstance(label, bool)
+        return None if is_number and math.isfinite(float(label)) else f"label {label!r} is not a finite number"  # type: ignore[arg-type]
+    if rules.task == "single-label" and not isinstance(label, str):
+        return f"label {label!r} is not one name"
+    if rules.task == "multi-label" and not isinstance(label, list):
+        return f"label {label!r} is not a list of names"
+    names = label if isinstance(label, list) else [label]
+    for name in names:
+        if name not in rules.labels:
+            return f"unknown label {name!r}; known are {', '.join(rules.labels)}"
+    if len(set(map(str, names))) != len(names):
+        return f"label {label!r} names one emotion twice"
+    return None
+
+
+def _vector_problems(
+    vectors: NDArray | np.ma.MaskedArray | None, modality: Modality, count: int, width: int
+) -> list[tuple[str, int | None]]:
+    if vectors is None:
+        return [(f"no {modality} vectors, which this corpus declares", None)]
+    if vectors.ndim != 2 or vectors.shape[0] != count:
+        return [(f"{count} utterances but {modality} vectors of shape {vectors.shape}", None)]
+    if vectors.shape[1] != width:
+        return [(f"{modality} vectors are {vectors.shape[1]} wide, expected {width}", None)]
+    is_bad = ~np.isfinite(np.ma.getdata(vectors)) & ~np.ma.getmaskarray(vectors)
+    found: list[tuple[str, int | None]] = []
+    for index in np.flatnonzero(is_bad.any(axis=1)):
+        cell = int(np.flatnonzero(is_bad[index])[0])
+        found.append((f"{modality} value {cell} is {np.ma.getdata(vectors)[index, cell]}", int(index)))
+    return found

@@ -1,0 +1,209 @@
+"""A corpus on disk, opened so that a damaged one never goes unnoticed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NoReturn
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from joyful_ray.corpora.tables import conversations_from_table, table_from_conversations
+from joyful_ray.corpora.writer import CorpusWriter, write_corpus
+from joyful_ray.errors import CorpusError
+from joyful_ray.schema import (
+    FORMAT_VERSION,
+    MANIFEST_NAME,
+    SPLITS,
+    Conversation,
+    Manifest,
+    ShardEntry,
+    Split,
+    SplitEntry,
+    arrow_schema,
+)
+from joyful_ray.storage import Location, open_location
+
+__all__ = [
+    "Corpus",
+    "CorpusWriter",
+    "conversations_from_table",
+    "open_corpus",
+    "table_from_conversations",
+    "write_corpus",
+]
+
+AGAIN = "copy or import the corpus again"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """An opened corpus: its manifest and the way to its conversations. Picklable."""
+
+    manifest: Manifest
+    location: Location
+
+    @cached_property
+    def hash(self) -> str:
+        """sha256 over what determines the data: task, labels, features and every shard's content."""
+        splits = self.manifest.splits
+        content = {
+            "format_version": self.manifest.format_version,
+            "task": self.manifest.task,
+            "labels": self.manifest.labels,
+            "has_texts": self.manifest.has_texts,
+            "modalities": {
+                name: self.manifest.modalities[name].model_dump(mode="json", exclude={"licence"})
+                for name in self.manifest.widths
+            },
+            "splits": {split: [shard.sha256 for shard in splits[split].shards] for split in SPLITS if split in splits},
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of every shard."""
+        return _schema_of(self.manifest)
+
+    def splits(self) -> list[Split]:
+        """The splits that hold conversations, in the order train, dev, test."""
+        entries = self.manifest.splits
+        return [split for split in SPLITS if split in entries and entries[split].conversations]
+
+    def shard_uris(self, split: Split) -> list[str]:
+        """Where the shards of a split are; none for a split that is absent or empty."""
+        return [self.location.join(shard.name).uri for shard in self._entry(split).shards]
+
+    def tables(self, split: Split) -> Iterator[pa.Table]:
+        """One table a shard."""
+        for shard in self._entry(split).shards:
+            yield _read_table(self.location.join(shard.name), self.schema)
+
+    def read_table(self, split: Split) -> pa.Table:
+        """The whole split; without rows where the split is absent or empty."""
+        return pa.concat_tables([self.schema.empty_table(), *self.tables(split)])
+
+    def conversations(self, split: Split) -> Iterator[Conversation]:
+        """The conversations of a split, in order, a shard in memory at a time."""
+        for table in self.tables(split):
+            yield from conversations_from_table(table, self.manifest)
+
+    def _entry(self, split: Split) -> SplitEntry:
+        return self.manifest.splits.get(split, SplitEntry(conversations=0, utterances=0))
+
+
+def open_corpus(uri: str, *, verify: bool = True) -> Corpus:
+    """Open a corpus and check it against its manifest.
+
+    Args:
+        uri: a path or s3:// prefix.
+        verify: read every shard once and compare its sha256, rows, columns and utterances; otherwise only see that each
+            shard is there.
+
+    Raises:
+        CorpusError: which file, what was expected, what was found, and what to do.
+        StorageError: the place cannot be read.
+    """
+    location = open_location(uri)
+    manifest = _read_manifest(location)
+    _check_sums(location, manifest)
+    for split, entry in manifest.splits.items():
+        names = set(location.join(split).list())
+        for shard in entry.shards:
+            place = location.join(shard.name)
+            if shard.name != f"{split}/{place.name}" or place.name not in names:
+                _refuse(place, "a shard of the manifest", "no such file", AGAIN)
+            if verify:
+                _check_shard(place, shard, manifest)
+    return Corpus(manifest, location)
+
+
+def _read_manifest(location: Location) -> Manifest:
+    place = location.join(MANIFEST_NAME)
+    if not place.exists():
+        if not location.exists():
+            raise CorpusError(f"there is no corpus at {location.uri}; check the path, or make one with joyful import")
+        raise CorpusError(
+            f"{location.uri} is not a corpus: it holds no {MANIFEST_NAME} (an import that did not finish leaves none); "
+            "import it again"
+        )
+    try:
+        content = json.loads(place.read_text())
+    except json.JSONDecodeError as error:
+        raise CorpusError(f"{place.uri} is not JSON (line {error.lineno}: {error.msg}); {AGAIN}") from None
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if version != FORMAT_VERSION:
+        advice = "import the corpus again with this joyful_ray, or use the joyful_ray that wrote it"
+        _refuse(place, f"format version {FORMAT_VERSION}", f"format version {version}", advice)
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise CorpusError(f"{place.uri}: {where}: {first['msg']}; {AGAIN}") from None
+
+
+def _check_sums(location: Location, manifest: Manifest) -> None:
+    place = location.join(MANIFEST_NAME)
+    for split, entry in manifest.splits.items():
+        for word, total, parts in (
+            ("conversations", entry.conversations, sum(shard.rows for shard in entry.shards)),
+            ("utterances", entry.utterances, sum(shard.utterances for shard in entry.shards)),
+        ):
+            if total != parts:
+                _refuse(place, f"{total} {word} in {split}", f"shards with {parts} in all", AGAIN)
+
+
+def _check_shard(place: Location, shard: ShardEntry, manifest: Manifest) -> None:
+    data = place.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != shard.sha256:
+        _refuse(place, f"sha256 {shard.sha256[:12]}…", f"{digest[:12]}… in {len(data)} bytes", AGAIN)
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        _check_columns(place, file.schema_arrow, _schema_of(manifest))
+        counts = file.read(columns=["utterance_ids"]).column("utterance_ids").combine_chunks()
+    except pa.ArrowException as error:
+        _refuse(place, "a Parquet file", str(error).splitlines()[0], AGAIN)
+    if len(counts) != shard.rows:
+        _refuse(place, f"{shard.rows} conversations", str(len(counts)), AGAIN)
+    utterances = len(counts.flatten())
+    if utterances != shard.utterances:
+        _refuse(place, f"{shard.utterances} utterances", str(utterances), AGAIN)
+
+
+def _schema_of(manifest: Manifest) -> pa.Schema:
+    return arrow_schema(task=manifest.task, modalities=list(manifest.widths), has_texts=manifest.has_texts)
+
+
+def _check_columns(place: Location, found: pa.Schema, expected: pa.Schema) -> None:
+    missing = [name for name in expected.names if name not in found.names]
+    if missing:
+        _refuse(place, f"column {missing[0]}", f"columns {', '.join(found.names)}", AGAIN)
+    extra = [name for name in found.names if name not in expected.names]
+    if extra:
+        _refuse(place, f"columns {', '.join(expected.names)}", f"column {extra[0]} too", AGAIN)
+    for column in expected:
+        kind = found.field(column.name).type
+        if not kind.equals(column.type):
+            _refuse(place, f"column {column.name} of type {column.type}", str(kind), AGAIN)
+
+
+def _read_table(place: Location, schema: pa.Schema) -> pa.Table:
+    filesystem, path = place.arrow_filesystem()
+    try:
+        with filesystem.open_input_file(path) as file:
+            table = pq.ParquetFile(file).read()
+    except (pa.ArrowException, OSError) as error:
+        raise CorpusError(f"cannot read {place.uri} ({str(error).splitlines()[0]}); {AGAIN}") from None
+    _check_columns(place, table.schema, schema)
+    return table.select(schema.names).cast(schema)
+
+
+def _refuse(place: Location, expected: str, found: str, advice: str) -> NoReturn:
+    raise CorpusError(f"{place.uri}: expected {expected}, found {found}; {advice}")

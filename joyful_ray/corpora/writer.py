@@ -1,0 +1,275 @@
+"""Conversations in, shards and a manifest out, so that half a corpus never looks whole."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from types import TracebackType
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from joyful_ray.corpora.checks import Draft, Problem, Rules, draft_of, problems_of
+from joyful_ray.corpora.tables import table_from_conversations
+from joyful_ray.errors import CorpusError
+from joyful_ray.schema import (
+    MANIFEST_NAME,
+    QUARANTINE_NAME,
+    SPLITS,
+    Conversation,
+    FeatureContract,
+    Manifest,
+    Modality,
+    ShardEntry,
+    Split,
+    SplitEntry,
+    Task,
+)
+from joyful_ray.storage import Location, open_location
+
+SHARD_BYTES = 64 * 2**20
+SHARD_CONVERSATIONS = 4096
+REASONS_IN_A_MESSAGE = 3
+
+
+@dataclass
+class _OpenSplit:
+    """What one split has collected so far."""
+
+    waiting: list[Conversation] = field(default_factory=list)
+    waiting_bytes: int = 0
+    shards: list[ShardEntry] = field(default_factory=list)
+    labels: Counter[str] = field(default_factory=Counter)
+    present: Counter[Modality] = field(default_factory=Counter)
+    unlabeled: int = 0
+
+
+class CorpusWriter:
+    """Streams conversations into a corpus; use it as a context manager.
+
+    A conversation that breaks a rule raises CorpusError, or is set aside in `quarantine.jsonl` while the share of such
+    conversations stays within `max_bad`. The manifest is written when the block ends; when it ends with an error, what
+    was written is removed.
+
+    Args:
+        uri: a path or s3:// prefix that holds nothing yet.
+        labels: label names in the order of their ids; empty for regression.
+        max_bad: the share of conversations, 0 to 1, that may be set aside.
+        overwrite: replace the corpus that is there.
+        shard_bytes, shard_conversations: a shard is closed when it reaches either.
+
+    Raises:
+        CorpusError: the place holds something, or a conversation breaks a rule.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        name: str,
+        task: Task,
+        labels: Iterable[str],
+        modalities: Mapping[Modality, FeatureContract],
+        has_texts: bool = False,
+        notes: Mapping[str, Any] | None = None,
+        max_bad: float = 0.0,
+        overwrite: bool = False,
+        shard_bytes: int = SHARD_BYTES,
+        shard_conversations: int = SHARD_CONVERSATIONS,
+    ) -> None:
+        if not 0 <= max_bad <= 1:
+            raise CorpusError(f"max_bad is a share from 0 to 1, not {max_bad}")
+        self.location = open_location(uri)
+        self.manifest: Manifest | None = None
+        self.problems: list[Problem] = []
+        self.notes = dict(notes or {})
+        self._name = name
+        self._modalities = dict(modalities)
+        widths = {modality: contract.width for modality, contract in self._modalities.items()}
+        self._rules = Rules(task, tuple(labels), widths, has_texts)
+        self._max_bad = max_bad
+        self._shard_bytes = shard_bytes
+        self._shard_conversations = shard_conversations
+        self._splits: dict[Split, _OpenSplit] = {}
+        self._splits_of_ids: dict[str, Split] = {}
+        self._quarantine: list[str] = []
+        self._seen = 0
+        _make_room(self.location, overwrite=overwrite)
+
+    def __enter__(self) -> CorpusWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._discard()
+            return
+        try:
+            self.close()
+        except BaseException:
+            self._discard()
+            raise
+
+    def add_split(self, split: Split) -> None:
+        """Name a split in the manifest even if it stays empty."""
+        self._splits.setdefault(split, _OpenSplit())
+
+    def write(self, split: Split, item: Conversation | Draft) -> bool:
+        """Check a conversation and add it; False if it was set aside."""
+        draft = item if isinstance(item, Draft) else draft_of(item)
+        self._seen += 1
+        found = problems_of(draft, self._rules)
+        earlier = self._splits_of_ids.get(draft.conversation_id)
+        if not found and earlier is not None:
+            reason = f"this conversation id stands in {earlier} already"
+            found = [Problem(reason, draft.file, draft.rows[0] if draft.rows else None, draft.conversation_id)]
+        if found:
+            self._set_aside(split, draft, found)
+            return False
+        self._splits_of_ids[draft.conversation_id] = split
+        conversation = item if isinstance(item, Conversation) else draft.conversation()
+        self._collect(self._splits.setdefault(split, _OpenSplit()), split, conversation)
+        return True
+
+    def close(self) -> Manifest:
+        """Write what waits, the quarantine, and then the manifest."""
+        for split, collected in self._splits.items():
+            self._close_shard(split, collected)
+        if not any(collected.shards for collected in self._splits.values()):
+            raise CorpusError(f"nothing to write to {self.location.uri}: no conversation" + self._summary_of_bad())
+        if self._seen and len(self._quarantine) / self._seen > self._max_bad:
+            raise CorpusError(
+                f"{len(self._quarantine)} of {self._seen} conversations are bad, more than max-bad {self._max_bad:g}"
+                + self._summary_of_bad()
+            )
+        if self._quarantine:
+            self.location.join(QUARANTINE_NAME).write_text("".join(self._quarantine))
+            self.notes["quarantined_conversations"] = len(self._quarantine)
+        self.manifest = Manifest(
+            name=self._name,
+            task=self._rules.task,
+            labels=list(self._rules.labels),
+            modalities=self._modalities,
+            splits={split: self._entry(self._splits[split]) for split in SPLITS if split in self._splits},
+            has_texts=self._rules.has_texts,
+            notes=self.notes,
+        )
+        self.location.join(MANIFEST_NAME).write_text(self.manifest.model_dump_json(indent=2) + "\n")
+        return self.manifest
+
+    def _set_aside(self, split: Split, draft: Draft, found: list[Problem]) -> None:
+        if self._max_bad == 0:
+            more = f" (and {len(found) - 1} more in this conversation)" if len(found) > 1 else ""
+            raise CorpusError(f"{found[0]}{more}; mend it, or set such conversations aside with --max-bad FRACTION")
+        self.problems.extend(found)
+        entry = {
+            "split": split,
+            "conversation_id": draft.conversation_id,
+            "problems": [asdict(problem) for problem in found],
+            "utterance_ids": draft.utterance_ids,
+            "speakers": draft.speakers,
+            "labels": draft.labels,
+            "texts": draft.texts,
+        }
+        self._quarantine.append(json.dumps(entry, ensure_ascii=False, default=str) + "\n")
+
+    def _collect(self, collected: _OpenSplit, split: Split, conversation: Conversation) -> None:
+        size = sum(values.nbytes for values in conversation.features.values()) + 64 * len(conversation)
+        if collected.waiting and collected.waiting_bytes + size > self._shard_bytes:
+            self._close_shard(split, collected)
+        collected.waiting.append(conversation)
+        collected.waiting_bytes += size
+        for label in conversation.labels:
+            if label is None:
+                collected.unlabeled += 1
+            elif not isinstance(label, int | float):
+                collected.labels.update([label] if isinstance(label, str) else label)
+        for modality, present in conversation.present.items():
+            collected.present[modality] += int(present.sum())
+        if len(collected.waiting) >= self._shard_conversations:
+            self._close_shard(split, collected)
+
+    def _close_shard(self, split: Split, collected: _OpenSplit) -> None:
+        if not collected.waiting:
+            return
+        table = table_from_conversations(
+            collected.waiting,
+            task=self._rules.task,
+            modalities=list(self._modalities),
+            has_texts=self._rules.has_texts,
+        )
+        buffer = io.BytesIO()
+        words = [name for name in table.column_names if name not in self._modalities]
+        pq.write_table(table, buffer, compression="zstd", use_dictionary=words)
+        data = buffer.getvalue()
+        name = f"{split}/part-{len(collected.shards):05d}.parquet"
+        self.location.join(name).write_bytes(data)
+        collected.shards.append(
+            ShardEntry(
+                name=name,
+                rows=table.num_rows,
+                utterances=sum(len(conversation) for conversation in collected.waiting),
+                sha256=hashlib.sha256(data).hexdigest(),
+            )
+        )
+        collected.waiting, collected.waiting_bytes = [], 0
+
+    def _entry(self, collected: _OpenSplit) -> SplitEntry:
+        return SplitEntry(
+            conversations=sum(shard.rows for shard in collected.shards),
+            utterances=sum(shard.utterances for shard in collected.shards),
+            labels={label: collected.labels[label] for label in self._rules.labels},
+            unlabeled=collected.unlabeled,
+            present={modality: collected.present[modality] for modality in self._modalities},
+            shards=collected.shards,
+        )
+
+    def _summary_of_bad(self) -> str:
+        shown = "; ".join(str(problem) for problem in self.problems[:REASONS_IN_A_MESSAGE])
+        return f". First: {shown}" if shown else ""
+
+    def _discard(self) -> None:
+        self.location.join(MANIFEST_NAME).remove()
+        for split in self._splits:
+            self.location.join(split).remove()
+        self.location.join(QUARANTINE_NAME).remove()
+
+
+def _make_room(location: Location, *, overwrite: bool) -> None:
+    children = location.list()
+    if not children:
+        if location.exists() and not location.is_dir():
+            raise CorpusError(f"{location.uri} is a file; name a directory for the corpus")
+        return
+    if not overwrite:
+        raise CorpusError(f"{location.uri} holds {', '.join(children[:3])}; choose another place or pass --overwrite")
+    foreign = [name for name in children if name not in (MANIFEST_NAME, QUARANTINE_NAME, *SPLITS)]
+    if foreign:
+        raise CorpusError(f"{location.uri} holds {', '.join(foreign[:3])}, no part of a corpus; not overwritten")
+    for name in sorted(children, key=lambda child: child != MANIFEST_NAME):
+        location.join(name).remove()
+
+
+def write_corpus(
+    uri: str,
+    *,
+    name: str,
+    task: Task,
+    labels: Iterable[str],
+    modalities: Mapping[Modality, FeatureContract],
+    splits: Mapping[Split, Iterable[Conversation | Draft]],
+    **settings: Any,
+) -> Manifest:
+    """Write a whole corpus at once; `settings` are those of `CorpusWriter` (has_texts, notes, max_bad, …)."""
+    with CorpusWriter(uri, name=name, task=task, labels=labels, modalities=modalities, **settings) as writer:
+        for split, items in splits.items():
+            writer.add_split(split)
+            for item in items:
+                writer.write(split, item)
+    assert writer.manifest is not None
+    return writer.manifest
