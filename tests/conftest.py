@@ -1,0 +1,51 @@
+"""What many tests share: the real corpora beside the checkout, and one local Ray for the whole session."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[1]
+
+# Read by Ray when it is imported, here and in the processes that tests start.
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.3")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Two or more processes share few cores; torch would start a thread a core in each.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A test that reaches for the network fails at once instead of waiting for Amazon's metadata address.
+os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The real corpora, `../shared/data` or where JOYFUL_DATA says; the test is skipped without them."""
+    folder = Path(os.environ.get("JOYFUL_DATA", CHECKOUT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real corpora at {folder}; set JOYFUL_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """Ray on this machine, started once; four CPUs are claimed so that two workers fit beside Ray Data's tasks."""
+    import ray
+
+    # A socket's path may have 107 characters, so this folder lies directly in the temporary directory.
+    session_folder = tempfile.mkdtemp(prefix="jr-")
+    ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        object_store_memory=512 * 2**20,
+        _temp_dir=session_folder,
+        log_to_driver=False,
+    )
+    yield
+    ray.shutdown()
+    shutil.rmtree(session_folder, ignore_errors=True)
