@@ -143,8 +143,10 @@ def _read_vectors(reading: _Reading, table: pa.Table, name: Modality, width: int
         return
     least_W = np.fmin.reduce(values_nW, axis=0)
     most_W = np.fmax.reduce(values_nW, axis=0)
-    reading.least_W[name] = np.fmin(reading.least_W.get(name, least_W), least_W)
-    reading.most_W[name] = np.fmax(reading.most_W.get(name, most_W), most_W)
+    if name in reading.least_W:
+        least_W = np.fmin(least_W, reading.least_W[name])
+        most_W = np.fmax(most_W, reading.most_W[name])
+    reading.least_W[name], reading.most_W[name] = least_W, most_W
 
 
 def _split_card(corpus: Corpus, split: Split, reading: _Reading) -> SplitCard:

@@ -107,6 +107,8 @@ def problems_of(draft: Draft, rules: Rules) -> list[Problem]:
         row = draft.rows[utterance] if utterance is not None and utterance < len(draft.rows) else None
         if row is None and draft.rows:
             row = draft.rows[0]
+        if utterance is not None and utterance < len(draft.utterance_ids):
+            reason = f"utterance {draft.utterance_ids[utterance]}: {reason}"
         found.append(Problem(reason, draft.file, row, draft.conversation_id))
 
     if found:
@@ -123,7 +125,7 @@ def problems_of(draft: Draft, rules: Rules) -> list[Problem]:
         blame("no texts, which the other conversations have")
     for utterance_id, times in Counter(draft.utterance_ids).items():
         if times > 1:
-            blame(f"utterance id {utterance_id!r} stands {times} times", _last_index(draft.utterance_ids, utterance_id))
+            blame(f"this id stands {times} times", _last_index(draft.utterance_ids, utterance_id))
     for index, speaker in enumerate(draft.speakers):
         if not speaker.strip():
             blame("the speaker is empty", index)

@@ -38,19 +38,19 @@ def text_with(value: float) -> np.ndarray:
 @pytest.mark.parametrize(
     ("changes", "row", "reason"),
     [
-        ({"vectors": vectors(text=text_with(np.nan))}, 3, "text value 2 is nan"),
-        ({"vectors": vectors(text=text_with(-np.inf))}, 3, "text value 2 is -inf"),
+        ({"vectors": vectors(text=text_with(np.nan))}, 3, "utterance c0_u1: text value 2 is nan"),
+        ({"vectors": vectors(text=text_with(-np.inf))}, 3, "utterance c0_u1: text value 2 is -inf"),
         ({"vectors": vectors(text=np.zeros((3, 4)))}, 2, "text vectors are 4 wide, expected 3"),
         ({"vectors": vectors(text=np.zeros((2, 3)))}, 2, "3 utterances but text vectors of shape (2, 3)"),
         ({"vectors": {"text": np.zeros((3, 3))}}, 2, "no audio vectors, which this corpus declares"),
         ({"vectors": vectors(vision=np.zeros((3, 1)))}, 2, "vision vectors, which this corpus does not declare"),
-        ({"labels": ["joy", "joyy", None]}, 3, "unknown label 'joyy'; known are joy, anger, neutral"),
+        ({"labels": ["joy", "joyy", None]}, 3, "utterance c0_u1: unknown label 'joyy'; known are joy, anger, neutral"),
         ({"labels": ["joy", None]}, 2, "3 utterance ids but 2 labels"),
-        ({"speakers": ["a", "b", " "]}, 4, "the speaker is empty"),
+        ({"speakers": ["a", "b", " "]}, 4, "utterance c0_u2: the speaker is empty"),
         ({"speakers": ["a", "b"]}, 2, "3 utterance ids but 2 speakers"),
         ({"texts": ["a"]}, 2, "3 utterance ids but 1 texts"),
         ({"texts": None}, 2, "no texts, which the other conversations have"),
-        ({"utterance_ids": ["a", "b", "a"]}, 4, "utterance id 'a' stands 2 times"),
+        ({"utterance_ids": ["a", "b", "a"]}, 4, "utterance a: this id stands 2 times"),
         ({"conversation_id": ""}, 2, "the conversation has no id"),
     ],
 )
@@ -99,12 +99,12 @@ def test_presence_must_agree_with_the_vectors() -> None:
 )
 def test_labels_fit_the_task(task: Any, labels: Any, reason: str) -> None:
     rules = Rules(task, tuple(LABELS), RULES.widths, has_texts=True)
-    assert [(p.row, p.reason) for p in problems_of(draft(labels=labels), rules)] == [(3, reason)]
+    assert [(p.row, p.reason) for p in problems_of(draft(labels=labels), rules)] == [(3, f"utterance c0_u1: {reason}")]
 
 
 def test_a_bad_conversation_stops_the_import(tmp_path: Path) -> None:
     bad = draft(labels=["joyy", "hm", None])
-    expected = r"talk\.csv, line 2: conversation c0: unknown label 'joyy'.* \(and 1 more .*--max-bad FRACTION"
+    expected = r"talk\.csv, line 2: conversation c0: utterance c0_u0: unknown label 'joyy'.* \(and 1 more .*--max-bad FRACTION"
     with pytest.raises(CorpusError, match=expected):
         write(str(tmp_path / "c"), {"train": [conversation("a"), bad]})
     assert not (tmp_path / "c/manifest.json").exists()
@@ -118,7 +118,7 @@ def test_bad_conversations_within_the_share_are_set_aside_and_counted(tmp_path: 
     entry = json.loads((tmp_path / "c/quarantine.jsonl").read_text())
     assert (entry["split"], entry["conversation_id"]) == ("train", "c0")
     assert entry["problems"][0] == {
-        "reason": "unknown label 'joyy'; known are joy, anger, neutral",
+        "reason": "utterance c0_u0: unknown label 'joyy'; known are joy, anger, neutral",
         "file": "talk.csv",
         "row": 2,
         "conversation_id": "c0",
