@@ -218,7 +218,7 @@ class TrainConfig(_Section):
     fusion_epochs: int = Field(5, ge=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    evaluation_utterances: int = Field(2048, ge=1)
+    evaluation_utterances: int = Field(512, ge=1)
     """Utterances of one evaluation batch."""
     keep_checkpoints: int = Field(1, ge=1)
     """Latest checkpoints kept beside the selected one."""

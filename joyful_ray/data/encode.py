@@ -85,8 +85,10 @@ class Encoding:
             "labels": self._label_ids(rows["labels"]),
         }
         for name, width in self.widths.items():
-            values = _flat(rows[name])
-            matrix = values.reshape(-1, width)
+            if name not in rows.column_names:
+                columns |= _not_present(name, width, rows["utterance_ids"])
+                continue
+            matrix = _flat(rows[name]).reshape(-1, width)
             if name in self.scaling:
                 scaling = self.scaling[name]
                 matrix = (matrix - scaling.mean_W) / scaling.deviation_W
@@ -140,6 +142,15 @@ def merge_moments(parts: Iterable[Mapping[Modality, Moments]]) -> dict[Modality,
         for name, moments in part.items():
             merged[name] = merged[name] + moments if name in merged else moments
     return merged
+
+
+def _not_present(name: str, width: int, like: pa.ChunkedArray) -> dict[str, pa.Array]:
+    """Columns of a modality that a corpus does not have."""
+    utterances = len(_one_chunk(like).flatten())
+    return {
+        name: _relist(np.full(utterances * width, np.nan, np.float32), like),
+        f"{name}_present": _relist(np.zeros(utterances, np.bool_), like),
+    }
 
 
 def _one_chunk(column: pa.ChunkedArray | pa.Array) -> pa.Array:

@@ -1,0 +1,158 @@
+"""What a corpus gives a model: labels and speakers as ids, scaling from `train` alone, `dev` cut from `train` where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from joyful_ray.config import JobConfig
+from joyful_ray.corpora.shards import Corpus
+from joyful_ray.data.encode import UNLABELED, Encoding, Moments, Scaling, merge_moments, moments_of
+from joyful_ray.data.plan import cut_dev
+from joyful_ray.data.store import SplitStore
+from joyful_ray.errors import ConfigError, CorpusError
+from joyful_ray.schema import FeatureContract, Manifest, Modality, Split, Task
+from joyful_ray.storage import open_location
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the workers, the record and the bundle know of a prepared corpus.
+
+    Attributes:
+        label_counts: labeled training utterances of each label.
+        utterances: of the training split.
+        speakers: speakers of the training conversation that has most.
+        dev_cut: conversations taken from `train` as `dev`; empty where the corpus has a `dev` of its own.
+    """
+
+    encoding: Encoding
+    contracts: Mapping[Modality, FeatureContract]
+    corpus: Mapping[str, object]
+    label_counts: Sequence[int] = ()
+    utterances: int = 0
+    speakers: int = 1
+    dev_cut: frozenset[str] = field(default=frozenset(), repr=False)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How one split is read: from which shards, and which conversations of them."""
+
+    split: Split
+    uris: tuple[str, ...]
+    keep: frozenset[str] | None = None
+    leave: frozenset[str] = frozenset()
+
+    def choose(self, rows: pa.Table) -> pa.Table:
+        """The rows that belong to the split."""
+        if self.keep is not None:
+            return rows.filter(pc.is_in(rows["conversation_id"], pa.array(sorted(self.keep))))
+        if self.leave:
+            return rows.filter(pc.invert(pc.is_in(rows["conversation_id"], pa.array(sorted(self.leave)))))
+        return rows
+
+
+def task_of(manifest: Manifest, job: JobConfig) -> Task:
+    """The corpus's task, with which the job's must agree."""
+    if job.task is not None and job.task != manifest.task:
+        raise ConfigError(f"task is {job.task}, but the corpus {manifest.name} is labeled for {manifest.task}")
+    return manifest.task
+
+
+def widths_of(manifest: Manifest, job: JobConfig) -> dict[Modality, int]:
+    """Widths of the modalities that the job uses."""
+    widths = manifest.widths
+    missing = [name for name in job.data.modalities or [] if name not in widths]
+    if missing:
+        raise ConfigError(f"data.modalities names {missing[0]}, but the corpus {manifest.name} has {', '.join(widths)}")
+    return {name: width for name, width in widths.items() if job.data.modalities is None or name in job.data.modalities}
+
+
+def readings(corpus: Corpus, job: JobConfig) -> dict[Split, Reading]:
+    """How each split is read.
+
+    Raises:
+        CorpusError: without conversations to train on.
+    """
+    splits = corpus.splits()
+    if "train" not in splits:
+        raise CorpusError(f"{corpus.location.uri} has no train conversations; import a corpus with a train split")
+    found = {split: Reading(split, tuple(corpus.shard_uris(split))) for split in splits}
+    if "dev" not in found:
+        ids = [name for uri in found["train"].uris for name in _ids(uri)]
+        if len(ids) < 2:
+            raise CorpusError(f"{corpus.location.uri} has no dev split, and too few train conversations to cut one from")
+        cut = cut_dev(ids, fraction=job.data.dev_fraction, seed=job.seed)
+        found["train"] = Reading("train", found["train"].uris, leave=cut)
+        found["dev"] = Reading("dev", found["train"].uris, keep=cut)
+    return found
+
+
+def facts_of(
+    corpus: Corpus, job: JobConfig, reading: Mapping[Split, Reading], moments: Mapping[Modality, Moments]
+) -> Facts:
+    """Facts before any row is encoded; `with_train` adds what only the encoded training split tells."""
+    manifest = corpus.manifest
+    scaling = {name: Scaling.from_moments(found) for name, found in moments.items()} if job.data.normalise else {}
+    encoding = Encoding(task_of(manifest, job), tuple(manifest.labels), widths_of(manifest, job), scaling)
+    return Facts(
+        encoding=encoding,
+        contracts={name: manifest.modalities[name] for name in encoding.widths},
+        corpus={"name": manifest.name, "uri": corpus.location.uri, "hash": corpus.hash},
+        dev_cut=reading["dev"].keep or frozenset(),
+    )
+
+
+def label_counts(labels: np.ndarray, encoding: Encoding) -> list[int]:
+    """Labeled utterances of each label."""
+    if encoding.task == "single-label":
+        known = labels[labels != UNLABELED].astype(int)
+        return np.bincount(known, minlength=len(encoding.labels)).tolist()
+    if encoding.task == "multi-label":
+        return np.nansum(labels, axis=0).astype(int).tolist()
+    return [int((~np.isnan(labels)).sum())]
+
+
+def read_shard(uri: str) -> pa.Table:
+    """One shard's rows."""
+    filesystem, path = open_location(uri).arrow_filesystem()
+    with filesystem.open_input_file(path) as file:
+        return pq.ParquetFile(file).read()
+
+
+def prepare_here(corpus: Corpus, job: JobConfig) -> tuple[Facts, dict[Split, SplitStore]]:
+    """Read, scale and encode every split in this process, without Ray."""
+    reading = readings(corpus, job)
+    widths = widths_of(corpus.manifest, job)
+    rows = {split: [how.choose(read_shard(uri)) for uri in how.uris] for split, how in reading.items()}
+    moments = merge_moments(moments_of(table, widths) for table in rows["train"] if table.num_rows)
+    facts = facts_of(corpus, job, reading, moments)
+    stores = {
+        split: SplitStore([facts.encoding.table(table) for table in tables if table.num_rows], facts.encoding)
+        for split, tables in rows.items()
+    }
+    return with_train(facts, stores["train"]), stores
+
+
+def with_train(facts: Facts, train: SplitStore) -> Facts:
+    """Facts with the label counts and speakers of the training split.
+
+    Raises:
+        CorpusError: where no training utterance is labeled.
+    """
+    counts = label_counts(train.label_values(), facts.encoding)
+    if sum(counts) == 0:
+        raise CorpusError(f"{facts.corpus['uri']}: no utterance of train is labeled")
+    return replace(facts, label_counts=counts, utterances=train.utterances, speakers=train.most_speakers())
+
+
+def _ids(uri: str) -> list[str]:
+    filesystem, path = open_location(uri).arrow_filesystem()
+    with filesystem.open_input_file(path) as file:
+        return pq.ParquetFile(file).read(columns=["conversation_id"])["conversation_id"].to_pylist()

@@ -1,0 +1,142 @@
+"""The joint objective: terms, their weights, and the counts by which their sums are divided once, over all ranks.
+
+Shapes: N = utterances of the micro-batch, K = labels.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from joyful_ray.config import ObjectiveConfig
+from joyful_ray.data.batch import Batch, Layout
+from joyful_ray.model.joyful import Output
+from joyful_ray.objective import terms
+from joyful_ray.schema import Task
+
+CLASSIFICATION, CONTRAST = "classification", "contrast"
+FUSION_TERMS = ("smoothing", "global", "specific")
+
+
+def class_weights(counts: Sequence[int], power: float) -> list[float]:
+    """(1 / frequency) to a power, scaled so that the mean weight of a training utterance is 1; absent classes weigh 1."""
+    total, present = sum(counts), [count for count in counts if count]
+    raw = [(total / count) ** power if count else 1.0 for count in counts]
+    mean = sum(weight * count for weight, count in zip(raw, counts, strict=True)) / total if present else 1.0
+    return [weight / mean if count else 1.0 for weight, count in zip(raw, counts, strict=True)]
+
+
+class JointObjective(nn.Module):
+    """Sums of every term over a micro-batch, and the counts that go with them.
+
+    Args:
+        weight_K: class weights (single-label).
+
+    Source: JOYFUL, section 3.4.
+    """
+
+    def __init__(self, config: ObjectiveConfig, *, task: Task, weight_K: Sequence[float] = ()) -> None:
+        super().__init__()
+        self.config, self.task = config, task
+        self.register_buffer("weight_K", torch.tensor(list(weight_K) or [1.0]), persistent=False)
+        self.weights = {CLASSIFICATION: 1.0}
+        if config.fusion_weight:
+            switches = (config.smoothing, config.global_reconstruction, config.specific_reconstruction)
+            self.weights |= {n: config.fusion_weight for n, on in zip(FUSION_TERMS, switches, strict=True) if on}
+        if config.contrast_weight and (config.inter_view or config.intra_view or config.joint_denominator):
+            self.weights[CONTRAST] = config.contrast_weight
+
+    def only(self, names: Sequence[str]) -> JointObjective:
+        """The same objective with some of its terms alone."""
+        chosen = copy.copy(self)
+        chosen.weights = {name: weight for name, weight in self.weights.items() if name in names}
+        return chosen
+
+    @property
+    def needs_views(self) -> bool:
+        """Whether any term compares views."""
+        return CONTRAST in self.weights
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """What each term's sum over this batch is to be divided by; known before the forward pass, so ranks can add them."""
+        labeled = batch.labeled_N
+        if self.task == "single-label":
+            classified = (self.weight_K[batch.labels.clamp(min=0)] * labeled).sum()
+        else:
+            classified = labeled.sum()
+        utterances = torch.tensor(float(batch.utterances), device=classified.device)
+        later = utterances - len(batch.lengths_C)
+        counts = {CLASSIFICATION: classified, "smoothing": later, CONTRAST: utterances}
+        if self.config.reconstruction_scope == "last-conversation":
+            return counts | {"global": torch.ones_like(utterances), "specific": torch.ones_like(utterances)}
+        return counts | {"global": utterances, "specific": utterances}
+
+    def sums(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        """Sum of each term over this batch."""
+        sums = {}
+        if CLASSIFICATION in self.weights:
+            sums[CLASSIFICATION] = self._classification(output.scores_NK, batch).sum()
+        sums |= self._fusion(output, batch)
+        if CONTRAST in self.weights and output.views is not None:
+            sums[CONTRAST] = self._contrast(output, batch)
+        return sums
+
+    def total(self, sums: Mapping[str, Tensor], counts: Mapping[str, Tensor]) -> Tensor:
+        """The weighted sum of the terms, each divided by its count over all ranks."""
+        return sum((self.weights[n] * s / counts[n].clamp(min=1e-9) for n, s in sums.items()), torch.zeros(()))
+
+    @staticmethod
+    def plain_loss(scores_NK: Tensor, batch: Batch, task: Task) -> Tensor:
+        """The task's loss of each utterance without weights or smoothing, as evaluation reports it: (N,)."""
+        if task == "single-label":
+            return terms.cross_entropy(scores_NK, batch.labels, scores_NK.new_ones(scores_NK.shape[1]))
+        if task == "multi-label":
+            return terms.binary_cross_entropy(scores_NK, batch.labels)
+        return terms.absolute_error(scores_NK, batch.labels)
+
+    def _classification(self, scores_NK: Tensor, batch: Batch) -> Tensor:
+        if self.task == "single-label":
+            return terms.cross_entropy(
+                scores_NK,
+                batch.labels,
+                self.weight_K,
+                focal_gamma=self.config.focal_gamma,
+                label_smoothing=self.config.label_smoothing,
+            )
+        return self.plain_loss(scores_NK, batch, self.task)
+
+    def _fusion(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        fused, sums = output.fused, {}
+        last = self.config.reconstruction_scope == "last-conversation"
+        for name, (rebuilt, target) in fused.reconstructions.items():
+            if name in self.weights:
+                loss_N = terms.reconstruction(rebuilt, target)
+                sums[name] = loss_N[-int(batch.lengths_C[-1]) :].sum() if last else loss_N.sum()
+        if "smoothing" in self.weights and fused.contextual_NG is not None and fused.topic_NG is not None:
+            sums["smoothing"] = terms.smoothing(fused.contextual_NG, fused.topic_NG, batch.layout).sum()
+        return sums
+
+    def _contrast(self, output: Output, batch: Batch) -> Tensor:
+        config = self.config
+        in_batch = config.negatives == "micro-batch"
+        layout = Layout.of(batch.lengths_C.sum()[None]) if in_batch else batch.layout
+        first, second = output.views
+        if config.contrast_pairs == "original":
+            pairs = ((output.layers[-1], first), (output.layers[-1], second))
+        else:
+            pairs = ((first, second),)
+        total = torch.zeros((), device=first.device)
+        for anchor, other in pairs:
+            if config.joint_denominator:
+                total = total + terms.nt_xent(anchor, other, layout, temperature=config.temperature).sum()
+                continue
+            for is_on, term in (
+                (config.inter_view, terms.inter_view_contrast),
+                (config.intra_view, terms.intra_view_contrast),
+            ):
+                if is_on:
+                    total = total + 0.5 * term(anchor, other, layout, temperature=config.temperature).sum()
+        return total

@@ -1,0 +1,144 @@
+"""One pure function a term of the objective. Each gives one loss an utterance, so that sums and counts add over ranks.
+
+Shapes: N = utterances of the micro-batch, K = labels, D = any width, E = embedding width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from joyful_ray.data.batch import Layout
+
+
+def cross_entropy(
+    scores_NK: Tensor, labels_N: Tensor, weight_K: Tensor, *, focal_gamma: float = 0.0, label_smoothing: float = 0.0
+) -> Tensor:
+    """Cross-entropy of each utterance in nats, times the weight of its class; log(K) for equal scores.
+
+    Args:
+        labels_N: label ids; -1 is unlabeled, and costs 0.
+        focal_gamma: > 0 multiplies by (1 - p)^gamma (Lin et al., ICCV 2017).
+
+    Returns:
+        (N,).
+    """
+    log_NK = F.log_softmax(scores_NK.float(), dim=1)
+    labeled_N = labels_N >= 0
+    own_N = log_NK.gather(1, labels_N.clamp(min=0)[:, None]).squeeze(1)
+    loss_N = -(1.0 - label_smoothing) * own_N - label_smoothing * log_NK.mean(dim=1)
+    if focal_gamma:
+        loss_N = loss_N * (1.0 - own_N.exp()).clamp(min=1e-6) ** focal_gamma
+    return loss_N * weight_K[labels_N.clamp(min=0)] * labeled_N
+
+
+def binary_cross_entropy(scores_NK: Tensor, indicators_NK: Tensor) -> Tensor:
+    """Mean binary cross-entropy over the labels of each utterance; log(2) for zero scores, 0 where unlabeled (NaN).
+
+    Returns:
+        (N,).
+    """
+    labeled_N = ~torch.isnan(indicators_NK).any(dim=1)
+    targets_NK = torch.nan_to_num(indicators_NK)
+    loss_NK = F.binary_cross_entropy_with_logits(scores_NK.float(), targets_NK, reduction="none")
+    return loss_NK.mean(dim=1) * labeled_N
+
+
+def absolute_error(scores_NK: Tensor, targets_N: Tensor) -> Tensor:
+    """|score - target| of each utterance, 0 where unlabeled (NaN): (N,)."""
+    labeled_N = ~torch.isnan(targets_N)
+    return (scores_NK.float().squeeze(1) - torch.nan_to_num(targets_N)).abs() * labeled_N
+
+
+def reconstruction(rebuilt_ND: Tensor, target_ND: Tensor) -> Tensor:
+    """Squared error of each utterance, mean over dimensions: (N,).
+
+    Source: JOYFUL, section 3.1 (J_rec); method.md section 5, choice 8.
+    """
+    return (rebuilt_ND.float() - target_ND.float()).square().mean(dim=1)
+
+
+def smoothing(contextual_ND: Tensor, topic_ND: Tensor, layout: Layout) -> Tensor:
+    """Squared distance of each utterance from the topic before it, mean over dimensions; 0 for the first of a conversation.
+
+    Returns:
+        (N,).
+
+    Source: JOYFUL, section 3.1 (J_smooth); method.md section 5, choice 5.
+    """
+    return reconstruction(contextual_ND, topic_ND) * (layout.position_N > 0)
+
+
+def inter_view_contrast(anchor_NE: Tensor, other_NE: Tensor, layout: Layout, *, temperature: float) -> Tensor:
+    """Pull each utterance's views together, push the other view's other utterances of its group apart (InfoNCE).
+
+    Args:
+        layout: groups of negatives: conversations, or the whole micro-batch as one.
+        temperature: > 0; divides cosine similarities.
+
+    Returns:
+        Loss of each anchor in nats, (N,); log(n) in a group of n whose views all look alike, 0 where n is 1.
+
+    Source: JOYFUL, section 3.3, with a temperature.
+    """
+    across_CLL = _similarities(anchor_NE, other_NE, layout, temperature)
+    positive_CL = across_CLL.diagonal(dim1=1, dim2=2)
+    return layout.unpad(torch.logsumexp(_hide(across_CLL, layout), dim=2) - positive_CL)
+
+
+def intra_view_contrast(anchor_NE: Tensor, other_NE: Tensor, layout: Layout, *, temperature: float) -> Tensor:
+    """Pull each utterance's views together, push the anchor view's own other utterances apart.
+
+    Returns:
+        Loss of each anchor in nats, (N,); log(n - 1) in a group of n whose views all look alike, 0 where n is 1.
+
+    Source: JOYFUL, section 3.3, without the anchor itself in the denominator (method.md section 5, choice 16).
+    """
+    positive_CL = _positives(anchor_NE, other_NE, layout, temperature)
+    within_CLL = _hide(_similarities(anchor_NE, anchor_NE, layout, temperature), layout, diagonal=True)
+    alone_C11 = (layout.lengths_C == 1)[:, None, None]
+    within_CLL = torch.where(alone_C11, positive_CL[:, :, None], within_CLL)
+    within_CLL = within_CLL.masked_fill(alone_C11 & _off_diagonal(within_CLL), float("-inf"))
+    return layout.unpad(torch.logsumexp(within_CLL, dim=2) - positive_CL)
+
+
+def nt_xent(anchor_NE: Tensor, other_NE: Tensor, layout: Layout, *, temperature: float) -> Tensor:
+    """InfoNCE with the negatives of both views in one denominator, mean of both directions.
+
+    Per anchor: -log(e^(s(u_i, v_i)/t) / (sum_j e^(s(u_i, v_j)/t) + sum_(j != i) e^(s(u_i, u_j)/t))).
+
+    Returns:
+        Loss of each utterance in nats, (N,); log(2 n - 1) in a group of n whose views all look alike.
+
+    Source: method.md section 2.2.5.
+    """
+    across_CLL = _similarities(anchor_NE, other_NE, layout, temperature)
+    positive_CL = across_CLL.diagonal(dim1=1, dim2=2)
+    total = torch.zeros_like(positive_CL)
+    for view_NE, between_CLL in ((anchor_NE, across_CLL), (other_NE, across_CLL.transpose(1, 2))):
+        within_CLL = _hide(_similarities(view_NE, view_NE, layout, temperature), layout, diagonal=True)
+        total = total + torch.logsumexp(torch.cat([_hide(between_CLL, layout), within_CLL], dim=2), dim=2)
+    return layout.unpad(total / 2 - positive_CL)
+
+
+def _similarities(left_NE: Tensor, right_NE: Tensor, layout: Layout, temperature: float) -> Tensor:
+    left_CLE = layout.pad(F.normalize(left_NE.float(), dim=1))
+    right_CLE = layout.pad(F.normalize(right_NE.float(), dim=1))
+    return left_CLE @ right_CLE.transpose(1, 2) / temperature
+
+
+def _positives(left_NE: Tensor, right_NE: Tensor, layout: Layout, temperature: float) -> Tensor:
+    return layout.pad(F.cosine_similarity(left_NE.float(), right_NE.float(), dim=1) / temperature)
+
+
+def _hide(similarity_CLL: Tensor, layout: Layout, *, diagonal: bool = False) -> Tensor:
+    """Hide padding, and the diagonal; padded rows keep themselves so that nothing is NaN."""
+    hidden = ~layout.valid_CL[:, None, :] & (_off_diagonal(similarity_CLL) | layout.valid_CL[:, :, None])
+    if diagonal:
+        hidden = hidden | (~_off_diagonal(similarity_CLL) & layout.valid_CL[:, :, None])
+    return similarity_CLL.masked_fill(hidden, float("-inf"))
+
+
+def _off_diagonal(square_CLL: Tensor) -> Tensor:
+    return ~torch.eye(square_CLL.shape[-1], dtype=torch.bool, device=square_CLL.device)

@@ -1,0 +1,39 @@
+"""A model and its objective, from a job and the facts of a corpus."""
+
+from __future__ import annotations
+
+import torch
+
+from joyful_ray.config import JobConfig
+from joyful_ray.data.prepare import Facts
+from joyful_ray.model.joyful import Joyful
+from joyful_ray.objective.joint import JointObjective, class_weights
+
+
+def build_model(job: JobConfig, facts: Facts) -> Joyful:
+    """The model with the weights that the seed gives, the same on every rank."""
+    torch.manual_seed(job.seed)
+    encoding = facts.encoding
+    return Joyful(
+        job.model,
+        job.graph,
+        job.augment,
+        widths=encoding.widths,
+        classes=max(len(encoding.labels), 1) if encoding.task != "regression" else 1,
+        speakers=facts.speakers,
+    )
+
+
+def build_objective(job: JobConfig, facts: Facts) -> JointObjective:
+    """The objective with the class weights of the training split."""
+    is_single = facts.encoding.task == "single-label"
+    weights = class_weights(list(facts.label_counts), job.objective.class_weighting) if is_single else []
+    return JointObjective(job.objective, task=facts.encoding.task, weight_K=weights)
+
+
+def build_optimizer(job: JobConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """Adam or AdamW."""
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    return kinds[job.train.optimizer](
+        parameters, lr=job.train.learning_rate, weight_decay=job.train.weight_decay, foreach=True
+    )

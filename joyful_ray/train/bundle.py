@@ -1,0 +1,111 @@
+"""A bundle: a trained model with all that using it needs, as safetensors and JSON.
+
+Shapes: W = width of a modality.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from joyful_ray.config import JobConfig, resolve
+from joyful_ray.data.encode import Encoding, Scaling
+from joyful_ray.data.prepare import Facts
+from joyful_ray.errors import CheckpointError, ConfigError, CorpusError
+from joyful_ray.model.joyful import Joyful
+from joyful_ray.records import BundleCard, Scores
+from joyful_ray.schema import Manifest
+from joyful_ray.storage import Location, open_location
+from joyful_ray.train.build import build_model
+from joyful_ray.train.checkpoint import MODEL, load_weights, read_tensors, write_tensors
+
+CARD = "bundle.json"
+BUNDLE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained model and how to feed it."""
+
+    card: BundleCard
+    job: JobConfig
+    encoding: Encoding
+    model: Joyful
+
+    def check_fits(self, manifest: Manifest) -> None:
+        """See that a corpus has what the model reads.
+
+        Raises:
+            CorpusError: a modality of another width, or none in common; expected and found.
+        """
+        common = [name for name in self.encoding.widths if name in manifest.widths]
+        if not common:
+            known, found = ", ".join(self.encoding.widths), ", ".join(manifest.widths)
+            raise CorpusError(f"the bundle reads {known}, but the corpus {manifest.name} has {found}")
+        for name in common:
+            found_width, width = manifest.widths[name], self.encoding.widths[name]
+            if found_width != width:
+                raise CorpusError(
+                    f"the bundle was trained on {name} vectors of width {width}, but the corpus {manifest.name} has "
+                    f"width {found_width}; extract them with {self.card.modalities[name].extractor}"
+                )
+
+
+def write_bundle(
+    location: Location, *, job: JobConfig, facts: Facts, weights: dict[str, Tensor], dev: Scores, epoch: int
+) -> None:
+    """Write a bundle; the card comes last."""
+    encoding = facts.encoding
+    card = BundleCard(
+        bundle_version=BUNDLE_VERSION,
+        config=job.model_dump(mode="json"),
+        fingerprint=job.fingerprint,
+        task=encoding.task,
+        labels=list(encoding.labels),
+        modalities=dict(facts.contracts),
+        scaling={
+            name: {"mean": scaling.mean_W.tolist(), "deviation": scaling.deviation_W.tolist()}
+            for name, scaling in encoding.scaling.items()
+        },
+        speakers=facts.speakers,
+        thresholds={name: values["threshold"] for name, values in dev.per_label.items() if "threshold" in values},
+        trained_on=dict(facts.corpus) | {"epoch": epoch, "dev": dev.values},
+    )
+    write_tensors(location.join(MODEL), weights)
+    location.join(CARD).write_text(card.model_dump_json(indent=1))
+
+
+def read_bundle(uri: str) -> Bundle:
+    """Open a bundle.
+
+    Raises:
+        CheckpointError: there is none, it is damaged, or another version wrote it.
+    """
+    location = open_location(uri)
+    if not location.join(CARD).exists():
+        if location.join("bundle", CARD).exists():
+            return read_bundle(location.join("bundle").uri)
+        raise CheckpointError(f"there is no bundle at {location.uri} ({CARD} is absent); name a run's bundle/ folder")
+    try:
+        card = BundleCard.model_validate_json(location.join(CARD).read_text())
+        job = resolve(card.config)
+    except (ValidationError, ConfigError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{location.join(CARD).uri} is not a bundle of this version: {reason}") from None
+    if card.bundle_version != BUNDLE_VERSION:
+        raise CheckpointError(f"{location.uri} has bundle version {card.bundle_version}, expected {BUNDLE_VERSION}")
+    scaling = {
+        name: Scaling(np.array(values["mean"], np.float32), np.array(values["deviation"], np.float32))
+        for name, values in card.scaling.items()
+    }
+    widths = {name: contract.width for name, contract in card.modalities.items()}
+    encoding = Encoding(card.task, tuple(card.labels), widths, scaling)
+    state = torch.get_rng_state()
+    model = build_model(job, Facts(encoding, card.modalities, card.trained_on, speakers=card.speakers))
+    torch.set_rng_state(state)
+    load_weights(model, read_tensors(location.join(MODEL)), source=location.uri)
+    return Bundle(card, job, encoding, model.eval())

@@ -1,0 +1,183 @@
+"""The training loop: plain PyTorch on one rank of a world. It knows neither Ray nor where its micro-batches come from."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+
+from joyful_ray.config import JobConfig
+from joyful_ray.data.prepare import Facts
+from joyful_ray.data.source import Source
+from joyful_ray.records import EpochMetrics, RunRecord, Scores, versions
+from joyful_ray.schema import Split
+from joyful_ray.train.board import Board
+from joyful_ray.train.bundle import write_bundle
+from joyful_ray.train.checkpoint import latest_checkpoint, prune_checkpoints
+from joyful_ray.train.context import World
+from joyful_ray.train.directory import RunDirectory
+from joyful_ray.train.evaluate import evaluate
+from joyful_ray.train.learner import Learner
+from joyful_ray.train.schedule import Progress
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One run as a rank sees it.
+
+    Attributes:
+        sources: by split, made when asked for; `test` is asked once, at the end.
+        workers: as the user asked; 0 is without Ray.
+        started: epoch seconds at which the command began.
+    """
+
+    job: JobConfig
+    facts: Facts
+    sources: Mapping[Split, Callable[[], Source]]
+    directory: RunDirectory
+    workers: int
+    started: float
+
+
+def run(assignment: Assignment, world: World) -> RunRecord:
+    """Train until dev stops getting better, then score the selected epoch on dev and, once, on test.
+
+    Raises:
+        TrainingError: on every rank, where a loss is not finite.
+    """
+    setup_s = time.time() - assignment.started
+    learner = Learner(assignment.job, assignment.facts, world)
+    progress = fit(assignment, world, learner)
+    fit_s = time.time() - assignment.started - setup_s
+    record = _select_and_score(assignment, world, learner, progress)
+    peak = max(int(str(value)) for value in world.gather(_peak_memory_bytes()))
+    total_s = time.time() - assignment.started
+    seconds = {"setup": setup_s, "fit": fit_s, "selection": total_s - setup_s - fit_s, "total": total_s}
+    record = record.model_copy(update={"seconds": seconds, "peak_memory_bytes": peak})
+    if world.is_first:
+        assignment.directory.write_record(record)
+    return record
+
+
+def fit(assignment: Assignment, world: World, learner: Learner) -> Progress:
+    """Epochs, each with its dev scores, checkpoint and report, from the last checkpoint to the end."""
+    train, directory = assignment.job.train, assignment.directory
+    progress = _resume(directory, learner, world)
+    source, dev = assignment.sources["train"](), assignment.sources["dev"]()
+    with _board(directory, world, progress) as board:
+        while not progress.is_done(train):
+            began = time.perf_counter()
+            numbers = learner.train_epoch(source, progress)
+            scores = _evaluate(assignment, world, learner, dev)
+            before, progress = progress, progress.after(
+                score=scores.selection,
+                dev_loss=scores.loss,
+                counts=learner.stage_of(progress.next_epoch) != "fusion",
+            )
+            metrics = EpochMetrics(
+                **asdict(numbers),
+                epoch=before.next_epoch,
+                dev=scores,
+                seconds=time.perf_counter() - began,
+                utterances_per_second=assignment.facts.utterances / numbers.train_seconds,
+                is_best=progress.best_epoch == before.next_epoch,
+            )
+            if board is not None:
+                _write(directory, learner, progress, metrics, keep=train.keep_checkpoints)
+                board.epoch(metrics)
+            world.report({"epoch": metrics.epoch, "dev": scores.selection, "loss": metrics.losses["total"]})
+    return progress
+
+
+def _resume(directory: RunDirectory, learner: Learner, world: World) -> Progress:
+    found = latest_checkpoint(directory.checkpoints)
+    progress = Progress() if found is None else learner.load(found)
+    if world.is_first:
+        directory.forget_from(progress.next_epoch)
+    return progress
+
+
+def _board(directory: RunDirectory, world: World, progress: Progress) -> AbstractContextManager[Board | None]:
+    if not world.is_first:
+        return nullcontext()
+    return Board(directory.location.join("tensorboard"), first_epoch=progress.next_epoch)
+
+
+def _write(
+    directory: RunDirectory, learner: Learner, progress: Progress, metrics: EpochMetrics, *, keep: int
+) -> None:
+    learner.save(directory.checkpoint(metrics.epoch), progress)
+    latest = range(metrics.epoch - keep + 1, metrics.epoch + 1)
+    prune_checkpoints(directory.checkpoints, keep={progress.best_epoch, *latest})
+    directory.add_metrics(metrics)
+
+
+def _evaluate(
+    assignment: Assignment,
+    world: World,
+    learner: Learner,
+    source: Source,
+    thresholds: Mapping[str, float] | None = None,
+) -> Scores:
+    encoding = assignment.facts.encoding
+    return evaluate(
+        learner.evaluated,
+        source.once(rank=world.rank, world=world.size),
+        task=encoding.task,
+        labels=list(encoding.labels),
+        world=world,
+        precision=assignment.job.train.precision,
+        thresholds=thresholds,
+    )
+
+
+def _select_and_score(assignment: Assignment, world: World, learner: Learner, progress: Progress) -> RunRecord:
+    job, facts, directory = assignment.job, assignment.facts, assignment.directory
+    weights = learner.load_selected(directory.checkpoint(progress.best_epoch))
+    dev = _evaluate(assignment, world, learner, assignment.sources["dev"]())
+    test = None
+    if "test" in assignment.sources:
+        thresholds = {name: values["threshold"] for name, values in dev.per_label.items() if "threshold" in values}
+        test = _evaluate(assignment, world, learner, assignment.sources["test"](), thresholds or None)
+    if world.is_first:
+        write_bundle(directory.bundle, job=job, facts=facts, weights=weights, dev=dev, epoch=progress.best_epoch)
+    return RunRecord(
+        name=directory.location.name,
+        outcome="finished" if progress.next_epoch >= job.train.epochs else "stopped-early",
+        fingerprint=job.fingerprint,
+        corpus=dict(facts.corpus) | {"dev_cut_conversations": len(facts.dev_cut)},
+        config=job.model_dump(mode="json"),
+        versions=versions(),
+        parameters=sum(parameter.numel() for parameter in learner.model.parameters()),
+        workers=assignment.workers,
+        epochs=progress.next_epoch,
+        selected_epoch=progress.best_epoch,
+        test_reads=0 if test is None else 1,
+        dev=dev,
+        test=test,
+        seconds={},
+        peak_memory_bytes=0,
+        warnings=warnings_of(dev),
+        locations={"bundle": directory.bundle.uri, "tensorboard": directory.location.join("tensorboard").uri},
+    )
+
+
+def warnings_of(dev: Scores) -> list[str]:
+    """Failure signatures that the selected epoch's dev scores show."""
+    if dev.confusion is None:
+        return []
+    predicted = [sum(row[k] for row in dev.confusion) for k in range(len(dev.labels))]
+    return [
+        f"{name} is never predicted on dev (it has {int(dev.per_label[name]['support'])} utterances there); "
+        "try objective.class_weighting"
+        for name, count in zip(dev.labels, predicted, strict=True)
+        if count == 0 and dev.per_label[name]["support"]
+    ]
+
+
+def _peak_memory_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

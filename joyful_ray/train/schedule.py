@@ -1,0 +1,63 @@
+"""Learning rates and early stopping: pure logic, so that a resumed run decides as an uninterrupted one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from joyful_ray.config import TrainConfig
+
+PLATEAU_PATIENCE, PLATEAU_FACTOR, PLATEAU_THRESHOLD = 8, 0.1, 1e-4
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come; all that resuming needs besides weights and optimizer.
+
+    Attributes:
+        best_score: greatest dev score so far.
+        plateau_factor: what `plateau` multiplies the learning rate by.
+    """
+
+    next_epoch: int = 0
+    best_epoch: int = -1
+    best_score: float = -math.inf
+    stale_epochs: int = 0
+    plateau_best: float = math.inf
+    plateau_stale: int = 0
+    plateau_factor: float = 1.0
+
+    def after(self, *, score: float, dev_loss: float, counts: bool = True) -> Progress:
+        """Progress after one more epoch; one that does not count trained nothing that dev could judge."""
+        if not counts:
+            return replace(self, next_epoch=self.next_epoch + 1)
+        is_best = score > self.best_score
+        improved = dev_loss < self.plateau_best * (1.0 - PLATEAU_THRESHOLD)
+        stale = 0 if improved else self.plateau_stale + 1
+        falls = stale > PLATEAU_PATIENCE
+        return replace(
+            self,
+            next_epoch=self.next_epoch + 1,
+            best_epoch=self.next_epoch if is_best else self.best_epoch,
+            best_score=score if is_best else self.best_score,
+            stale_epochs=0 if is_best else self.stale_epochs + 1,
+            plateau_best=dev_loss if improved else self.plateau_best,
+            plateau_stale=0 if falls else stale,
+            plateau_factor=self.plateau_factor * PLATEAU_FACTOR if falls else self.plateau_factor,
+        )
+
+    def is_done(self, train: TrainConfig) -> bool:
+        """Whether the run ends here."""
+        return self.next_epoch >= train.epochs or self.stale_epochs >= train.patience
+
+
+def learning_rate(train: TrainConfig, *, step: int, steps_an_epoch: int, plateau_factor: float = 1.0) -> float:
+    """Learning rate of a step, counted over the whole run."""
+    warmup = train.warmup_epochs * steps_an_epoch
+    rate = train.learning_rate * min(1.0, (step + 1) / warmup) if warmup else train.learning_rate
+    if train.schedule == "plateau":
+        return rate * plateau_factor
+    if train.schedule == "cosine" and step >= warmup:
+        share = (step - warmup) / max(train.epochs * steps_an_epoch - warmup, 1.0)
+        return rate * 0.5 * (1.0 + math.cos(math.pi * min(share, 1.0)))
+    return rate
