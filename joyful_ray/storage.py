@@ -69,6 +69,12 @@ class Location:
         """The last part of the path."""
         return self.path.rstrip("/").rsplit("/", 1)[-1]
 
+    @property
+    def parent(self) -> Location:
+        """The directory that holds this place."""
+        above = self.path.rstrip("/").rpartition("/")[0]
+        return Location(above or ("" if self.is_remote else "/"), self.is_remote, self.endpoint, self.region, self.query)
+
     def join(self, *parts: str) -> Location:
         """The place below this one; parts may hold slashes but not lead upward."""
         pieces = [piece for part in parts for piece in str(part).split("/") if piece]

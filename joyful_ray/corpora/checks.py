@@ -174,9 +174,12 @@ def _vector_problems(
         return [(f"{count} utterances but {modality} vectors of shape {vectors.shape}", None)]
     if vectors.shape[1] != width:
         return [(f"{modality} vectors are {vectors.shape[1]} wide, expected {width}", None)]
-    is_bad = ~np.isfinite(np.ma.getdata(vectors)) & ~np.ma.getmaskarray(vectors)
+    with np.errstate(over="ignore"):
+        is_bad = ~np.isfinite(np.ma.getdata(vectors).astype(np.float32)) & ~np.ma.getmaskarray(vectors)
     found: list[tuple[str, int | None]] = []
     for index in np.flatnonzero(is_bad.any(axis=1)):
         cell = int(np.flatnonzero(is_bad[index])[0])
-        found.append((f"{modality} value {cell} is {np.ma.getdata(vectors)[index, cell]}", int(index)))
+        value = np.ma.getdata(vectors)[index, cell]
+        reason = f"{modality} value {cell} is {value}" + (", too large for float32" if np.isfinite(value) else "")
+        found.append((reason, int(index)))
     return found

@@ -104,7 +104,7 @@ def test_labels_fit_the_task(task: Any, labels: Any, reason: str) -> None:
 
 def test_a_bad_conversation_stops_the_import(tmp_path: Path) -> None:
     bad = draft(labels=["joyy", "hm", None])
-    expected = r"talk\.csv, line 2: conversation c0: utterance c0_u0: unknown label 'joyy'.* \(and 1 more .*--max-bad FRACTION"
+    expected = r"talk\.csv, line 2: conversation c0: utterance c0_u0: unknown label 'joyy'.* \(and 1 more .*--max-bad"
     with pytest.raises(CorpusError, match=expected):
         write(str(tmp_path / "c"), {"train": [conversation("a"), bad]})
     assert not (tmp_path / "c/manifest.json").exists()

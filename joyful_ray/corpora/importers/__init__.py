@@ -1,0 +1,64 @@
+"""Published formats -> corpora, one file a format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from joyful_ray.corpora.importers import jsonl, meld
+from joyful_ray.corpora.importers.source import Importer, Source, nearest
+from joyful_ray.corpora.writer import CorpusWriter
+from joyful_ray.errors import ConfigError, CorpusError
+from joyful_ray.schema import Manifest
+from joyful_ray.storage import open_location
+
+__all__ = ["IMPORTERS", "Importer", "Source", "import_corpus"]
+
+IMPORTERS: dict[str, Importer] = {importer.format: importer for importer in (meld.IMPORTER, jsonl.IMPORTER)}
+
+
+def import_corpus(
+    format: str,
+    source: str,
+    out: str,
+    *,
+    options: Mapping[str, str] | None = None,
+    max_bad: float = 0.0,
+    overwrite: bool = False,
+) -> Manifest:
+    """Turn a data set's own files into a corpus.
+
+    Args:
+        format: a key of `IMPORTERS`.
+        source: the directory or file of that data set; a path or s3:// URI.
+        out: where the corpus goes; a path or s3:// URI.
+        options: the format's own settings; `IMPORTERS[format].options` lists them.
+        max_bad: the share of conversations that may be set aside in quarantine.jsonl.
+
+    Raises:
+        ConfigError: an unknown format or option.
+        CorpusError: a file of the source is not what it must be; says which, where and why.
+    """
+    if format not in IMPORTERS:
+        raise ConfigError(f"unknown format {format}; {nearest(format, IMPORTERS)}")
+    importer = IMPORTERS[format]
+    given = dict(options or {})
+    importer.check_options(given)
+    place = open_location(source)
+    if not place.exists():
+        raise CorpusError(f"there is nothing at {place.uri}; check the path of the {format} files")
+    read = importer.read(place, given)
+    with CorpusWriter(
+        out,
+        name=given.get("name", read.name),
+        task=read.task,
+        labels=read.labels,
+        modalities=read.modalities,
+        has_texts=read.has_texts,
+        max_bad=max_bad,
+        overwrite=overwrite,
+    ) as writer:
+        for split, draft in read.drafts:
+            writer.write(split, draft)
+        writer.notes.update(read.notes)
+    assert writer.manifest is not None
+    return writer.manifest

@@ -1,0 +1,213 @@
+"""Anyone's own data: one JSON line a conversation.
+
+SOURCE is a directory with `train.jsonl`, `dev.jsonl` and `test.jsonl` (those that exist are read), or one `.jsonl` file
+in which each line has a `split`. A line is an object:
+
+    {"conversation_id": "talk-1",                  required, once in the whole corpus
+     "split": "train",                             only in a single file
+     "utterance_ids": ["talk-1_0", "talk-1_1"],    optional; made from the conversation id if left out
+     "speakers": ["Ann", "Bob"],                   required, any number of different names
+     "texts": ["Hi.", "Go away!"],                 optional, but in all conversations or in none
+     "labels": ["joy", "anger"],                   a name, a list of names, or a number each; null where unlabeled
+     "text": [[0.1, 0.2], [0.3, null]],            vectors of a modality (text, audio, vision), an utterance a row:
+                                                   null for a vector, or a value in it, is "not present"
+     "audio": {"npy": "audio.npy", "start": 40}}   or: rows 40, 41, … of a .npy in SOURCE (start is 0 if left out)
+
+Vectors of a whole split may instead lie in one .npy whose rows follow the file's utterances: option
+`text_vectors={split}_text.npy`, likewise for audio and vision (for a single file, rows count within each split). NaN
+and infinity are refused; option `nan=absent` reads NaN in a .npy as "not present".
+
+`corpus.json` in SOURCE is optional and may hold `name`, `task` (single-label, multi-label, regression), `labels` (in
+the order of their ids) and `modalities`: per modality `extractor`, `version`, `parameters`, `licence` and `width`. What
+it leaves out is found in the data: the task from the labels' kind, label names in alphabetical order, widths from the
+first vector. Options `task` and `labels=a,b,c` win over it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from joyful_ray.corpora.checks import Draft, Problem
+from joyful_ray.corpora.importers.jsonl_survey import (
+    LineReader,
+    ModalityHeader,
+    Survey,
+    read_header,
+    survey_lines,
+    task_of,
+)
+from joyful_ray.corpora.importers.source import Importer, Source, nearest
+from joyful_ray.corpora.importers.vectors import VECTOR_OPTIONS, nan_is_absent
+from joyful_ray.errors import CorpusError, StorageError
+from joyful_ray.schema import MODALITIES, SPLITS, FeatureContract, Modality, Split
+from joyful_ray.storage import Location
+
+REFERENCE_KEYS = ("npy", "start")
+
+
+def read_jsonl(source: Location, options: Mapping[str, str]) -> Source:
+    """Survey the lines, then hand over their conversations.
+
+    Raises:
+        CorpusError: no file, or labels of several kinds.
+    """
+    is_file = source.name.endswith(".jsonl")
+    directory = source.parent if is_file else source
+    files: list[tuple[Location, Split | None]] = [(source, None)] if is_file else []
+    for split in SPLITS if not is_file else ():
+        if source.join(f"{split}.jsonl").exists():
+            files.append((source.join(f"{split}.jsonl"), split))
+    if not files:
+        raise CorpusError(f"{source.uri} holds none of train.jsonl, dev.jsonl, test.jsonl; name one .jsonl or these")
+    patterns = {name: options[f"{name}_vectors"] for name in MODALITIES if options.get(f"{name}_vectors")}
+    reader = LineReader(files, directory, patterns, nan_is_absent(options))
+    header = read_header(directory)
+    survey = survey_lines(reader)
+    task = task_of(options.get("task") or header.task, survey)
+    labels = options["labels"].split(",") if "labels" in options else header.labels
+    for name, entry in header.modalities.items():
+        if entry.width is not None:
+            survey.widths[name] = entry.width
+    if not survey.widths:
+        raise CorpusError(f"{source.uri}: no conversation has vectors of text, audio or vision")
+    return Source(
+        name=header.name or directory.name,
+        task=task,
+        labels=[] if task == "regression" else (sorted(survey.labels) if labels is None else labels),
+        modalities={
+            name: _contract(name, width, header.modalities.get(name, ModalityHeader()), options)
+            for name, width in survey.widths.items()
+        },
+        drafts=_drafts(reader, survey),
+        has_texts=survey.has_texts,
+    )
+
+
+def _contract(name: Modality, width: int, header: ModalityHeader, options: Mapping[str, str]) -> FeatureContract:
+    return FeatureContract(
+        extractor=options.get(f"{name}_extractor", header.extractor),
+        version=options.get(f"{name}_version", header.version),
+        licence=options.get(f"{name}_licence", header.licence),
+        parameters=header.parameters,
+        width=width,
+    )
+
+
+def _drafts(reader: LineReader, survey: Survey) -> Iterator[tuple[Split, Draft]]:
+    for name, pattern in reader.patterns.items():
+        for part, utterances in survey.utterances.items():
+            rows = len(reader.array(pattern.format(split=part)))
+            if rows != utterances:
+                place = reader.directory.join(pattern.format(split=part))
+                raise CorpusError(f"{place.uri}: expected {utterances} rows ({name} of {part}), found {rows}")
+    next_row: Counter[Split] = Counter()
+    for place, number, split, content in reader.lines():
+        if isinstance(content, str):
+            yield split or "train", Draft("", problems=[Problem(content, place.uri, number)])
+            continue
+        assert split is not None
+        draft = _draft(content, place.uri, number, survey)
+        for name in survey.widths:
+            if name in reader.patterns:
+                reference = {"npy": reader.patterns[name].format(split=split), "start": next_row[split]}
+                _add_vectors(draft, name, reference, survey.widths[name], reader)
+            else:
+                _add_vectors(draft, name, content.get(name), survey.widths[name], reader)
+        speakers = content.get("speakers")
+        next_row[split] += len(speakers) if isinstance(speakers, list) else 0
+        yield split, draft
+
+
+def _draft(content: Mapping[str, Any], file: str, line: int, survey: Survey) -> Draft:
+    conversation_id = content.get("conversation_id")
+    draft = Draft(conversation_id if isinstance(conversation_id, str) else "", file=file)
+
+    def strings(key: str, default: list[str] | None) -> list[str]:
+        values = content.get(key, default)
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            draft.problems.append(Problem(f"{key} is not a list of strings", file, line, draft.conversation_id))
+            return []
+        return values
+
+    if not draft.conversation_id:
+        draft.problems.append(Problem("conversation_id is not a string with something in it", file, line))
+    draft.speakers = strings("speakers", None)
+    made_up = [f"{draft.conversation_id}_{index}" for index in range(len(draft.speakers))]
+    draft.utterance_ids = strings("utterance_ids", made_up)
+    labels = content.get("labels", [None] * len(draft.speakers))
+    if isinstance(labels, list):
+        draft.labels = labels
+    else:
+        draft.problems.append(Problem("labels is not a list", file, line, draft.conversation_id))
+    if survey.has_texts and "texts" in content:
+        draft.texts = strings("texts", None)
+    draft.rows = [line] * max(1, len(draft.utterance_ids))
+    return draft
+
+
+def _add_vectors(draft: Draft, name: Modality, given: Any, width: int, reader: LineReader) -> None:
+    line = draft.rows[0] if draft.rows else None
+    try:
+        if isinstance(given, dict):
+            draft.vectors[name] = _referred(given, len(draft.utterance_ids), reader)
+        else:
+            draft.vectors[name] = _inline(given, len(draft.utterance_ids), width)
+    except ValueError as error:
+        draft.problems.append(Problem(f"{name}: {error}", draft.file, line, draft.conversation_id))
+
+
+def _referred(reference: Mapping[str, Any], count: int, reader: LineReader) -> NDArray | np.ma.MaskedArray:
+    for key in reference:
+        if key not in REFERENCE_KEYS:
+            raise ValueError(f"unknown key {key!r}; {nearest(key, REFERENCE_KEYS)}")
+    name, start = reference.get("npy"), reference.get("start", 0)
+    if not isinstance(name, str) or not isinstance(start, int) or start < 0:
+        raise ValueError('vectors in a file are written {"npy": "file.npy", "start": 0}')
+    try:
+        rows = reader.array(name)
+    except (CorpusError, StorageError) as error:
+        raise ValueError(str(error)) from None
+    if start + count > len(rows):
+        raise ValueError(f"rows {start} to {start + count - 1} of {name}, which has {len(rows)}")
+    values = np.asarray(rows[start : start + count], dtype=np.float32)
+    return np.ma.masked_invalid(values) if reader.nan_is_absent else values
+
+
+def _inline(rows: Any, count: int, width: int) -> np.ma.MaskedArray:
+    """Numbers as written; null, for a value or for a whole vector, is masked. Nothing at all: no vector is present."""
+    vectors = np.ma.masked_all((count, width), dtype=np.float64)
+    if rows is None:
+        return vectors
+    if not isinstance(rows, list) or len(rows) != count:
+        found = len(rows) if isinstance(rows, list) else type(rows).__name__
+        raise ValueError(f"expected a list of {count} vectors, found {found}")
+    for index, row in enumerate(rows):
+        if row is None:
+            continue
+        if not isinstance(row, list) or len(row) != width:
+            found = f"{len(row)} values" if isinstance(row, list) else repr(row)
+            raise ValueError(f"vector {index} should have {width} values, found {found}")
+        wrong = next((cell for cell in row if cell is not None and type(cell) not in (int, float)), None)
+        if wrong is not None:
+            raise ValueError(f"vector {index} holds {wrong!r}, which is no number")
+        vectors[index] = np.ma.MaskedArray(
+            [0.0 if cell is None else cell for cell in row], mask=[cell is None for cell in row]
+        )
+    return vectors
+
+
+IMPORTER = Importer(
+    format="jsonl",
+    summary="anyone's own data: one JSON line a conversation",
+    read=read_jsonl,
+    options={
+        "task": "single-label, multi-label or regression; found from the labels if left out",
+        "labels": "label names in the order of their ids, with commas",
+        **VECTOR_OPTIONS,
+    },
+)
