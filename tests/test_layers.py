@@ -29,8 +29,9 @@ ROOMS = [
     "predict",
     "report",
     "submit",
-    "console",
+    "demo",
     "doctor",
+    "console",
     "cli",
     "__main__",
 ]

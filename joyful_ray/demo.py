@@ -1,0 +1,78 @@
+"""The first thing that a newcomer runs: a small synthetic corpus, a run on it, and its bundle opened again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from joyful_ray.config import JobConfig, load_job
+from joyful_ray.records import EpochMetrics, RunRecord, Scores
+from joyful_ray.schema import MANIFEST_NAME
+from joyful_ray.storage import open_location
+
+CONVERSATIONS = 160
+SEED = 0
+
+
+class DemoResult(BaseModel):
+    """What the demo made."""
+
+    model_config = ConfigDict(frozen=True)
+
+    corpus: str
+    record: RunRecord
+    bundle_scores: Scores
+    next_commands: list[str]
+
+
+def demo_job(folder: Path, *, workers: int) -> JobConfig:
+    """The demo's settings, in a folder; a finished run stays, and this one gets the next free name."""
+    with resources.as_file(resources.files("joyful_ray").joinpath("demo.yaml")) as settings:
+        job = load_job(
+            settings, [f"corpus={folder / 'corpus'}", f"storage={folder / 'runs'}", f"cluster.workers={workers}"]
+        )
+    runs = open_location(job.storage)
+    number = 1
+    while runs.join(_run_name(job, number), "record.json").exists():
+        number += 1
+    return job.model_copy(update={"name": _run_name(job, number)})
+
+
+def _run_name(job: JobConfig, number: int) -> str:
+    return job.name if number == 1 else f"{job.name}-{number}"
+
+
+def run_demo(job: JobConfig, *, stage: Callable[[str], None], watch: Callable[[EpochMetrics], None]) -> DemoResult:
+    """Make the corpus where there is none, train, and score the bundle.
+
+    Args:
+        stage: told what is being done.
+        watch: given each epoch's metrics.
+    """
+    from joyful_ray.corpora.synthetic import synthesize
+    from joyful_ray.train.evaluate import evaluate_bundle
+    from joyful_ray.train.launch import train
+
+    assert job.corpus is not None
+    if not open_location(job.corpus).join(MANIFEST_NAME).exists():
+        stage(f"making a corpus of {CONVERSATIONS} conversations at {job.corpus}")
+        synthesize(job.corpus, conversations=CONVERSATIONS, seed=SEED)
+    workers = job.cluster.workers
+    stage(f"starting {workers} Ray workers" if workers else "training in this process, without Ray")
+    record = train(job, watch=watch)
+    run = open_location(job.storage).join(job.name)
+    bundle = run.join("bundle").uri
+    stage(f"scoring {bundle}")
+    return DemoResult(
+        corpus=job.corpus,
+        record=record,
+        bundle_scores=evaluate_bundle(bundle, job.corpus, split="test", device="cpu"),
+        next_commands=[
+            f"joyful inspect {job.corpus}",
+            f"joyful evaluate {bundle} --corpus {job.corpus}",
+            f"tensorboard --logdir {run.join('tensorboard').uri}",
+        ],
+    )
