@@ -264,6 +264,8 @@ class JobConfig(_Section):
         fusion = self.model.fusion
         if fusion.kind != "concatenation" and not (fusion.global_branch or fusion.specific_branch):
             raise ValueError("model.fusion needs global_branch or specific_branch, or kind: concatenation")
+        if self.train.stages == "two-phase" and self.train.fusion_epochs >= self.train.epochs:
+            raise ValueError("train.epochs must be more than train.fusion_epochs in two-phase training")
         return self
 
     @property
@@ -398,4 +400,6 @@ def _nearest(wrong: str, valid: list[str]) -> str:
     if not close:
         last = wrong.rsplit(".", 1)[-1]
         close = [path for path in valid if path.rsplit(".", 1)[-1] == last][:1]
-    return f"did you mean {close[0]}?" if close else f"valid are {', '.join(valid[:8])}{', …' if len(valid) > 8 else ''}"
+    return (
+        f"did you mean {close[0]}?" if close else f"valid are {', '.join(valid[:8])}{', …' if len(valid) > 8 else ''}"
+    )

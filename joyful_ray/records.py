@@ -47,6 +47,7 @@ class EpochMetrics(_Record):
 
     epoch: int
     losses: dict[str, float]
+    conversations: int
     dev: Scores
     seconds: float
     train_seconds: float

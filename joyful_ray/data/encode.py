@@ -7,7 +7,7 @@ Shapes: n = utterances of one conversation, W = width of a modality, K = labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,7 +82,7 @@ class Encoding:
             "conversation_id": ids,
             "length": pc.list_value_length(rows["utterance_ids"]).cast(pa.int32()),
             "speakers": _speaker_ids(rows["speakers"]),
-            "labels": self._label_ids(rows["labels"]),
+            "labels": self.label_values(rows["labels"]),
         }
         for name, width in self.widths.items():
             if name not in rows.column_names:
@@ -96,7 +96,12 @@ class Encoding:
             columns[f"{name}_present"] = rows[f"{name}_present"]
         return pa.table(columns)
 
-    def _label_ids(self, column: pa.ChunkedArray) -> pa.Array:
+    def label_values(self, column: pa.ChunkedArray) -> pa.Array:
+        """Labels as numbers: ids with -1 for unlabeled, indicators, or the numbers themselves, as lists a conversation.
+
+        Raises:
+            CorpusError: a label that is not one of the names.
+        """
         lists = _one_chunk(column)
         if self.task == "regression":
             return _relist(lists.flatten().to_numpy(zero_copy_only=False).astype(np.float32), lists)
@@ -135,13 +140,48 @@ def moments_of(rows: pa.Table, widths: Mapping[Modality, int]) -> dict[Modality,
     return moments
 
 
-def merge_moments(parts: Iterable[Mapping[Modality, Moments]]) -> dict[Modality, Moments]:
-    """Moments over all parts."""
-    merged: dict[Modality, Moments] = {}
-    for part in parts:
-        for name, moments in part.items():
-            merged[name] = merged[name] + moments if name in merged else moments
-    return merged
+@dataclass(frozen=True)
+class Survey:
+    """What a training split tells before it is encoded; surveys of its parts add up.
+
+    Attributes:
+        label_counts: labeled utterances of each label, (K,); for regression one count.
+        speakers: speakers of the conversation that has most.
+    """
+
+    conversations: int
+    utterances: int
+    speakers: int
+    label_counts: NDArray[np.int64]
+    moments: Mapping[Modality, Moments]
+
+    @classmethod
+    def of(cls, rows: pa.Table, encoding: Encoding) -> Survey:
+        """Survey some rows; the encoding's scaling is not used."""
+        labels = _one_chunk(encoding.label_values(rows["labels"])).flatten().to_numpy(zero_copy_only=False)
+        if encoding.task == "single-label":
+            counts = np.bincount(labels[labels != UNLABELED].astype(int), minlength=len(encoding.labels))
+        elif encoding.task == "multi-label":
+            counts = np.nansum(labels.reshape(-1, len(encoding.labels)), axis=0)
+        else:
+            counts = np.array([(~np.isnan(labels)).sum()])
+        speakers = _speaker_ids(rows["speakers"]).flatten().to_numpy(zero_copy_only=False)
+        return cls(
+            conversations=rows.num_rows,
+            utterances=len(speakers),
+            speakers=int(speakers.max()) + 1 if len(speakers) else 0,
+            label_counts=counts.astype(np.int64),
+            moments=moments_of(rows, encoding.widths),
+        )
+
+    def __add__(self, other: Survey) -> Survey:
+        return Survey(
+            self.conversations + other.conversations,
+            self.utterances + other.utterances,
+            max(self.speakers, other.speakers),
+            self.label_counts + other.label_counts,
+            {name: self.moments[name] + other.moments[name] for name in self.moments},
+        )
 
 
 def _not_present(name: str, width: int, like: pa.ChunkedArray) -> dict[str, pa.Array]:

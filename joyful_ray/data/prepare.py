@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import add
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus
-from joyful_ray.data.encode import UNLABELED, Encoding, Moments, Scaling, merge_moments, moments_of
+from joyful_ray.data.encode import Encoding, Scaling, Survey
 from joyful_ray.data.plan import cut_dev
 from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import ConfigError, CorpusError
@@ -26,7 +27,7 @@ class Facts:
 
     Attributes:
         label_counts: labeled training utterances of each label.
-        utterances: of the training split.
+        conversations, utterances: of the training split.
         speakers: speakers of the training conversation that has most.
         dev_cut: conversations taken from `train` as `dev`; empty where the corpus has a `dev` of its own.
     """
@@ -35,6 +36,7 @@ class Facts:
     contracts: Mapping[Modality, FeatureContract]
     corpus: Mapping[str, object]
     label_counts: Sequence[int] = ()
+    conversations: int = 0
     utterances: int = 0
     speakers: int = 1
     dev_cut: frozenset[str] = field(default=frozenset(), repr=False)
@@ -94,29 +96,31 @@ def readings(corpus: Corpus, job: JobConfig) -> dict[Split, Reading]:
     return found
 
 
-def facts_of(
-    corpus: Corpus, job: JobConfig, reading: Mapping[Split, Reading], moments: Mapping[Modality, Moments]
-) -> Facts:
-    """Facts before any row is encoded; `with_train` adds what only the encoded training split tells."""
-    manifest = corpus.manifest
-    scaling = {name: Scaling.from_moments(found) for name, found in moments.items()} if job.data.normalise else {}
-    encoding = Encoding(task_of(manifest, job), tuple(manifest.labels), widths_of(manifest, job), scaling)
+def facts_of(corpus: Corpus, job: JobConfig, reading: Mapping[Split, Reading], survey: Survey) -> Facts:
+    """Facts from a survey of the training split.
+
+    Raises:
+        CorpusError: where no training utterance is labeled.
+    """
+    if survey.label_counts.sum() == 0:
+        raise CorpusError(f"{corpus.location.uri}: no utterance of train is labeled")
+    scaling = {name: Scaling.from_moments(found) for name, found in survey.moments.items()}
+    encoding = replace(unscaled_encoding(corpus.manifest, job), scaling=scaling if job.data.normalise else {})
     return Facts(
         encoding=encoding,
-        contracts={name: manifest.modalities[name] for name in encoding.widths},
-        corpus={"name": manifest.name, "uri": corpus.location.uri, "hash": corpus.hash},
+        contracts={name: corpus.manifest.modalities[name] for name in encoding.widths},
+        corpus={"name": corpus.manifest.name, "uri": corpus.location.uri, "hash": corpus.hash},
+        label_counts=survey.label_counts.tolist(),
+        conversations=survey.conversations,
+        utterances=survey.utterances,
+        speakers=survey.speakers,
         dev_cut=reading["dev"].keep or frozenset(),
     )
 
 
-def label_counts(labels: np.ndarray, encoding: Encoding) -> list[int]:
-    """Labeled utterances of each label."""
-    if encoding.task == "single-label":
-        known = labels[labels != UNLABELED].astype(int)
-        return np.bincount(known, minlength=len(encoding.labels)).tolist()
-    if encoding.task == "multi-label":
-        return np.nansum(labels, axis=0).astype(int).tolist()
-    return [int((~np.isnan(labels)).sum())]
+def unscaled_encoding(manifest: Manifest, job: JobConfig) -> Encoding:
+    """The encoding as far as it is known before the training split was surveyed."""
+    return Encoding(task_of(manifest, job), tuple(manifest.labels), widths_of(manifest, job), {})
 
 
 def read_shard(uri: str) -> pa.Table:
@@ -129,27 +133,15 @@ def read_shard(uri: str) -> pa.Table:
 def prepare_here(corpus: Corpus, job: JobConfig) -> tuple[Facts, dict[Split, SplitStore]]:
     """Read, scale and encode every split in this process, without Ray."""
     reading = readings(corpus, job)
-    widths = widths_of(corpus.manifest, job)
+    plain = unscaled_encoding(corpus.manifest, job)
     rows = {split: [how.choose(read_shard(uri)) for uri in how.uris] for split, how in reading.items()}
-    moments = merge_moments(moments_of(table, widths) for table in rows["train"] if table.num_rows)
-    facts = facts_of(corpus, job, reading, moments)
+    surveys = (Survey.of(table, plain) for table in rows["train"] if table.num_rows)
+    facts = facts_of(corpus, job, reading, reduce(add, surveys))
     stores = {
         split: SplitStore([facts.encoding.table(table) for table in tables if table.num_rows], facts.encoding)
         for split, tables in rows.items()
     }
-    return with_train(facts, stores["train"]), stores
-
-
-def with_train(facts: Facts, train: SplitStore) -> Facts:
-    """Facts with the label counts and speakers of the training split.
-
-    Raises:
-        CorpusError: where no training utterance is labeled.
-    """
-    counts = label_counts(train.label_values(), facts.encoding)
-    if sum(counts) == 0:
-        raise CorpusError(f"{facts.corpus['uri']}: no utterance of train is labeled")
-    return replace(facts, label_counts=counts, utterances=train.utterances, speakers=train.most_speakers())
+    return facts, stores
 
 
 def _ids(uri: str) -> list[str]:

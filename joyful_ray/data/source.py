@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 
+from joyful_ray.config import JobConfig
 from joyful_ray.data.batch import Batch
 from joyful_ray.data.encode import Encoding
 from joyful_ray.data.plan import MicroBatch, plan_epoch, plan_evaluation
@@ -23,7 +24,7 @@ Work = list[tuple[MicroBatch, Batch]]
 class Source(Protocol):
     """A split that gives each rank its share, every conversation once a pass, and every rank the same number of steps."""
 
-    def steps(self, epoch: int) -> int:
+    def steps(self, *, world: int) -> int:
         """Steps of an epoch, the same on every rank."""
         ...
 
@@ -46,7 +47,18 @@ class ResidentSource:
     micro_batches: int
     evaluation_utterances: int
 
-    def steps(self, epoch: int) -> int:
+    @classmethod
+    def of(cls, job: JobConfig, store: SplitStore) -> ResidentSource:
+        """The split, cut as the job says."""
+        return cls(
+            store,
+            seed=job.seed,
+            batch_conversations=job.train.batch_conversations,
+            micro_batches=job.train.micro_batches,
+            evaluation_utterances=job.train.evaluation_utterances,
+        )
+
+    def steps(self, *, world: int) -> int:
         """Steps of an epoch."""
         return -(-len(self.store) // self.batch_conversations)
 

@@ -56,16 +56,6 @@ class SplitStore:
         """Utterances of the split."""
         return int(self.lengths.sum())
 
-    def label_values(self) -> NDArray[np.float32]:
-        """Labels of all utterances, in no particular order: (utterances,) or (utterances, K)."""
-        if not self._blocks:
-            return np.zeros(0, np.float32)
-        return np.concatenate([block.labels for block in self._blocks])
-
-    def most_speakers(self) -> int:
-        """Speakers of the conversation that has most."""
-        return max((int(block.speakers.max()) + 1 for block in self._blocks if len(block.speakers)), default=1)
-
     def batch(self, conversations: Sequence[int]) -> Batch:
         """The chosen conversations as tensors; only these rows are copied."""
         spans = []

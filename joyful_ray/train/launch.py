@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import os
+import threading
 import time
-from collections.abc import Callable
-
-import torch
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus, open_corpus
-from joyful_ray.data.prepare import prepare_here
+from joyful_ray.data.prepare import prepare_here, task_of, widths_of
 from joyful_ray.data.source import ResidentSource
 from joyful_ray.data.store import SplitStore
-from joyful_ray.errors import ConfigError
+from joyful_ray.errors import ConfigError, TrainingError
 from joyful_ray.records import EpochMetrics, RunRecord
 from joyful_ray.train.context import World, pick_device
 from joyful_ray.train.directory import RunDirectory
 from joyful_ray.train.loop import Assignment, run
 
-Watcher = Callable[[EpochMetrics], None]
+Watch = Callable[[EpochMetrics], None]
+POLL_S, REMOTE_POLL_S = 0.3, 3.0
 
 
-def train(job: JobConfig, *, name: str | None = None, watch: Watcher | None = None) -> RunRecord:
+def train(job: JobConfig, *, name: str | None = None, watch: Watch | None = None) -> RunRecord:
     """Train one job to its record.
 
     Args:
         name: of the run; the job's own where None. An unfinished run of this name and job goes on.
-        watch: called with each epoch's metrics as it ends.
+        watch: called with each epoch's metrics soon after it ends.
 
     Raises:
         UserError: the job, corpus or run directory is not as it must be; nothing has been spent.
@@ -36,41 +40,153 @@ def train(job: JobConfig, *, name: str | None = None, watch: Watcher | None = No
     if job.corpus is None:
         raise ConfigError("corpus is not set; name one in the job file or with --set corpus=PATH")
     corpus = open_corpus(job.corpus)
+    task_of(corpus.manifest, job)
+    widths_of(corpus.manifest, job)
     directory = RunDirectory.of(job, name)
+    train_somewhere = _train_here if job.cluster.workers == 0 else _train_on_ray
     directory.begin(job, corpus_hash=corpus.hash)
-    if job.cluster.workers == 0:
-        return _train_here(job, corpus, directory, started=started, watch=watch)
-    from joyful_ray.train.cluster import train_on_ray
-
-    return train_on_ray(job, corpus, directory, started=started, watch=watch)
+    with _watching(directory, watch):
+        return train_somewhere(job, corpus, directory, started)
 
 
-def _train_here(
-    job: JobConfig, corpus: Corpus, directory: RunDirectory, *, started: float, watch: Watcher | None
-) -> RunRecord:
+def _train_here(job: JobConfig, corpus: Corpus, directory: RunDirectory, started: float) -> RunRecord:
     facts, stores = prepare_here(corpus, job)
-    world = World(device=pick_device(job.train.device))
+
+    def source_of(store: SplitStore) -> Callable[[], ResidentSource]:
+        return lambda: ResidentSource.of(job, store)
+
     assignment = Assignment(
         job=job,
         facts=facts,
-        sources={split: _source(job, store) for split, store in stores.items()},
+        sources={split: source_of(store) for split, store in stores.items()},
         directory=directory,
         workers=0,
         started=started,
     )
-    return run(assignment, world)
+    return run(assignment, World(device=pick_device(job.train.device)))
 
 
-def _source(job: JobConfig, store: SplitStore) -> Callable[[], ResidentSource]:
-    return lambda: resident_source(job, store)
+def _train_on_ray(job: JobConfig, corpus: Corpus, directory: RunDirectory, started: float) -> RunRecord:
+    with ray_cluster(job):
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchConfig, TorchTrainer
+        from ray.train.v2.api.exceptions import TrainingFailedError
+
+        from joyful_ray.data.ingest import ingest
+        from joyful_ray.train.worker import train_on_worker
+
+        facts, held = ingest(corpus, job)
+        cluster = job.cluster
+        resources = {"CPU": cluster.cpus_per_worker}
+        if cluster.gpus_per_worker:
+            resources["GPU"] = cluster.gpus_per_worker
+        trainer = TorchTrainer(
+            train_on_worker,
+            train_loop_config={"job": job, "facts": facts, "held": held, "directory": directory, "started": started},
+            torch_config=TorchConfig(timeout_s=math.ceil(cluster.collective_timeout_s)),
+            scaling_config=ScalingConfig(
+                num_workers=cluster.workers, use_gpu=cluster.gpus_per_worker > 0, resources_per_worker=resources
+            ),
+            run_config=RunConfig(
+                name=f"attempt-{time.time_ns()}",
+                storage_path=_ray_storage(directory),
+                failure_config=FailureConfig(max_failures=cluster.max_failures),
+            ),
+        )
+        try:
+            trainer.fit()
+        except TrainingFailedError as error:
+            raise TrainingError(_first_cause(error)) from error
+    failure = directory.read_failure()
+    if failure is not None:
+        raise TrainingError(failure)
+    record = directory.read_record()
+    if record is None:
+        raise TrainingError(f"the workers ended without a record in {directory.location.uri}")
+    return record
 
 
-def resident_source(job: JobConfig, store: SplitStore) -> ResidentSource:
-    """A split in memory, cut as the job says."""
-    return ResidentSource(
-        store,
-        seed=job.seed,
-        batch_conversations=job.train.batch_conversations,
-        micro_batches=job.train.micro_batches,
-        evaluation_utterances=job.train.evaluation_utterances,
-    )
+@contextmanager
+def ray_cluster(job: JobConfig) -> Iterator[None]:
+    """A local cluster of our own, the one that `cluster.address` names, or the one this process has already joined.
+
+    Raises:
+        ConfigError: the job asks a cluster for more than it has.
+    """
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.3")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    needed = job.cluster.workers * job.cluster.cpus_per_worker
+    joined_before = ray.is_initialized()
+    if not joined_before:
+        address = job.cluster.address or "local"
+        size = {"num_cpus": max(os.cpu_count() or 1, math.ceil(needed) + 1)} if address == "local" else {}
+        ray.init(
+            address=address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False if size else None, **size
+        )
+    for name in ("ray.train", "ray.data", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        if job.cluster.address is None or joined_before:
+            _check_fits(job, ray.cluster_resources())
+        yield
+    finally:
+        if not joined_before:
+            ray.shutdown()
+
+
+def _check_fits(job: JobConfig, resources: dict[str, float]) -> None:
+    for kind, each in (("CPU", job.cluster.cpus_per_worker), ("GPU", job.cluster.gpus_per_worker)):
+        asked, found = job.cluster.workers * each, resources.get(kind, 0.0)
+        if asked > found:
+            raise ConfigError(
+                f"cluster.workers is {job.cluster.workers} with {each:g} {kind} each, but the cluster has {found:g} {kind}"
+            )
+
+
+def _ray_storage(directory: RunDirectory) -> str:
+    """Where Ray keeps state of its own, which nothing of ours depends on."""
+    location = directory.location.join(".ray")
+    return location.uri
+
+
+def _first_cause(error: BaseException) -> str:
+    """The first failing rank's error, not the last line of a log."""
+    failures = getattr(error, "worker_failures", None) or {}
+    if failures:
+        rank = min(failures)
+        cause: BaseException = failures[rank]
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        lines = str(cause).strip().splitlines() or [type(cause).__name__]
+        return f"rank {rank}: {type(cause).__name__}: {lines[0]}"
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def _watching(directory: RunDirectory, watch: Watch | None) -> Iterator[None]:
+    if watch is None:
+        yield
+        return
+    done = threading.Event()
+    pause = REMOTE_POLL_S if directory.location.is_remote else POLL_S
+    seen = max((metrics.epoch for metrics in directory.metrics()), default=-1)
+
+    def follow() -> None:
+        nonlocal seen
+        last = False
+        while not last:
+            last = done.wait(pause)
+            for metrics in directory.metrics():
+                if metrics.epoch > seen:
+                    seen = metrics.epoch
+                    watch(metrics)
+
+    thread = threading.Thread(target=follow, name="watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -24,9 +24,16 @@ from joyful_ray.train.step import Trainee, train_step
 
 @dataclass(frozen=True)
 class EpochNumbers:
-    """What one epoch of training gave: losses by term (means over all ranks), and how long it took and waited for data."""
+    """What one epoch of training gave.
+
+    Attributes:
+        losses: by term, means over all ranks; `total` is their weighted sum.
+        conversations: trained on, over all ranks.
+        waiting_share: of the time, that this rank waited for data.
+    """
 
     losses: dict[str, float]
+    conversations: int
     train_seconds: float
     waiting_share: float
     learning_rate: float
@@ -63,15 +70,17 @@ class Learner:
         epoch, config = progress.next_epoch, self.job.train
         trainee = self._enter(self.stage_of(epoch))
         self.model.train()
-        steps = source.steps(epoch)
+        steps = source.steps(world=self.world.size)
         names = list(trainee.objective.weights)
         totals = torch.zeros(2, len(names), dtype=torch.float64, device=self.world.device)
+        seen = torch.zeros((), dtype=torch.float64, device=self.world.device)
         began, waited, norms, rate = time.perf_counter(), 0.0, 0.0, 0.0
         work = source.epoch(epoch, rank=self.world.rank, world=self.world.size)
         for index in range(steps):
             asked = time.perf_counter()
             mine = next(work)
             waited += time.perf_counter() - asked
+            seen += sum(len(micro.conversations) for micro, _ in mine)
             rate = learning_rate(
                 config,
                 step=epoch * steps + index,
@@ -89,7 +98,8 @@ class Learner:
         losses = {n: float(s / c.clamp(min=1e-9)) for n, s, c in zip(names, sums, totals[1], strict=True)}
         losses["total"] = sum(trainee.objective.weights[name] * losses[name] for name in names)
         seconds = time.perf_counter() - began
-        return EpochNumbers(losses, seconds, waited / max(seconds, 1e-9), rate, norms / steps)
+        conversations = int(self.world.add(seen))
+        return EpochNumbers(losses, conversations, seconds, waited / max(seconds, 1e-9), rate, norms / steps)
 
     def save(self, location: Location, progress: Progress) -> None:
         """Write a checkpoint."""

@@ -1,0 +1,52 @@
+"""The loop on a Ray Train worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ray.train
+import ray.train.torch
+import torch
+
+from joyful_ray.data.ingest import Held
+from joyful_ray.data.source import Source
+from joyful_ray.errors import TrainingError, UserError
+from joyful_ray.train.context import World
+from joyful_ray.train.loop import Assignment, run
+
+
+def train_on_worker(config: dict[str, Any]) -> None:
+    """Run one rank; an error that would come again is left in the run's directory, so that Ray does not try again.
+
+    Args:
+        config: `job`, `facts`, `held`, `directory` and `started`, as the driver has them.
+    """
+    job, facts, held, directory = (config[name] for name in ("job", "facts", "held", "directory"))
+    context = ray.train.get_context()
+    is_cuda = job.cluster.gpus_per_worker > 0
+    if not is_cuda:
+        torch.set_num_threads(max(1, int(job.cluster.cpus_per_worker)))
+    world = World(
+        rank=context.get_world_rank(),
+        size=context.get_world_size(),
+        device=ray.train.torch.get_device() if is_cuda else torch.device("cpu"),
+        report=lambda numbers: ray.train.report(dict(numbers)),
+    )
+
+    def source_of(split: Held) -> Callable[[], Source]:
+        return lambda: split.source(job, facts.encoding)
+
+    assignment = Assignment(
+        job=job,
+        facts=facts,
+        sources={name: source_of(split) for name, split in held.items()},
+        directory=directory,
+        workers=world.size,
+        started=config["started"],
+    )
+    try:
+        run(assignment, world)
+    except (TrainingError, UserError) as error:
+        if world.is_first:
+            directory.write_failure(str(error))
