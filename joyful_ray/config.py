@@ -1,6 +1,7 @@
 """Every setting of a job: frozen models with their ranges, YAML with `extends`, `--set a.b=c`, and a fingerprint.
 
-A job is resolved in this order, later wins: defaults of this file, the preset of the method, the files that `extends` names, the file itself, `--set`.
+A job is resolved in this order, later wins: defaults of this file, the preset of the method, the files that `extends`
+    names, the file itself, `--set`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class DataConfig(_Section):
     """How a corpus reaches the workers."""
 
     ingest: Literal["auto", "resident", "streaming"] = "auto"
-    """`resident`: read once into the object store; `streaming`: read every epoch with bounded memory; `auto`: resident where it fits."""
+    """`resident`: read once into the object store; `streaming`: read every epoch with bounded memory; `auto`:
+    resident where it fits."""
     modalities: list[Modality] | None = None
     """Modalities to use; all that the corpus has where this is null."""
     normalise: bool = True
@@ -53,7 +55,8 @@ class FusionConfig(_Section):
     """From the vectors of the modalities to one vector an utterance (JOYFUL, section 3.1)."""
 
     kind: Literal["dual-branch", "auto-fusion", "concatenation"] = "dual-branch"
-    """`dual-branch`: the paper's; `auto-fusion`: the released code's two auto-encoders; `concatenation`: no fusion model."""
+    """`dual-branch`: the paper's; `auto-fusion`: the released code's two auto-encoders; `concatenation`: no fusion
+    model."""
     global_branch: bool = True
     """The contextual branch (B1)."""
     specific_branch: bool = True
@@ -78,7 +81,8 @@ class ContextConfig(_Section):
     """From single utterances to utterances that know their conversation."""
 
     kind: Literal["transformer", "gru", "none", "identity"] = "transformer"
-    """`none`: a linear map of each utterance; `identity`: fused vectors enter the graph as they are, as in the paper."""
+    """`none`: a linear map of each utterance; `identity`: fused vectors enter the graph as they are, as in the
+    paper."""
     width: int = Field(100, ge=1)
     """Width of what leaves the context, and enters the graph."""
     hidden: int | None = Field(None, ge=1)
@@ -95,8 +99,10 @@ class EncoderConfig(_Section):
     """The graph encoder."""
 
     kind: Literal["relational-transformer", "gcn", "relational-attention", "none"] = "relational-transformer"
-    """`relational-transformer`: relational GCN, then graph transformer; `gcn`: the paper's; `relational-attention`: attention with a bias a relation."""
-    width: int = Field(100, ge=1)
+    """`relational-transformer`: relational GCN, then graph transformer; `gcn`: the paper's; `relational-attention`:
+    attention with a bias a relation."""
+    width: int | None = Field(100, ge=1)
+    """Width of a layer, or of each head; null is that of what enters, as in the paper."""
     layers: int = Field(1, ge=1)
     heads: int = Field(4, ge=1)
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
@@ -113,14 +119,16 @@ class ClassifierConfig(_Section):
     dropout: float = Field(0.3, ge=0.0, lt=1.0)
     skip_graph: bool = False
     """Give the classifier the vector that entered the graph as well."""
-    released_extras: bool = False
-    """Build the layers that the released code builds and never uses, for its parameter count."""
 
 
 class ModelConfig(_Section):
     """Which model, and how large."""
 
     preset: Preset = "joyful"
+    stand_ins: Literal["learned", "zero"] = "learned"
+    """What takes the place of cells and modalities that are not present."""
+    never_used_layers: bool = False
+    """Build the layers that the released code builds and never uses, for its count of parameters."""
     modality_dropout: float = Field(0.0, ge=0.0, lt=1.0)
     """Probability that an utterance's modality is replaced by its learned stand-in during training."""
     fusion: FusionConfig = FusionConfig()
@@ -137,7 +145,8 @@ class GraphConfig(_Section):
     window_future: int | None = Field(8, ge=0)
     """Utterances after; 0 is causal, null is all of them."""
     relations: Literal["same-other", "speaker-pairs"] = "same-other"
-    """`same-other`: same or other speaker, and direction; `speaker-pairs`: the ordered pair of speakers, and direction."""
+    """`same-other`: same or other speaker, and direction; `speaker-pairs`: the ordered pair of speakers, and
+    direction."""
 
 
 class ViewConfig(_Section):
@@ -150,7 +159,8 @@ class ViewConfig(_Section):
     edge_ratio: float = Field(0.0, ge=0.0, lt=1.0)
     """Share of the edges that is dropped; as many absent ones are added."""
     edge_mode: Literal["perturb", "rewire"] = "perturb"
-    """`perturb`: within the conversation; `rewire`: a random other end in the whole micro-batch, as the released code does."""
+    """`perturb`: within the conversation; `rewire`: a random other end in the whole micro-batch, as the released
+    code does."""
     proximity_ratio: float = Field(0.0, ge=0.0, lt=1.0)
     """Edges added between utterances of high Katz index, as a share of the edges."""
     proximity_threshold: float = Field(0.5, ge=0.0, le=1.0)
@@ -162,9 +172,11 @@ class AugmentConfig(_Section):
     first_view: ViewConfig = ViewConfig(feature_ratio=0.2, edge_ratio=0.2)
     second_view: ViewConfig = ViewConfig(feature_ratio=0.2, edge_ratio=0.2)
     shared_edge_noise: bool = False
-    """Both views and the classified graph share one rewired edge list, as the released code does by writing in place."""
+    """Both views and the classified graph share one rewired edge list, as the released code does by writing in
+    place."""
     classify: Literal["graph", "views"] = "graph"
-    """What the classifier sees in training: the encoding of the graph itself, or the sum of the two views (the paper's Algorithm 1)."""
+    """What the classifier sees in training: the encoding of the graph itself, or the sum of the two views (the
+    paper's Algorithm 1)."""
 
 
 class ObjectiveConfig(_Section):
@@ -180,11 +192,13 @@ class ObjectiveConfig(_Section):
     reconstruction_scope: Literal["all", "last-conversation"] = "all"
     """`last-conversation`: only the last of each micro-batch, summed, as the released code does."""
     contrast_pairs: Literal["views", "original"] = "views"
-    """`views`: first against second view; `original`: the unmasked graph against each view, as the released code does."""
+    """`views`: first against second view; `original`: the unmasked graph against each view, as the released code
+    does."""
     inter_view: bool = True
     intra_view: bool = True
     joint_denominator: bool = False
-    """One InfoNCE with the negatives of both views in its denominator, as the released code has, instead of two terms."""
+    """One InfoNCE with the negatives of both views in its denominator, as the released code has, instead of two
+    terms."""
     temperature: float = Field(1.0, gt=0.0)
     negatives: Literal["conversation", "micro-batch"] = "conversation"
     class_weighting: float = Field(0.0, ge=0.0, le=1.0)

@@ -1,4 +1,4 @@
-"""What can go wrong because of a user, a file or a cluster. Each message says what happened, with which value, and what to do."""
+"""What a user, a file or a cluster can cause. Each message says what happened, with which value, and what to do."""
 
 
 class UserError(Exception):

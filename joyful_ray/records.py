@@ -22,9 +22,11 @@ class Scores(_Record):
     """Scores of one split.
 
     Attributes:
-        values: `accuracy`, `weighted_f1`, `macro_f1` (single-label); `weighted_f1` and `accuracy`, means over the labels, and `macro_f1` (multi-label);
+        values: `accuracy`, `weighted_f1`, `macro_f1` (single-label); `weighted_f1` and `accuracy`, means over the
+            labels, and `macro_f1` (multi-label);
             `mae`, `correlation`, `accuracy_7`, `accuracy_2`, `f1_2` (regression).
-        per_label: by label name its `precision`, `recall`, `f1`, `support`, and for multi-label `weighted_f1`, `accuracy`, `threshold`.
+        per_label: by label name its `precision`, `recall`, `f1`, `support`, and for multi-label `weighted_f1`,
+            `accuracy`, `threshold`.
         confusion: rows are true labels, columns predictions, in the order of `labels` (single-label).
     """
 

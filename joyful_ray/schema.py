@@ -74,7 +74,7 @@ class ShardEntry(_Entry):
 
 
 class SplitEntry(_Entry):
-    """The counts of one split; `labels` holds one count a label name, `unlabeled` those without, `present` utterances a modality."""
+    """The counts of one split: utterances of each label, unlabeled ones, and those with each modality."""
 
     conversations: int = Field(ge=0)
     utterances: int = Field(ge=0)

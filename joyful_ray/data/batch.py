@@ -1,6 +1,7 @@
 """One micro-batch as tensors.
 
-Shapes: N = utterances of the micro-batch, C = its conversations, W = width of a modality, K = labels, L = longest conversation.
+Shapes: N = utterances of the micro-batch, C = its conversations, W = width of a modality, K = labels, L = longest
+    conversation.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ class Batch:
         present: per modality (N,) bool; False where the whole vector is not present.
         speakers_N: speaker ids, numbered within each conversation.
         lengths_C: utterances of each conversation.
-        labels: (N,) int64 with -1 for unlabeled (single-label), (N, K) indicators (multi-label) or (N,) numbers (regression) with NaN for unlabeled.
+        labels: (N,) int64 with -1 for unlabeled (single-label), (N, K) indicators (multi-label) or (N,) numbers
+            (regression) with NaN for unlabeled.
         conversations: the conversations' positions in their split.
     """
 

@@ -24,7 +24,7 @@ SMALLEST_DEVIATION = 1e-6
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean and sum of squared deviations of every feature of one modality, in float64; absent cells are not counted."""
+    """Count, mean and sum of squared deviations of one modality's features, in float64, over cells that are present."""
 
     count_W: NDArray[np.float64]
     mean_W: NDArray[np.float64]
@@ -73,8 +73,11 @@ class Encoding:
     scaling: Mapping[Modality, Scaling]
 
     def table(self, rows: pa.Table) -> pa.Table:
-        """Encode rows: `conversation_id`, `length`, `speakers` (ids by first appearance), `labels`, and per modality
-        `<name>`, flat, with NaN where a cell is not present, and `<name>_present`.
+        """Encode rows.
+
+        Returns:
+            Columns `conversation_id`, `length`, `speakers` (ids by first appearance), `labels`, and per modality
+            `<name>`, flat, with NaN where a cell is not present, and `<name>_present`.
         """
         rows = rows.combine_chunks()
         ids = rows["conversation_id"]

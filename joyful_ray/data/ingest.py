@@ -1,4 +1,4 @@
-"""Ray Data: shards -> encoded splits, either resident in the object store or streamed every epoch with bounded memory."""
+"""Ray Data: shards -> encoded splits, resident in the object store, or streamed every epoch with bounded memory."""
 
 from __future__ import annotations
 
@@ -76,7 +76,9 @@ def ingest(corpus: Corpus, job: JobConfig) -> tuple[Facts, dict[Split, Held]]:
     facts = facts_of(corpus, job, reading, _survey(raw["train"], plain))
     held: dict[Split, Held] = {}
     for split, dataset in raw.items():
-        encoded = dataset.map_batches(facts.encoding.table, batch_format="pyarrow", batch_size=None, zero_copy_batch=True)
+        encoded = dataset.map_batches(
+            facts.encoding.table, batch_format="pyarrow", batch_size=None, zero_copy_batch=True
+        )
         held[split] = Resident(tuple(encoded.materialize().to_arrow_refs()))
     return facts, held
 
@@ -123,9 +125,10 @@ def _chosen_rows(corpus: Corpus, reading: Reading) -> tuple[int, ...]:
 
 
 class StreamingSource:
-    """A split read anew every epoch: each rank reads its own run of rows of a seeded order of shards, and shuffles within a buffer.
+    """A split read anew every epoch: each rank reads its run of rows of a seeded order of shards, shuffled in a buffer.
 
-    Every conversation comes once an epoch on one rank, and all ranks have equally many steps; the order is a function of (seed, epoch, workers).
+    Every conversation comes once an epoch on one rank, and all ranks have equally many steps; the order is a function
+    of (seed, epoch, workers).
     """
 
     def __init__(self, held: Streamed, job: JobConfig, encoding: Encoding) -> None:

@@ -1,4 +1,4 @@
-"""Which micro-batch, when, on which rank: pure functions of (seed, epoch), so the number of workers changes speed and nothing else."""
+"""Which micro-batch, when, on which rank: pure functions of (seed, epoch), so that workers change speed and no more."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def cut_evenly(conversations: np.ndarray, lengths: np.ndarray, parts: int) -> li
 
 
 def plan_evaluation(lengths: np.ndarray, *, utterances: int, parts: int = 1) -> list[tuple[int, ...]]:
-    """Group a split into batches of at most about `utterances`, shortest conversations first; every conversation is in one.
+    """Group a split into batches of about `utterances` at most, shortest conversations first, each conversation once.
 
     The grouping does not depend on the number of workers; batch k belongs to rank k mod world.
     """
@@ -95,7 +95,7 @@ def draw_seed(seed: int, epoch: int, step: int, micro_batch: int) -> int:
 
 
 def cut_dev(conversation_ids: list[str], *, fraction: float, seed: int) -> frozenset[str]:
-    """Choose the conversations of `train` that become `dev` where a corpus has none: whole ones, seeded, at least one."""
+    """Choose the conversations of `train` that become `dev` where a corpus has none: whole, seeded, at least one."""
     ordered = sorted(conversation_ids)
     count = min(max(1, round(fraction * len(ordered))), len(ordered) - 1)
     chosen = np.random.default_rng([seed, _DEV_CUT]).permutation(len(ordered))[:count]

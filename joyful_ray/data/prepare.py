@@ -1,4 +1,4 @@
-"""What a corpus gives a model: labels and speakers as ids, scaling from `train` alone, `dev` cut from `train` where there is none."""
+"""What a corpus gives a model: how it is encoded, scaling from `train` alone, and a `dev` cut where there is none."""
 
 from __future__ import annotations
 
@@ -89,7 +89,9 @@ def readings(corpus: Corpus, job: JobConfig) -> dict[Split, Reading]:
     if "dev" not in found:
         ids = [name for uri in found["train"].uris for name in _ids(uri)]
         if len(ids) < 2:
-            raise CorpusError(f"{corpus.location.uri} has no dev split, and too few train conversations to cut one from")
+            raise CorpusError(
+                f"{corpus.location.uri} has no dev split, and too few train conversations to cut one from"
+            )
         cut = cut_dev(ids, fraction=job.data.dev_fraction, seed=job.seed)
         found["train"] = Reading("train", found["train"].uris, leave=cut)
         found["dev"] = Reading("dev", found["train"].uris, keep=cut)

@@ -22,7 +22,7 @@ Work = list[tuple[MicroBatch, Batch]]
 
 
 class Source(Protocol):
-    """A split that gives each rank its share, every conversation once a pass, and every rank the same number of steps."""
+    """A split that gives each rank its share: every conversation once a pass, and equally many steps to all."""
 
     def steps(self, *, world: int) -> int:
         """Steps of an epoch, the same on every rank."""
@@ -81,7 +81,7 @@ class ResidentSource:
 
 
 def blank_batch(encoding: Encoding) -> Batch:
-    """Two unlabeled utterances of one conversation with nothing present: what a rank without work runs, at weight zero."""
+    """Two unlabeled utterances with nothing present: what a rank without work runs, at weight zero."""
     labels = {
         "single-label": torch.full((2,), -1),
         "multi-label": torch.full((2, len(encoding.labels)), float("nan")),

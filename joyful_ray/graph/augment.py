@@ -17,7 +17,8 @@ def mask_features(nodes_ND: Tensor, *, ratio: float, by_element: bool, generator
     """Set a share of the features to zero, without rescaling.
 
     Args:
-        by_element: draw each value by itself (the released code); otherwise exactly round(ratio * D) dimensions, the same for all nodes (the paper).
+        by_element: draw each value by itself (the released code); otherwise exactly round(ratio * D) dimensions, the
+            same for all nodes (the paper).
     """
     if ratio == 0.0:
         return nodes_ND
@@ -40,7 +41,7 @@ def perturb_edges(
     speakers: int,
     generator: Generator,
 ) -> Graph:
-    """In every conversation drop round(ratio * edges) edges, and add as many pairs that had none (fewer where fewer are absent).
+    """In every conversation drop round(ratio * edges) edges, and add as many absent ones, or all where fewer are.
 
     Added edges are drawn from equal strata of the absent pairs, so no pair is drawn twice. Self-loops may be dropped.
 
@@ -100,7 +101,7 @@ def _random_rank(group_E: Tensor, size_G: Tensor, generator: Generator) -> Tenso
 
 
 def _one_of_each_stratum(count_G: Tensor, size_G: Tensor, generator: Generator) -> Tensor:
-    """`count` distinct places of each group of `size` places, counted over all groups: one of each of `count` equal strata."""
+    """`count` distinct places of each group of `size`, counted over all groups: one of each of `count` equal strata."""
     group_A = torch.repeat_interleave(torch.arange(len(count_G), device=count_G.device), count_G)
     stratum_A = torch.arange(len(group_A), device=count_G.device) - (count_G.cumsum(0) - count_G)[group_A]
     low_A = stratum_A * size_G[group_A] // count_G[group_A]

@@ -1,6 +1,7 @@
-"""Message passing on conversation graphs: own tensor operations, with PyTorch Geometric's behind the same interface as their oracle.
+"""Message passing: own tensor operations, with PyTorch Geometric's behind the same interface as their oracle.
 
-The two kinds of each operator have the same parameters under the same names, so a bundle written with one is read with the other.
+The two kinds of each operator have the same parameters under the same names, so a bundle written with one is read
+with the other.
 
 Shapes: N = utterances, E = edges, R = relations, D = input width, K = output width, H = heads, P = width of a head.
 """

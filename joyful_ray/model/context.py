@@ -22,6 +22,8 @@ class TransformerContext(nn.Module):
     Source: the released code, method.md section 2.2.2 (there without a padding mask).
     """
 
+    width: int
+
     def __init__(self, width: int, config: ContextConfig) -> None:
         super().__init__()
         hidden = config.hidden or width
@@ -47,6 +49,8 @@ class RecurrentContext(nn.Module):
 
     Shapes: input (N, D), output (N, K).
     """
+
+    width: int
 
     def __init__(self, width: int, config: ContextConfig) -> None:
         super().__init__()
@@ -78,6 +82,8 @@ class NoContext(nn.Module):
     Shapes: input (N, D), output (N, K).
     """
 
+    width: int
+
     def __init__(self, width: int, config: ContextConfig) -> None:
         super().__init__()
         self.leave = nn.Linear(width, config.width)
@@ -94,6 +100,8 @@ class PassThrough(nn.Module):
     Shapes: input (N, D), output (N, D).
     """
 
+    width: int
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.width = width
@@ -103,7 +111,13 @@ class PassThrough(nn.Module):
         return nodes_ND
 
 
-def build_context(width: int, config: ContextConfig) -> nn.Module:
+Context = TransformerContext | RecurrentContext | NoContext | PassThrough
+
+
+def build_context(width: int, config: ContextConfig) -> Context:
     """The context that the config names."""
-    kinds = {"transformer": TransformerContext, "gru": RecurrentContext, "none": NoContext}
-    return PassThrough(width) if config.kind == "identity" else kinds[config.kind](width, config)
+    if config.kind == "transformer":
+        return TransformerContext(width, config)
+    if config.kind == "gru":
+        return RecurrentContext(width, config)
+    return NoContext(width, config) if config.kind == "none" else PassThrough(width)

@@ -1,9 +1,11 @@
-"""Graph encoders. Each has two stages: `embed`, whose output the contrast compares, and `refine`, which only the classified graph needs.
+"""Graph encoders in two stages: `embed`, whose output the contrast compares, and `refine`, for what is classified.
 
 Shapes: N = utterances, D = width that enters, K = width that leaves.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,17 +28,18 @@ class RelationalTransformerEncoder(nn.Module):
     Source: method.md section 2.2.4.
     """
 
+    width: int
+
     def __init__(self, width: int, config: EncoderConfig, *, relations: int) -> None:
         super().__init__()
-        widths = [width] + [config.width] * config.layers
+        inner = config.width or width
+        widths = [width] + [inner] * config.layers
         self.convolutions = nn.ModuleList(
-            relational_convolution(inner, outer, relations, operators=config.operators)
-            for inner, outer in zip(widths, widths[1:], strict=False)
+            relational_convolution(before, after, relations, operators=config.operators)
+            for before, after in pairwise(widths)
         )
-        self.transformer = transformer_convolution(
-            config.width, config.width, config.heads, operators=config.operators
-        )
-        self.width = config.width * config.heads
+        self.transformer = transformer_convolution(inner, inner, config.heads, operators=config.operators)
+        self.width = inner * config.heads
         self.norm = build_norm(config.normalisation, self.width)
         self.dropout = config.dropout
 
@@ -59,20 +62,22 @@ class LayeredEncoder(nn.Module):
 
     Shapes: input (N, D), embedding and output (N, K).
 
-    Source: JOYFUL, section 3.3 (`gcn`); Shi et al., IJCAI 2021, with relations as edge features (`relational-attention`).
+    Source: JOYFUL, section 3.3 (`gcn`); Shi et al., IJCAI 2021, with relations as edge features
+        (`relational-attention`).
     """
+
+    width: int
 
     def __init__(self, width: int, config: EncoderConfig, *, relations: int) -> None:
         super().__init__()
-        out = config.width if config.kind == "gcn" else config.width * config.heads
+        head = config.width or width
+        out = head if config.kind == "gcn" else head * config.heads
         widths = [width] + [out] * config.layers
         self.convolutions = nn.ModuleList(
-            neighbour_convolution(inner, outer, operators=config.operators)
+            neighbour_convolution(before, after, operators=config.operators)
             if config.kind == "gcn"
-            else transformer_convolution(
-                inner, config.width, config.heads, relations=relations, operators=config.operators
-            )
-            for inner, outer in zip(widths, widths[1:], strict=False)
+            else transformer_convolution(before, head, config.heads, relations=relations, operators=config.operators)
+            for before, after in pairwise(widths)
         )
         self.norms = nn.ModuleList(build_norm(config.normalisation, out) for _ in self.convolutions)
         self.residual = config.residual
@@ -94,8 +99,34 @@ class LayeredEncoder(nn.Module):
         return embedding_NK
 
 
-def build_encoder(width: int, config: EncoderConfig, *, relations: int) -> RelationalTransformerEncoder | LayeredEncoder:
+class NoGraph(nn.Module):
+    """No graph: every utterance stays as it is.
+
+    Shapes: input, embedding and output (N, D).
+    """
+
+    width: int
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def embed(self, x_ND: Tensor, graph: Graph) -> list[Tensor]:
+        """The input."""
+        return [x_ND]
+
+    def refine(self, embedding_NK: Tensor, graph: Graph) -> Tensor:
+        """The embedding itself."""
+        return embedding_NK
+
+
+Encoder = RelationalTransformerEncoder | LayeredEncoder | NoGraph
+
+
+def build_encoder(width: int, config: EncoderConfig, *, relations: int) -> Encoder:
     """The encoder that the config names."""
+    if config.kind == "none":
+        return NoGraph(width)
     if config.kind == "relational-transformer":
         return RelationalTransformerEncoder(width, config, relations=relations)
     return LayeredEncoder(width, config, relations=relations)

@@ -1,13 +1,13 @@
 """Fusion: from the vectors of the modalities to one vector an utterance.
 
-Shapes: N = utterances, C = conversations, L = longest conversation, W = width of a modality, G = width of the contextual branch,
+Shapes: N = utterances, C = conversations, L = longest conversation, W = width of a modality, G = width of the
+    contextual branch,
 M = modalities, S = specific width, Q = basis vectors, D = fused width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,48 +15,36 @@ from torch.nn import functional as F
 
 from joyful_ray.config import FusionConfig
 from joyful_ray.data.batch import Batch, Layout
+from joyful_ray.model.parts import Fused
+from joyful_ray.model.released import AutoFusion
 from joyful_ray.model.transformer import ConversationTransformer
+from joyful_ray.schema import Modality
 
 TOPIC_CHUNK = 256
 
 
-@dataclass(frozen=True)
-class Fused:
-    """What fusion gives, with all that its terms of the objective compare.
-
-    Attributes:
-        nodes_ND: one vector an utterance.
-        reconstructions: by branch, what was rebuilt and what it should equal, both (N, …).
-        topic_NG: the conversation's topic before each utterance, and the utterance itself as the contextual branch has it.
-        starts_N: True for the first utterance of a conversation, which has no topic yet.
-    """
-
-    nodes_ND: Tensor
-    reconstructions: Mapping[str, tuple[Tensor, Tensor]]
-    topic_NG: Tensor | None = None
-    contextual_NG: Tensor | None = None
-
-
 class StandIns(nn.Module):
-    """Learned values that take the place of cells, and of whole modalities, that are not present.
+    """Values that take the place of cells, and of whole modalities, that are not present: learned, or zero.
 
     Shapes: output per modality (N, W), without NaN.
     """
 
-    def __init__(self, widths: Mapping[str, int], *, modality_dropout: float = 0.0) -> None:
+    def __init__(self, widths: Mapping[Modality, int], *, learned: bool, modality_dropout: float = 0.0) -> None:
         super().__init__()
-        self.vectors = nn.ParameterDict({name: nn.Parameter(torch.zeros(width)) for name, width in widths.items()})
+        self.names = list(widths)
+        self.vectors = nn.ParameterDict({name: torch.zeros(width) for name, width in widths.items()} if learned else {})
         self.modality_dropout = modality_dropout
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Fill in; in training also where modality dropout takes a whole vector away."""
-        filled = {}
-        for name, vector in self.vectors.items():
+        filled: dict[str, Tensor] = {}
+        for name in self.names:
             values = batch.features[name]
             absent = torch.isnan(values)
             if self.training and self.modality_dropout:
                 absent = absent | (torch.rand(len(values), 1, device=values.device) < self.modality_dropout)
-            filled[name] = torch.where(absent, vector.to(values.dtype), values)
+            stand_in = self.vectors[name] if name in self.vectors else values.new_zeros(values.shape[1])
+            filled[name] = torch.where(absent, stand_in, values)
         return filled
 
 
@@ -68,7 +56,9 @@ class ContextualBranch(nn.Module):
     Source: JOYFUL, section 3.1; method.md section 5, choices 3 to 5.
     """
 
-    def __init__(self, widths: Mapping[str, int], config: FusionConfig) -> None:
+    width: int
+
+    def __init__(self, widths: Mapping[Modality, int], config: FusionConfig) -> None:
         super().__init__()
         inner = {name: config.global_width or width for name, width in widths.items()}
         self.maps = nn.ModuleDict({name: nn.Linear(width, inner[name]) for name, width in widths.items()})
@@ -96,7 +86,9 @@ class SpecificBranch(nn.Module):
     Source: JOYFUL, section 3.1; method.md section 5, choices 3, 6 and 7.
     """
 
-    def __init__(self, widths: Mapping[str, int], config: FusionConfig) -> None:
+    width: int
+
+    def __init__(self, widths: Mapping[Modality, int], config: FusionConfig) -> None:
         super().__init__()
         size = config.specific_width
         self.maps = nn.ModuleDict({name: nn.Linear(width, size) for name, width in widths.items()})
@@ -130,7 +122,9 @@ class DualBranchFusion(nn.Module):
     Source: JOYFUL, section 3.1.
     """
 
-    def __init__(self, widths: Mapping[str, int], config: FusionConfig) -> None:
+    width: int
+
+    def __init__(self, widths: Mapping[Modality, int], config: FusionConfig) -> None:
         super().__init__()
         self.contextual = ContextualBranch(widths, config) if config.global_branch else None
         self.specific = SpecificBranch(widths, config) if config.specific_branch else None
@@ -158,7 +152,9 @@ class Concatenation(nn.Module):
     Shapes: output nodes (N, sum of W).
     """
 
-    def __init__(self, widths: Mapping[str, int]) -> None:
+    width: int
+
+    def __init__(self, widths: Mapping[Modality, int]) -> None:
         super().__init__()
         self.width = sum(widths.values())
 
@@ -171,7 +167,8 @@ class Concatenation(nn.Module):
 def topic_vectors(contextual_NG: Tensor, layout: Layout, *, rate: float) -> Tensor:
     """Topic before each utterance: the mean of the earlier ones, weighted by e^(rate * position); zero for the first.
 
-    The paper adds e^(rate * i) times each vector, which overflows; this is that sum over the sum of its weights. Not differentiated.
+    The paper adds e^(rate * i) times each vector, which overflows; this is that sum over the sum of its weights. Not
+    differentiated.
 
     Source: JOYFUL, section 3.1; method.md section 5, choice 5.
     """
@@ -194,12 +191,8 @@ def topic_vectors(contextual_NG: Tensor, layout: Layout, *, rate: float) -> Tens
     return layout.unpad(topics).to(contextual_NG.dtype)
 
 
-def build_fusion(widths: Mapping[str, int], config: FusionConfig) -> nn.Module:
+def build_fusion(widths: Mapping[Modality, int], config: FusionConfig) -> DualBranchFusion | AutoFusion | Concatenation:
     """The fusion that the config names."""
     if config.kind == "dual-branch":
         return DualBranchFusion(widths, config)
-    if config.kind == "auto-fusion":
-        from joyful_ray.model.auto_fusion import AutoFusion
-
-        return AutoFusion(widths, config)
-    return Concatenation(widths)
+    return AutoFusion(widths, config) if config.kind == "auto-fusion" else Concatenation(widths)

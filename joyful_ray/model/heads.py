@@ -24,15 +24,6 @@ class Classifier(nn.Module):
         self.activation = nn.ReLU()
         self.drop = nn.Dropout(config.dropout)
         self.scores = nn.Linear(config.hidden, classes)
-        if config.released_extras:
-            self.never_used = nn.ModuleDict(
-                {
-                    "attention": nn.Linear(width, width),
-                    "emotions": nn.Linear(config.hidden, 7),
-                    "single": nn.Linear(width, classes),
-                }
-            )
-            self.never_used.requires_grad_(False)
 
     def forward(self, x_ND: Tensor) -> Tensor:
         """Score every label."""

@@ -17,7 +17,7 @@ def heads_for(width: int, most: int) -> int:
 
 
 class TransformerLayer(nn.Module):
-    """Self-attention and feed-forward, each with a residual and a norm behind it: `nn.TransformerEncoderLayer` on packed input.
+    """Self-attention and feed-forward with a norm behind each: `nn.TransformerEncoderLayer` on packed input.
 
     Shapes: input (N, D), output (N, D).
     """
@@ -62,8 +62,10 @@ class ConversationTransformer(nn.Module):
     Shapes: input (N, D), output (N, D).
 
     Args:
-        padding_mask: False gives every conversation the padding that the longest of its batch imposes, and attends to it, as the released code does.
-            All padding of a conversation is alike there, so it is one more token whose weight is its number; in training its dropout is drawn once.
+        padding_mask: False gives every conversation the padding that the longest of its batch imposes, and attends to
+            it, as the released code does.
+            All padding of a conversation is alike there, so it is one more token whose weight is its number; in
+            training its dropout is drawn once.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ FUSION_TERMS = ("smoothing", "global", "specific")
 
 
 def class_weights(counts: Sequence[int], power: float) -> list[float]:
-    """(1 / frequency) to a power, scaled so that the mean weight of a training utterance is 1; absent classes weigh 1."""
+    """(1 / frequency) to a power, scaled to a mean of 1 over training utterances; absent classes weigh 1."""
     total, present = sum(counts), [count for count in counts if count]
     raw = [(total / count) ** power if count else 1.0 for count in counts]
     mean = sum(weight * count for weight, count in zip(raw, counts, strict=True)) / total if present else 1.0
@@ -37,6 +37,8 @@ class JointObjective(nn.Module):
 
     Source: JOYFUL, section 3.4.
     """
+
+    weight_K: Tensor
 
     def __init__(self, config: ObjectiveConfig, *, task: Task, weight_K: Sequence[float] = ()) -> None:
         super().__init__()
@@ -61,7 +63,7 @@ class JointObjective(nn.Module):
         return CONTRAST in self.weights
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
-        """What each term's sum over this batch is to be divided by; known before the forward pass, so ranks can add them."""
+        """What each term's sum is to be divided by; known before the forward pass, so ranks can add them."""
         labeled = batch.labeled_N
         if self.task == "single-label":
             classified = (self.weight_K[batch.labels.clamp(min=0)] * labeled).sum()
@@ -81,7 +83,7 @@ class JointObjective(nn.Module):
             sums[CLASSIFICATION] = self._classification(output.scores_NK, batch).sum()
         sums |= self._fusion(output, batch)
         if CONTRAST in self.weights and output.views is not None:
-            sums[CONTRAST] = self._contrast(output, batch)
+            sums[CONTRAST] = self._contrast(output, output.views, batch)
         return sums
 
     def total(self, sums: Mapping[str, Tensor], counts: Mapping[str, Tensor]) -> Tensor:
@@ -119,16 +121,14 @@ class JointObjective(nn.Module):
             sums["smoothing"] = terms.smoothing(fused.contextual_NG, fused.topic_NG, batch.layout).sum()
         return sums
 
-    def _contrast(self, output: Output, batch: Batch) -> Tensor:
+    def _contrast(self, output: Output, views: tuple[Tensor, Tensor], batch: Batch) -> Tensor:
         config = self.config
         in_batch = config.negatives == "micro-batch"
         layout = Layout.of(batch.lengths_C.sum()[None]) if in_batch else batch.layout
-        first, second = output.views
+        pairs = [views]
         if config.contrast_pairs == "original":
-            pairs = ((output.layers[-1], first), (output.layers[-1], second))
-        else:
-            pairs = ((first, second),)
-        total = torch.zeros((), device=first.device)
+            pairs = [(output.layers[-1], view) for view in views]
+        total = torch.zeros((), device=views[0].device)
         for anchor, other in pairs:
             if config.joint_denominator:
                 total = total + terms.nt_xent(anchor, other, layout, temperature=config.temperature).sum()

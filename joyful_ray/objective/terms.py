@@ -60,7 +60,7 @@ def reconstruction(rebuilt_ND: Tensor, target_ND: Tensor) -> Tensor:
 
 
 def smoothing(contextual_ND: Tensor, topic_ND: Tensor, layout: Layout) -> Tensor:
-    """Squared distance of each utterance from the topic before it, mean over dimensions; 0 for the first of a conversation.
+    """Squared distance from the topic before, mean over dimensions; 0 for the first utterance of a conversation.
 
     Returns:
         (N,).

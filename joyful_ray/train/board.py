@@ -80,5 +80,7 @@ def confusion_picture(scores: Scores) -> NDArray[np.uint8]:
             left, top = MARGIN + column * CELL, MARGIN + row * CELL
             color = (int(255 - 225 * share), int(255 - 170 * share), 255 - int(75 * share))
             draw.rectangle((left, top, left + CELL - 2, top + CELL - 2), fill=color)
-            draw.text((left + 8, top + CELL // 2 - 6), str(int(table[row, column])), fill="white" if share > 0.5 else "black")
+            draw.text(
+                (left + 8, top + CELL // 2 - 6), str(int(table[row, column])), fill="white" if share > 0.5 else "black"
+            )
     return np.asarray(image)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -16,7 +17,12 @@ from joyful_ray.errors import CheckpointError
 from joyful_ray.storage import Location
 from joyful_ray.train.schedule import Progress
 
-MODEL, AVERAGE, OPTIMIZER, PROGRESS = "model.safetensors", "average.safetensors", "optimizer.safetensors", "progress.json"
+MODEL, AVERAGE, OPTIMIZER, PROGRESS = (
+    "model.safetensors",
+    "average.safetensors",
+    "optimizer.safetensors",
+    "progress.json",
+)
 
 
 def write_tensors(location: Location, tensors: Mapping[str, Tensor]) -> None:
@@ -85,8 +91,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, location: Location) -> None
 
 def read_progress(location: Location) -> Progress:
     """Progress of a checkpoint."""
-    values = json.loads(location.join(PROGRESS).read_text())
-    limits = {"best_score": -math.inf, "plateau_best": math.inf}
+    values: dict[str, Any] = json.loads(location.join(PROGRESS).read_text())
+    limits: dict[str, Any] = {"best_score": -math.inf, "plateau_best": math.inf}
     return Progress(**{name: limits[name] if value is None else value for name, value in values.items()})
 
 

@@ -1,4 +1,4 @@
-"""What the loop knows of the world: its rank, how many ranks there are, and how to add over them. One process is a world of one."""
+"""What the loop knows of the world: its rank, how many there are, and how to add over them."""
 
 from __future__ import annotations
 

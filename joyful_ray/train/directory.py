@@ -64,10 +64,14 @@ class RunDirectory:
         try:
             earlier = resolve(yaml.safe_load(text))
         except yaml.YAMLError:
-            raise CheckpointError(f"{place.uri} is damaged; remove {self.location.uri} or give another --name") from None
+            raise CheckpointError(
+                f"{place.uri} is damaged; remove {self.location.uri} or give another --name"
+            ) from None
         changed = [line for line in differences(earlier, job) if not line.startswith(MAY_DIFFER)]
         if changed:
-            raise CheckpointError(f"run {name} was started with other settings ({'; '.join(changed)}); give this one another --name")
+            raise CheckpointError(
+                f"run {name} was started with other settings ({'; '.join(changed)}); give this one another --name"
+            )
         known = re.search(r"^# corpus: (\w+)$", text, re.MULTILINE)
         if known and known[1] != corpus_hash:
             raise CheckpointError(f"run {name} was started on another corpus; give this one another --name")

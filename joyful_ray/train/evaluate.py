@@ -7,11 +7,16 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import nn
 
+from joyful_ray.corpora.shards import open_corpus
 from joyful_ray.data.batch import Batch
+from joyful_ray.data.source import ResidentSource
+from joyful_ray.data.store import SplitStore
+from joyful_ray.errors import CorpusError
 from joyful_ray.objective.joint import JointObjective
 from joyful_ray.records import Scores
-from joyful_ray.schema import Task
-from joyful_ray.train.context import World
+from joyful_ray.schema import Split, Task
+from joyful_ray.train.bundle import read_bundle
+from joyful_ray.train.context import World, pick_device
 from joyful_ray.train.scores import Tally
 
 
@@ -43,3 +48,33 @@ def evaluate(
     tally.state = world.add(tally.state.to(world.device)).cpu()
     model.train(was_training)
     return tally.scores(thresholds)
+
+
+def evaluate_bundle(bundle_uri: str, corpus_uri: str, *, split: Split = "test", device: str = "auto") -> Scores:
+    """Score a bundle on one split of any corpus that fits it; a modality that the corpus lacks is not present.
+
+    Raises:
+        CheckpointError: there is no bundle, or it is damaged.
+        CorpusError: no such split, other widths, another task or a label that the bundle does not know.
+    """
+    bundle = read_bundle(bundle_uri)
+    corpus = open_corpus(corpus_uri)
+    bundle.check_fits(corpus.manifest)
+    if split not in corpus.splits():
+        raise CorpusError(f"{corpus.location.uri} has no {split} split; it has {', '.join(corpus.splits())}")
+    if corpus.manifest.task != bundle.encoding.task:
+        raise CorpusError(
+            f"the bundle was trained for {bundle.encoding.task}, but the corpus is labeled for {corpus.manifest.task}"
+        )
+    tables = [bundle.encoding.table(table) for table in corpus.tables(split)]
+    source = ResidentSource.of(bundle.job, SplitStore(tables, bundle.encoding))
+    world = World(device=pick_device(device))
+    return evaluate(
+        bundle.model.to(world.device),
+        source.once(rank=0, world=1),
+        task=bundle.encoding.task,
+        labels=list(bundle.encoding.labels),
+        world=world,
+        precision=bundle.job.train.precision,
+        thresholds=bundle.card.thresholds or None,
+    )

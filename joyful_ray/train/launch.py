@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus, open_corpus
@@ -114,6 +115,7 @@ def ray_cluster(job: JobConfig) -> Iterator[None]:
         ConfigError: the job asks a cluster for more than it has.
     """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.3")
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
@@ -121,9 +123,15 @@ def ray_cluster(job: JobConfig) -> Iterator[None]:
     joined_before = ray.is_initialized()
     if not joined_before:
         address = job.cluster.address or "local"
-        size = {"num_cpus": max(os.cpu_count() or 1, math.ceil(needed) + 1)} if address == "local" else {}
+        size: dict[str, Any] = (
+            {"num_cpus": max(os.cpu_count() or 1, math.ceil(needed) + 1)} if address == "local" else {}
+        )
         ray.init(
-            address=address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False if size else None, **size
+            address=address,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            include_dashboard=False if size else None,
+            **size,
         )
     for name in ("ray.train", "ray.data", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -141,7 +149,7 @@ def _check_fits(job: JobConfig, resources: dict[str, float]) -> None:
         asked, found = job.cluster.workers * each, resources.get(kind, 0.0)
         if asked > found:
             raise ConfigError(
-                f"cluster.workers is {job.cluster.workers} with {each:g} {kind} each, but the cluster has {found:g} {kind}"
+                f"cluster.workers is {job.cluster.workers} at {each:g} {kind} each, the cluster has {found:g} {kind}"
             )
 
 

@@ -1,4 +1,4 @@
-"""What learns: model, averaged weights, objective and optimizer of one rank, through one epoch or the stages of a run."""
+"""What learns: model, averaged weights, objective and optimizer of one rank."""
 
 from __future__ import annotations
 
@@ -157,7 +157,8 @@ class Learner:
         if self.average is None:
             return
         decay = min(self.job.train.weight_average, (1.0 + step) / (10.0 + step))
-        ours, theirs = list(self.average.parameters()), list(self.model.parameters())
+        ours: list[Tensor] = list(self.average.parameters())
+        theirs: list[Tensor] = list(self.model.parameters())
         torch._foreach_lerp_(ours, theirs, 1.0 - decay)
         for mine, its in zip(self.average.buffers(), self.model.buffers(), strict=True):
             mine.copy_(its)

@@ -1,4 +1,4 @@
-"""The training loop: plain PyTorch on one rank of a world. It knows neither Ray nor where its micro-batches come from."""
+"""The training loop: plain PyTorch on one rank. It knows neither Ray nor where its micro-batches come from."""
 
 from __future__ import annotations
 
@@ -72,10 +72,13 @@ def fit(assignment: Assignment, world: World, learner: Learner) -> Progress:
             began = time.perf_counter()
             numbers = learner.train_epoch(source, progress)
             scores = _evaluate(assignment, world, learner, dev)
-            before, progress = progress, progress.after(
-                score=scores.selection,
-                dev_loss=scores.loss,
-                counts=learner.stage_of(progress.next_epoch) != "fusion",
+            before, progress = (
+                progress,
+                progress.after(
+                    score=scores.selection,
+                    dev_loss=scores.loss,
+                    counts=learner.stage_of(progress.next_epoch) != "fusion",
+                ),
             )
             metrics = EpochMetrics(
                 **asdict(numbers),
@@ -106,9 +109,7 @@ def _board(directory: RunDirectory, world: World, progress: Progress) -> Abstrac
     return Board(directory.location.join("tensorboard"), first_epoch=progress.next_epoch)
 
 
-def _write(
-    directory: RunDirectory, learner: Learner, progress: Progress, metrics: EpochMetrics, *, keep: int
-) -> None:
+def _write(directory: RunDirectory, learner: Learner, progress: Progress, metrics: EpochMetrics, *, keep: int) -> None:
     learner.save(directory.checkpoint(metrics.epoch), progress)
     latest = range(metrics.epoch - keep + 1, metrics.epoch + 1)
     prune_checkpoints(directory.checkpoints, keep={progress.best_epoch, *latest})

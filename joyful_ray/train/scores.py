@@ -46,7 +46,7 @@ class Tally:
         Args:
             thresholds: per label (multi-label); None tunes them here, as on dev.
         """
-        utterances, loss = int(self.state[0]), float(self.state[1] / max(self.state[0], 1.0))
+        utterances, loss = int(self.state[0]), float(self.state[1]) / max(float(self.state[0]), 1.0)
         counts = self.state[2:].numpy()
         if self.task == "single-label":
             return single_label_scores(counts.reshape(len(self.labels), -1), self.labels, loss=loss)
@@ -146,7 +146,7 @@ def _multi_label_scores(
 
 
 def binary_weighted_f1(cells: NDArray[np.float64]) -> NDArray[np.float64]:
-    """F1 of the positives and of the negatives, weighted by their support: what the MOSEI literature reports an emotion.
+    """F1 of positives and negatives, weighted by their support: what the MOSEI literature reports an emotion.
 
     Args:
         cells: (…, 4): true positives, false positives, false negatives, true negatives.

@@ -98,7 +98,7 @@ def _idle(trainee: Trainee) -> None:
     generator = torch.Generator(trainee.world.device).manual_seed(0) if trainee.objective.needs_views else None
     blank = trainee.blank.to(trainee.world.device)
     parts = trainee.objective.sums(trainee.model(blank, generator), blank)
-    (sum(parts.values()) * 0.0).backward()
+    (torch.stack(list(parts.values())).sum() * 0.0).backward()
 
 
 def _clip(trainee: Trainee) -> Tensor:
