@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeVar
 
 import typer
 
@@ -21,6 +21,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+Name = TypeVar("Name", bound=str)
+DEVICES: tuple[Literal["auto", "cpu", "cuda"], ...] = ("auto", "cpu", "cuda")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; words go to stderr.")]
 Job = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The experiment.", show_default=False)]
@@ -101,16 +104,28 @@ def demo(
 def synth(
     out: Out,
     conversations: Annotated[int, typer.Option(min=3, help="Conversations of all splits together.")],
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides the conversations.")] = 0,
+    structure_seed: Annotated[
+        int, typer.Option(min=0, help="Decides what the vectors look like: one number, one domain.")
+    ] = 0,
+    task: Annotated[str, typer.Option(help="single-label, multi-label or regression.")] = "single-label",
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Make a corpus with a planted structure that the model can learn."""
     from joyful_ray.console import Screen, show_manifest
     from joyful_ray.corpora.synthetic import synthesize
+    from joyful_ray.schema import TASKS
 
     screen = Screen(as_json=as_json)
-    manifest = synthesize(out, conversations=conversations, seed=seed, overwrite=overwrite)
+    manifest = synthesize(
+        out,
+        conversations=conversations,
+        seed=seed,
+        structure_seed=structure_seed,
+        task=_one_of(TASKS, task, "--task"),
+        overwrite=overwrite,
+    )
     show_manifest(screen, manifest, out)
     screen.result(manifest)
 
@@ -209,19 +224,20 @@ def evaluate(
     from joyful_ray.console import Screen, show_scores
     from joyful_ray.schema import SPLITS
 
-    _check_one_of(SPLITS, split, "--split")
-    _check_one_of(("auto", "cpu", "cuda"), device, "--device")
+    screen = Screen(as_json=as_json)
+    chosen_split, chosen_device = _one_of(SPLITS, split, "--split"), _one_of(DEVICES, device, "--device")
     from joyful_ray.train.evaluate import evaluate_bundle
 
-    screen = Screen(as_json=as_json)
-    scores = evaluate_bundle(bundle, corpus, split=split, device=device)
+    scores = evaluate_bundle(bundle, corpus, split=chosen_split, device=chosen_device)
     show_scores(screen, {split: scores})
     screen.result(scores)
 
 
-def _check_one_of(known: tuple[str, ...], given: str, option: str) -> None:
-    if given not in known:
-        raise typer.BadParameter(f"{option} is one of {', '.join(known)}, not {given!r}")
+def _one_of(known: tuple[Name, ...], given: str, option: str) -> Name:
+    for name in known:
+        if name == given:
+            return name
+    raise typer.BadParameter(f"{option} is one of {', '.join(known)}, not {given!r}")
 
 
 @app.command()

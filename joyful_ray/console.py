@@ -235,9 +235,15 @@ def show_corpus(screen: Screen, card: CorpusCard) -> None:
     ]
     screen.table(["modality", "width", "extractor", "version", "licence", "parameters"], rows, title="Features", left=6)
     for key, value in card.notes.items():
-        screen.say(f"{key}: {value}")
+        screen.say(f"{metric_name(key)}: {_note(value)}")
     for warning in card.warnings:
         screen.say(f"warning: {warning}", style="yellow")
+
+
+def _note(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{metric_name(str(key))} {_note(part)}" for key, part in value.items())
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def _parameters(parameters: Mapping[str, Any]) -> str:
