@@ -172,11 +172,15 @@ def show_run(screen: Screen, record: RunRecord) -> None:
     workers = f"{record.workers} workers" if record.workers != 1 else "1 worker"
     screen.say(f"{record.name}: {record.outcome} after {record.epochs} epochs with {workers}; {seconds}")
     screen.say(
-        f"epoch {record.selected_epoch} was selected by {record.selected_by}; test was read {record.test_reads} times"
+        f"epoch {record.selected_epoch} was selected by {record.selected_by}; test was read {_times(record.test_reads)}"
     )
     for warning in record.warnings:
         screen.say(f"warning: {warning}", style="yellow")
     show_locations(screen, record.locations)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def show_locations(screen: Screen, locations: Mapping[str, str]) -> None:
@@ -190,8 +194,9 @@ def show_demo(screen: Screen, result: DemoResult) -> None:
     """What the demo came to, and what to try next."""
     show_run(screen, result.record)
     screen.say()
-    value = result.bundle_scores.values["weighted_f1"]
-    screen.say(f"the bundle, opened again from disk, scores weighted F1 {value:.4f} on test")
+    found, possible = result.bundle_scores.values["weighted_f1"], result.best_possible["weighted_f1"]
+    screen.say(f"the bundle, opened again from disk, scores weighted F1 {found:.4f} on test")
+    screen.say(f"a model that knows how this corpus was made scores {possible:.4f}")
     show_locations(screen, {"corpus": result.corpus})
     screen.say()
     screen.say("next:", style="bold")

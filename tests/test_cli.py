@@ -177,3 +177,46 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
 
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == f"joyful-ray {__version__}"
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_demo_trains_on_two_workers_and_its_bundle_scores_the_same(
+    local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("joyful_ray.demo.CONVERSATIONS", 30)
+    assert main(["demo", "--out", str(tmp_path / "demo"), "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    result = json.loads(line)
+    assert result["record"]["workers"] == 2
+    assert result["bundle_scores"]["confusion"] == result["record"]["test"]["confusion"]
+    assert main(["evaluate", str(tmp_path / "demo/runs/demo/bundle"), "--corpus", result["corpus"], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["values"] == result["bundle_scores"]["values"]
+
+
+def test_a_second_demo_keeps_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from joyful_ray.demo import demo_job
+
+    assert demo_job(tmp_path, workers=0).name == "demo"
+    (tmp_path / "runs/demo").mkdir(parents=True)
+    assert demo_job(tmp_path, workers=0).name == "demo", "a run that was interrupted goes on"
+    (tmp_path / "runs/demo/record.json").write_text("{}")
+    assert demo_job(tmp_path, workers=0).name == "demo-2"
+
+
+def test_the_demo_in_jobs_is_the_demo() -> None:
+    from joyful_ray.config import load_job
+    from joyful_ray.demo import demo_job
+
+    committed = load_job(Path(__file__).parents[1] / "jobs/demo.yaml")
+    assert committed.fingerprint == demo_job(Path("joyful-demo"), workers=2).fingerprint
+    assert committed.corpus == "joyful-demo/corpus"
+
+
+def test_synth_makes_the_corpus_that_it_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "made")
+    assert main(["synth", "--out", out, "--conversations", "10", "--seed", "3", "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert sum(split["conversations"] for split in made["splits"].values()) == 10
+    assert main(["synth", "--out", out, "--conversations", "10"]) == 2
+    assert "--overwrite" in errors(capsys)[-1]
