@@ -183,7 +183,8 @@ def topic_vectors(contextual_NG: Tensor, layout: Layout, *, rate: float) -> Tens
         age = (places[:, None] - 1 - places[None, :]).to(chunk_CLG.dtype)
         weights = torch.where(age >= 0, torch.exp(-rate * age), 0.0)
         old = decay ** places.to(chunk_CLG.dtype)
-        total = weights @ chunk_CLG + old[:, None] * carried_CG[:, None, :]
+        with torch.autocast(chunk_CLG.device.type, enabled=False):
+            total = weights @ chunk_CLG + old[:, None] * carried_CG[:, None, :]
         weight = weights.sum(dim=1) + old * carried_weight
         topics[:, start : start + TOPIC_CHUNK] = total / weight.clamp(min=1e-30)[:, None]
         carried_CG = total[:, -1] * decay + chunk_CLG[:, -1]

@@ -80,7 +80,8 @@ def mix_with_itself(basis_S: Tensor, vectors_NS: Tensor) -> Tensor:
 
     Source: method.md section 2.2.1, where each utterance makes an S x S table; here a few tables exist at a time.
     """
-    return _Mixing.apply(basis_S.float(), vectors_NS.float()).to(vectors_NS.dtype)
+    with torch.autocast(vectors_NS.device.type, enabled=False):
+        return _Mixing.apply(basis_S.float(), vectors_NS.float()).to(vectors_NS.dtype)
 
 
 class _Mixing(Function):

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from joyful_ray.data.batch import Layout
+from joyful_ray.model.transformer import ConversationTransformer, TransformerLayer, heads_for
+from tests.batches import layout_of, spans
+
+WIDTH, HEADS, INNER = 12, 3, 20
+
+
+@pytest.mark.parametrize(("width", "most", "heads"), [(1380, 10, 10), (1024, 8, 8), (7, 3, 1), (8, 100, 8), (1, 8, 1)])
+def test_heads_are_the_largest_divisor_that_is_allowed(width: int, most: int, heads: int) -> None:
+    assert heads_for(width, most) == heads
+
+
+def copy_of(layer: TransformerLayer) -> nn.TransformerEncoderLayer:
+    """torch's own layer with the same weights."""
+    theirs = nn.TransformerEncoderLayer(WIDTH, HEADS, INNER, dropout=0.0, batch_first=True)
+    theirs.load_state_dict(
+        {
+            "self_attn.in_proj_weight": layer.queries_keys_values.weight,
+            "self_attn.in_proj_bias": layer.queries_keys_values.bias,
+            "self_attn.out_proj.weight": layer.attended.weight,
+            "self_attn.out_proj.bias": layer.attended.bias,
+            "linear1.weight": layer.expand.weight,
+            "linear1.bias": layer.expand.bias,
+            "linear2.weight": layer.contract.weight,
+            "linear2.bias": layer.contract.bias,
+            "norm1.weight": layer.attention_norm.weight,
+            "norm1.bias": layer.attention_norm.bias,
+            "norm2.weight": layer.feedforward_norm.weight,
+            "norm2.bias": layer.feedforward_norm.bias,
+        }
+    )
+    return theirs
+
+
+def random_weights(module: nn.Module) -> nn.Module:
+    torch.manual_seed(1)
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return module.double()
+
+
+def transformer(*, padding_mask: bool = True, dropout: float = 0.0) -> ConversationTransformer:
+    made = ConversationTransformer(
+        WIDTH, layers=2, heads=HEADS, feedforward=INNER, dropout=dropout, padding_mask=padding_mask
+    )
+    random_weights(made)
+    return made
+
+
+def padded(module: ConversationTransformer, x_ND: Tensor, layout: Layout, *, mask: bool) -> Tensor:
+    """torch's encoder over the padded batch."""
+    x = layout.pad(x_ND)
+    for layer in module.layers:
+        x = copy_of(layer).double()(x, src_key_padding_mask=~layout.valid_CL if mask else None)
+    return layout.unpad(x)
+
+
+@pytest.mark.parametrize("lengths", [(4, 1, 6), (1,), (3, 3)])
+@pytest.mark.parametrize("mask", [True, False])
+def test_a_stack_is_torchs_padded_encoder(lengths: tuple[int, ...], mask: bool) -> None:
+    layout = layout_of(*lengths)
+    module = transformer(padding_mask=mask)
+    x_ND = torch.randn(sum(lengths), WIDTH, dtype=torch.double)
+    torch.testing.assert_close(module(x_ND, layout), padded(module, x_ND, layout, mask=mask))
+
+
+@pytest.mark.parametrize("mask", [True, False])
+def test_its_gradients_are_those_of_torchs_padded_encoder(mask: bool) -> None:
+    layout = layout_of(4, 1, 6)
+    module = transformer(padding_mask=mask)
+    x_ND, weights = torch.randn(2, 11, WIDTH, dtype=torch.double)
+    found = []
+    for run in (lambda x: module(x, layout), lambda x: padded(module, x, layout, mask=mask)):
+        entered = x_ND.clone().requires_grad_()
+        (run(entered) * weights).sum().backward()
+        found.append(entered.grad)
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_with_the_mask_a_conversation_does_not_see_the_rest_of_its_batch() -> None:
+    layout = layout_of(4, 1, 6)
+    module = transformer()
+    x_ND = torch.randn(11, WIDTH, dtype=torch.double)
+    together = module(x_ND, layout)
+    for span in spans(layout):
+        alone = module(x_ND[span], layout_of(span.stop - span.start))
+        torch.testing.assert_close(together[span], alone)
+
+
+def test_without_the_mask_a_conversation_depends_on_the_longest_of_its_batch() -> None:
+    module = transformer(padding_mask=False)
+    x_ND = torch.randn(11, WIDTH, dtype=torch.double)
+    together = module(x_ND, layout_of(4, 1, 6))
+    assert not torch.allclose(together[:4], module(x_ND[:4], layout_of(4)))
+
+
+def test_dropout_acts_in_training_alone() -> None:
+    layout = layout_of(3, 2)
+    module = transformer(dropout=0.5)
+    x_ND = torch.randn(5, WIDTH, dtype=torch.double)
+    assert not torch.equal(module.train()(x_ND, layout), module(x_ND, layout))
+    assert torch.equal(module.eval()(x_ND, layout), module(x_ND, layout))
