@@ -35,5 +35,5 @@ def build_optimizer(job: JobConfig, parameters: list[torch.nn.Parameter]) -> tor
     """Adam or AdamW."""
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     return kinds[job.train.optimizer](
-        parameters, lr=job.train.learning_rate, weight_decay=job.train.weight_decay, foreach=True
+        parameters, lr=job.train.learning_rate, weight_decay=job.train.weight_decay, fused=True
     )

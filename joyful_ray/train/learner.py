@@ -18,6 +18,7 @@ from joyful_ray.storage import Location
 from joyful_ray.train import checkpoint
 from joyful_ray.train.build import build_model, build_objective, build_optimizer
 from joyful_ray.train.context import World
+from joyful_ray.train.diagnose import diagnose
 from joyful_ray.train.schedule import Progress, learning_rate
 from joyful_ray.train.step import Trainee, train_step
 
@@ -38,6 +39,7 @@ class EpochNumbers:
     waiting_share: float
     learning_rate: float
     gradient_norm: float
+    diagnostics: dict[str, float]
 
 
 class Learner:
@@ -71,6 +73,7 @@ class Learner:
         trainee = self._enter(self.stage_of(epoch))
         self.model.train()
         steps = source.steps(world=self.world.size)
+        diagnostics: dict[str, float] = {}
         names = list(trainee.objective.weights)
         totals = torch.zeros(2, len(names), dtype=torch.float64, device=self.world.device)
         seen = torch.zeros((), dtype=torch.float64, device=self.world.device)
@@ -89,6 +92,10 @@ class Learner:
             )
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
+            if index == 0 and mine and config.diagnostics and self.world.is_first:
+                micro, batch = mine[0]
+                batch = batch.to(self.world.device)
+                diagnostics = diagnose(self.model, trainee.objective, batch, seed=micro.seed)
             result = train_step(trainee, mine, place=f"epoch {epoch}, step {index}")
             self._average_weights(epoch * steps + index)
             totals[0] += torch.stack([result.sums[name].double() for name in names])
@@ -99,7 +106,9 @@ class Learner:
         losses["total"] = sum(trainee.objective.weights[name] * losses[name] for name in names)
         seconds = time.perf_counter() - began
         conversations = int(self.world.add(seen))
-        return EpochNumbers(losses, conversations, seconds, waited / max(seconds, 1e-9), rate, norms / steps)
+        return EpochNumbers(
+            losses, conversations, seconds, waited / max(seconds, 1e-9), rate, norms / steps, diagnostics
+        )
 
     def save(self, location: Location, progress: Progress) -> None:
         """Write a checkpoint."""

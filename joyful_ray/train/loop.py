@@ -18,6 +18,7 @@ from joyful_ray.train.board import Board
 from joyful_ray.train.bundle import write_bundle
 from joyful_ray.train.checkpoint import latest_checkpoint, prune_checkpoints
 from joyful_ray.train.context import World
+from joyful_ray.train.diagnose import warnings_from
 from joyful_ray.train.directory import RunDirectory
 from joyful_ray.train.evaluate import evaluate
 from joyful_ray.train.learner import Learner
@@ -161,9 +162,13 @@ def _select_and_score(assignment: Assignment, world: World, learner: Learner, pr
         test=test,
         seconds={},
         peak_memory_bytes=0,
-        warnings=warnings_of(dev),
+        warnings=warnings_of(dev) + warnings_from(_diagnostics(directory, progress)),
         locations={"bundle": directory.bundle.uri, "tensorboard": directory.location.join("tensorboard").uri},
     )
+
+
+def _diagnostics(directory: RunDirectory, progress: Progress) -> dict[str, float]:
+    return next((line.diagnostics for line in directory.metrics() if line.epoch == progress.best_epoch), {})
 
 
 def warnings_of(dev: Scores) -> list[str]:
