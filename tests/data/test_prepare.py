@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from joyful_ray.corpora.shards import Corpus, open_corpus
+from joyful_ray.data.encode import Scaling, Survey
+from joyful_ray.data.plan import cut_dev
+from joyful_ray.data.prepare import prepare_here, readings, unscaled_encoding
+from joyful_ray.errors import ConfigError, CorpusError
+from tests.tiny_corpus import COUNTS, WIDTHS, small_job, tiny_conversations, write_tiny
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return open_corpus(write_tiny(tmp_path_factory.mktemp("corpora") / "tiny"))
+
+
+@pytest.fixture(scope="module")
+def without_dev(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return open_corpus(write_tiny(tmp_path_factory.mktemp("corpora") / "no-dev", counts={"train": 23, "test": 5}))
+
+
+def test_every_split_holds_its_conversations(corpus: Corpus) -> None:
+    facts, stores = prepare_here(corpus, small_job())
+    assert {split: len(store) for split, store in stores.items()} == COUNTS
+    for split, store in stores.items():
+        assert store.conversation_ids == [item.conversation_id for item in tiny_conversations(split, COUNTS[split])]
+    assert (facts.conversations, facts.utterances) == (23, stores["train"].utterances)
+    assert facts.dev_cut == frozenset()
+    assert facts.corpus["hash"] == corpus.hash
+
+
+def test_scaling_comes_from_train_alone(corpus: Corpus) -> None:
+    facts, stores = prepare_here(corpus, small_job())
+    survey = Survey.of(corpus.read_table("train"), unscaled_encoding(corpus.manifest, small_job()))
+    for name in WIDTHS:
+        expected = Scaling.from_moments(survey.moments[name])
+        np.testing.assert_allclose(facts.encoding.scaling[name].mean_W, expected.mean_W)
+        np.testing.assert_allclose(facts.encoding.scaling[name].deviation_W, expected.deviation_W)
+        dev = np.concatenate([item.features[name] for item in tiny_conversations("dev", COUNTS["dev"])])
+        found = stores["dev"].batch(range(COUNTS["dev"])).features[name].numpy()
+        np.testing.assert_allclose(found, (dev - expected.mean_W) / expected.deviation_W, rtol=1e-4, atol=1e-5)
+
+
+def test_features_are_taken_as_they_are_where_normalise_is_off(corpus: Corpus) -> None:
+    facts, stores = prepare_here(corpus, small_job(data={"normalise": False}))
+    assert facts.encoding.scaling == {}
+    (item,) = tiny_conversations("train", 1)
+    np.testing.assert_array_equal(stores["train"].batch([0]).features["text"], item.features["text"])
+
+
+def test_a_corpus_without_dev_gets_whole_conversations_of_train(without_dev: Corpus) -> None:
+    facts, stores = prepare_here(without_dev, small_job(seed=3, data={"dev_fraction": 0.2}))
+    names = [item.conversation_id for item in tiny_conversations("train", 23)]
+    expected = cut_dev(names, fraction=0.2, seed=3)
+    assert facts.dev_cut == expected
+    assert stores["dev"].conversation_ids == sorted(expected)
+    assert stores["train"].conversation_ids == sorted(set(names) - expected)
+    assert len(stores["dev"]) == 5
+
+
+def test_scaling_does_not_see_the_conversations_cut_off_as_dev(without_dev: Corpus) -> None:
+    facts, stores = prepare_here(without_dev, small_job())
+    kept = [item for item in tiny_conversations("train", 23) if item.conversation_id not in facts.dev_cut]
+    text = np.concatenate([item.features["text"] for item in kept])
+    np.testing.assert_allclose(facts.encoding.scaling["text"].mean_W, np.nanmean(text, 0), rtol=1e-5)
+    assert facts.conversations == len(kept) == len(stores["train"])
+
+
+def test_a_reading_chooses_rows_by_id(without_dev: Corpus) -> None:
+    found = readings(without_dev, small_job())
+    table = without_dev.read_table("train")
+    dev, train = found["dev"].choose(table), found["train"].choose(table)
+    assert dev.num_rows + train.num_rows == 23
+    assert not set(dev["conversation_id"].to_pylist()) & set(train["conversation_id"].to_pylist())
+    assert found["test"].choose(table) is table
+
+
+def test_only_the_modalities_of_the_job_are_prepared(corpus: Corpus) -> None:
+    facts, stores = prepare_here(corpus, small_job(data={"modalities": ["audio"]}))
+    assert list(facts.encoding.widths) == list(stores["train"].batch([0]).features) == ["audio"]
+    assert list(facts.contracts) == ["audio"]
+
+
+def test_a_modality_that_the_corpus_lacks_is_refused_by_name(corpus: Corpus) -> None:
+    with pytest.raises(ConfigError, match=r"data\.modalities names vision, but the corpus tiny has text, audio"):
+        prepare_here(corpus, small_job(data={"modalities": ["vision"]}))
+
+
+def test_a_job_of_another_task_is_refused(corpus: Corpus) -> None:
+    with pytest.raises(ConfigError, match="task is regression, but the corpus tiny is labeled for single-label"):
+        prepare_here(corpus, small_job(task="regression"))
+
+
+def test_a_corpus_without_train_is_refused(tmp_path: Path) -> None:
+    corpus = open_corpus(write_tiny(tmp_path / "c", counts={"test": 3}))
+    with pytest.raises(CorpusError, match="no train conversations"):
+        prepare_here(corpus, small_job())
+
+
+def test_a_corpus_of_one_conversation_has_no_dev_to_cut(tmp_path: Path) -> None:
+    corpus = open_corpus(write_tiny(tmp_path / "c", counts={"train": 1}))
+    with pytest.raises(CorpusError, match="too few train conversations"):
+        prepare_here(corpus, small_job())
+
+
+def test_a_corpus_without_a_single_label_is_refused(tmp_path: Path) -> None:
+    from joyful_ray.corpora.shards import write_corpus
+    from joyful_ray.schema import FeatureContract
+
+    items = [item for item in tiny_conversations("train", 4)]
+    for item in items:
+        item.labels[:] = [None] * len(item)
+    contracts = {name: FeatureContract(extractor="x", version="1", width=width) for name, width in WIDTHS.items()}
+    write_corpus(
+        str(tmp_path / "c"),
+        name="tiny",
+        task="single-label",
+        labels=["joy"],
+        modalities=contracts,
+        splits={"train": items},
+    )
+    with pytest.raises(CorpusError, match="no utterance of train is labeled"):
+        prepare_here(open_corpus(str(tmp_path / "c")), small_job())
