@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from joyful_ray.corpora.importers import jsonl, meld
+from joyful_ray.corpora.importers import emorynlp, iemocap, jsonl, meld, meld_pickle, mosei, mosi
 from joyful_ray.corpora.importers.source import Importer, Source, nearest
 from joyful_ray.corpora.writer import CorpusWriter
 from joyful_ray.errors import ConfigError, CorpusError
@@ -13,7 +13,9 @@ from joyful_ray.storage import open_location
 
 __all__ = ["IMPORTERS", "Importer", "Source", "import_corpus"]
 
-IMPORTERS: dict[str, Importer] = {importer.format: importer for importer in (meld.IMPORTER, jsonl.IMPORTER)}
+IMPORTERS: dict[str, Importer] = {
+    module.IMPORTER.format: module.IMPORTER for module in (meld, jsonl, iemocap, mosei, mosi, emorynlp, meld_pickle)
+}
 
 
 def import_corpus(

@@ -1,0 +1,70 @@
+"""IEMOCAP from the pickles of COGMEN and JOYFUL (samples) or DialogueRNN and MMGCN (tuple); see dialogues.py.
+
+Six emotions, or four: `labels=4` of a six-way file leaves excited and frustrated utterances out, as the literature
+does. A tuple names train and test only; its first tenth of train becomes dev, as COGMEN and JOYFUL cut it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from joyful_ray.corpora.importers.dialogues import (
+    DEV_OPTION,
+    PICKLE_OPTIONS,
+    class_label,
+    find_pickle,
+    read_dialogues,
+    share_option,
+    source_of,
+)
+from joyful_ray.corpora.importers.source import Importer, Source
+from joyful_ray.errors import ConfigError
+from joyful_ray.storage import Location
+
+LABELS = ["happy", "sad", "neutral", "angry", "excited", "frustrated"]
+
+
+def read_iemocap(source: Location, options: Mapping[str, str]) -> Source:
+    """IEMOCAP's dialogues, in the order of the file.
+
+    Raises:
+        ConfigError: `labels` is neither 4 nor 6.
+        CorpusError: the file is none of the known layouts.
+    """
+    dialogues = read_dialogues(find_pickle(source), dev_share=share_option(options, default=0.1))
+    found = 6 if any(_number(label) >= 4 for dialogue in dialogues.every() for label in dialogue.labels) else 4
+    wanted = options.get("labels", str(found))
+    if wanted not in ("4", "6"):
+        raise ConfigError(f"option labels is 4 or 6, not {wanted}")
+    names = LABELS[: int(wanted)]
+    return source_of(
+        dialogues,
+        name=f"iemocap-{wanted}way",
+        task="single-label",
+        labels=names,
+        label_of=class_label(LABELS),
+        speaker_of=str,
+        extractors={
+            "text": "SBERT paraphrase-distilroberta-base-v1" if dialogues.layout == "samples" else "TextCNN",
+            "audio": "openSMILE",
+            "vision": "3D-CNN",
+        },
+        options=options,
+        keeps=lambda label: label in names,
+    )
+
+
+def _number(label: Any) -> float:
+    try:
+        return float(label)
+    except (TypeError, ValueError):
+        return -1.0
+
+
+IMPORTER = Importer(
+    format="iemocap",
+    summary="IEMOCAP pickles of COGMEN/JOYFUL and DialogueRNN/MMGCN",
+    read=read_iemocap,
+    options={"labels": "4 or 6 emotions; found in the file if left out", **DEV_OPTION, **PICKLE_OPTIONS},
+)
