@@ -2,40 +2,25 @@
 
 Two layouts. *Samples*: a dict of `train`, `dev`, `test`, each a list of `Sample` objects (vid, speaker, label, text,
 audio, visual, sentence, sbert_sentence_embeddings), as COGMEN and JOYFUL write. *Tuple*: (ids, speakers, labels, text,
-audio, visual, sentences, train ids, test ids), the first seven dicts by dialogue, as DialogueRNN and MMGCN read. A tenth
-entry may follow; where it is a list of ids, the last three are train, dev and test.
-
-A vector of nothing but zeros is what these projects write where there was nothing to measure: it is not present (option
-`zeros=present` keeps it).
+audio, visual, sentences, train ids, test ids), the first seven dicts by dialogue, as DialogueRNN and MMGCN read. A
+tenth entry may follow; where it is a list of ids, the last three are train, dev and test.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from joyful_ray.corpora.checks import Draft, Problem
 from joyful_ray.corpora.importers.pickles import Record, read_pickle
-from joyful_ray.corpora.importers.source import Source
-from joyful_ray.corpora.importers.vectors import CONTRACT_OPTIONS
-from joyful_ray.errors import ConfigError, CorpusError
-from joyful_ray.schema import MODALITIES, SPLITS, FeatureContract, Label, Modality, Split, Task
+from joyful_ray.errors import CorpusError
+from joyful_ray.schema import SPLITS, Modality, Split
 from joyful_ray.storage import Location
 
 SAMPLE_FIELDS = ("vid", "speaker", "label", "audio", "visual", "sentence")
 TUPLE_NAMES = ("ids", "speakers", "labels", "text", "audio", "visual", "sentences")
-PICKLE_OPTIONS = {
-    "zeros": "what a vector of zeros means: absent (not present, the default) or present",
-    **{
-        f"{modality}_{part}": f"{part} of the {modality} vectors, for the manifest"
-        for modality in MODALITIES
-        for part in CONTRACT_OPTIONS
-    },
-}
-DEV_OPTION = {"dev_share": "share of the train dialogues, from the first one, that becomes dev (0 for none)"}
 
 
 @dataclass
@@ -183,138 +168,3 @@ def _of_tuple(place: Location, name: Any, by_dialogue: Mapping[str, Mapping[Any,
         sentences=by_dialogue["sentences"][name],
         utterance_ids=list(ids) if has_ids else None,
     )
-
-
-def source_of(
-    dialogues: Dialogues,
-    *,
-    name: str,
-    task: Task,
-    labels: list[str],
-    label_of: Callable[[Any], Label],
-    speaker_of: Callable[[Any], str],
-    extractors: Mapping[Modality, str],
-    options: Mapping[str, str],
-    keeps: Callable[[Label], bool] = lambda label: True,
-) -> Source:
-    """A Source of these dialogues.
-
-    Args:
-        label_of: the pickle's label -> ours; ValueError says what is wrong with it.
-        keeps: which utterances stay, by label.
-    """
-    zeros = options.get("zeros", "absent")
-    if zeros not in ("absent", "present"):
-        raise ConfigError(f"option zeros is absent or present, not {zeros}")
-    widths = _widths(dialogues)
-    notes: dict[str, Any] = {"layout": dialogues.layout, **dialogues.notes}
-    contracts = {
-        modality: FeatureContract(
-            extractor=options.get(f"{modality}_extractor", extractors[modality]),
-            version=options.get(f"{modality}_version", "unknown"),
-            licence=options.get(f"{modality}_licence", "unknown"),
-            width=width,
-        )
-        for modality, width in widths.items()
-    }
-
-    def drafts() -> Iterator[tuple[Split, Draft]]:
-        for split, entries in dialogues.splits.items():
-            for dialogue in entries:
-                draft = _draft(dialogue, dialogues.place.uri, list(widths), label_of, speaker_of)
-                if not draft.problems:
-                    _leave_out(draft, keeps, notes)
-                    if zeros == "absent":
-                        _hide_zeros(draft, notes)
-                if draft.problems or draft.utterance_ids:
-                    yield split, draft
-
-    return Source(name, task, labels, contracts, drafts(), has_texts=True, notes=notes)
-
-
-def _widths(dialogues: Dialogues) -> dict[Modality, int]:
-    widths: dict[Modality, int] = {}
-    for dialogue in dialogues.every():
-        for modality, vectors in dialogue.vectors.items():
-            if modality not in widths and vectors is not None and len(vectors):
-                widths[modality] = len(np.atleast_1d(vectors[0]))
-        if len(widths) == len(MODALITIES):
-            break
-    if not widths:
-        raise CorpusError(f"{dialogues.place.uri}: no vectors in it")
-    return widths
-
-
-def _draft(
-    dialogue: Dialogue,
-    file: str,
-    modalities: Sequence[Modality],
-    label_of: Callable[[Any], Label],
-    speaker_of: Callable[[Any], str],
-) -> Draft:
-    count = len(dialogue.labels)
-    draft = Draft(
-        conversation_id=dialogue.name,
-        utterance_ids=dialogue.utterance_ids or [f"{dialogue.name}_{index}" for index in range(count)],
-        file=file,
-    )
-    try:
-        draft.speakers = [speaker_of(speaker) for speaker in dialogue.speakers]
-        draft.labels = [label_of(label) for label in dialogue.labels]
-        draft.texts = [str(sentence) for sentence in dialogue.sentences]
-        for modality in modalities:
-            draft.vectors[modality] = np.array(
-                [np.asarray(row, dtype=np.float32) for row in dialogue.vectors[modality]]
-            )
-    except (ValueError, TypeError) as error:
-        draft.problems.append(Problem(str(error), file, None, dialogue.name))
-    return draft
-
-
-def _leave_out(draft: Draft, keeps: Callable[[Label], bool], notes: dict[str, Any]) -> None:
-    kept = [index for index, label in enumerate(draft.labels) if keeps(label)]
-    if len(kept) == len(draft.labels):
-        return
-    notes["left_out_utterances"] = notes.get("left_out_utterances", 0) + len(draft.labels) - len(kept)
-    for name in ("utterance_ids", "speakers", "labels", "texts"):
-        values = getattr(draft, name)
-        setattr(draft, name, [values[index] for index in kept])
-    draft.vectors = {modality: vectors[kept] for modality, vectors in draft.vectors.items()}
-
-
-def _hide_zeros(draft: Draft, notes: dict[str, Any]) -> None:
-    for modality, vectors in draft.vectors.items():
-        is_zero_n = (np.asarray(vectors) == 0).reshape(len(vectors), -1).all(axis=1)
-        if is_zero_n.any():
-            mask = np.zeros(vectors.shape, dtype=bool)
-            mask[is_zero_n] = True
-            draft.vectors[modality] = np.ma.MaskedArray(vectors, mask=mask)
-            name = f"{modality}_vectors_of_zeros"
-            notes[name] = notes.get(name, 0) + int(is_zero_n.sum())
-
-
-def class_label(names: Sequence[str]) -> Callable[[Any], Label]:
-    """A reader of class numbers: the position in `names`."""
-
-    def read(value: Any) -> Label:
-        if np.ndim(value) != 0 or float(value) != int(value) or not 0 <= int(value) < len(names):
-            raise ValueError(f"label {value!r} is none of 0 to {len(names) - 1}")
-        return names[int(value)]
-
-    return read
-
-
-def share_option(options: Mapping[str, str], default: float) -> float:
-    """The option `dev_share`.
-
-    Raises:
-        ConfigError: it is no number from 0 to below 1.
-    """
-    given = options.get("dev_share")
-    try:
-        share = default if given is None else float(given)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share < 1:
-        raise ConfigError(f"option dev_share is a number from 0 to below 1, not {given}")
-    return share

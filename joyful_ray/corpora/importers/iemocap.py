@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from joyful_ray.corpora.importers.dialogues import (
+from joyful_ray.corpora.importers.dialogue_drafts import (
     DEV_OPTION,
     PICKLE_OPTIONS,
     class_label,
-    find_pickle,
-    read_dialogues,
     share_option,
     source_of,
 )
+from joyful_ray.corpora.importers.dialogues import find_pickle, read_dialogues
 from joyful_ray.corpora.importers.source import Importer, Source
 from joyful_ray.errors import ConfigError
 from joyful_ray.storage import Location

@@ -1,7 +1,7 @@
 """MELD from the ten-part tuple that MMGCN reads, or from JOYFUL's samples of it; see dialogues.py.
 
 Speakers are one-hot rows there (nine of them), so they come out as `speaker 0` and so on. The tuple puts the official
-train and dev dialogues together; no dev split is made unless `dev_share` asks for one, so that training cuts it, seeded.
+train and dev dialogues together; no dev split is made unless `dev_share` asks for one, so training cuts it, seeded.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from joyful_ray.corpora.importers.dialogues import (
+from joyful_ray.corpora.importers.dialogue_drafts import (
     DEV_OPTION,
     PICKLE_OPTIONS,
     class_label,
-    find_pickle,
-    read_dialogues,
     share_option,
     source_of,
 )
+from joyful_ray.corpora.importers.dialogues import find_pickle, read_dialogues
 from joyful_ray.corpora.importers.meld import LABELS
 from joyful_ray.corpora.importers.source import Importer, Source
 from joyful_ray.storage import Location

@@ -11,14 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from joyful_ray.corpora.importers.dialogues import (
-    PICKLE_OPTIONS,
-    Dialogues,
-    class_label,
-    dialogues_of,
-    find_pickle,
-    source_of,
-)
+from joyful_ray.corpora.importers.dialogue_drafts import PICKLE_OPTIONS, class_label, source_of
+from joyful_ray.corpora.importers.dialogues import Dialogues, dialogues_of, find_pickle
 from joyful_ray.corpora.importers.mmsa import MMSA_OPTIONS, is_mmsa, read_mmsa
 from joyful_ray.corpora.importers.pickles import read_pickle
 from joyful_ray.corpora.importers.source import Importer, Source
