@@ -73,7 +73,9 @@ class Location:
     def parent(self) -> Location:
         """The directory that holds this place."""
         above = self.path.rstrip("/").rpartition("/")[0]
-        return Location(above or ("" if self.is_remote else "/"), self.is_remote, self.endpoint, self.region, self.query)
+        return Location(
+            above or ("" if self.is_remote else "/"), self.is_remote, self.endpoint, self.region, self.query
+        )
 
     def join(self, *parts: str) -> Location:
         """The place below this one; parts may hold slashes but not lead upward."""
