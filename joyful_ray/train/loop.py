@@ -90,8 +90,10 @@ def fit(assignment: Assignment, world: World, learner: Learner) -> Progress:
                 is_best=progress.best_epoch == before.next_epoch,
             )
             if board is not None:
-                _write(directory, learner, progress, metrics, keep=train.keep_checkpoints)
+                # The checkpoint comes last: an epoch that a crash cuts off here is made again, with its line.
+                directory.add_metrics(metrics)
                 board.epoch(metrics)
+                _save(directory, learner, progress, keep=train.keep_checkpoints)
             world.report({"epoch": metrics.epoch, "dev": scores.selection, "loss": metrics.losses["total"]})
     return progress
 
@@ -110,11 +112,10 @@ def _board(directory: RunDirectory, world: World, progress: Progress) -> Abstrac
     return Board(directory.location.join("tensorboard"), first_epoch=progress.next_epoch)
 
 
-def _write(directory: RunDirectory, learner: Learner, progress: Progress, metrics: EpochMetrics, *, keep: int) -> None:
-    learner.save(directory.checkpoint(metrics.epoch), progress)
-    latest = range(metrics.epoch - keep + 1, metrics.epoch + 1)
+def _save(directory: RunDirectory, learner: Learner, progress: Progress, *, keep: int) -> None:
+    learner.save(directory.checkpoint(progress.next_epoch - 1), progress)
+    latest = range(progress.next_epoch - keep, progress.next_epoch)
     prune_checkpoints(directory.checkpoints, keep={progress.best_epoch, *latest})
-    directory.add_metrics(metrics)
 
 
 def _evaluate(

@@ -1,0 +1,296 @@
+"""Whole runs without Ray on the tiny corpus."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from joyful_ray.config import JobConfig, merge
+from joyful_ray.errors import CheckpointError, TrainingError
+from joyful_ray.records import RunRecord
+from joyful_ray.schema import Task
+from joyful_ray.train import checkpoint, loop
+from joyful_ray.train.bundle import read_bundle
+from joyful_ray.train.checkpoint import read_tensors
+from joyful_ray.train.directory import RunDirectory
+from joyful_ray.train.evaluate import evaluate_bundle
+from joyful_ray.train.launch import train
+from joyful_ray.train.learner import Learner
+from tests.tiny_corpus import COUNTS, small_job
+
+Tiny = Callable[..., str]
+TIMES = {"seconds", "train_seconds", "waiting_share", "utterances_per_second"}
+
+
+class Crash(Exception):
+    pass
+
+
+def job(corpus: str, storage: Path, *overrides: dict[str, Any], **settings: Any) -> JobConfig:
+    return small_job(
+        {"corpus": corpus, "storage": str(storage), "train": {"learning_rate": 0.01}}, *overrides, settings
+    )
+
+
+def crash_in(epoch: int, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process ends when it writes down `epoch`: before its line, or before, within or behind its checkpoint."""
+    owner, name = {
+        "line": (RunDirectory, "add_metrics"),
+        "checkpoint": (Learner, "save"),
+        "optimizer": (checkpoint, "_finite"),
+        "pruning": (loop, "prune_checkpoints"),
+    }[where]
+    whole, calls = getattr(owner, name), []
+
+    def ending(*args: Any, **settings: Any) -> Any:
+        calls.append(None)
+        if len(calls) == epoch + 1:
+            raise Crash
+        return whole(*args, **settings)
+
+    monkeypatch.setattr(owner, name, ending)
+
+
+def what_was_learned(directory: RunDirectory) -> list[dict[str, Any]]:
+    """metrics.jsonl without its timings."""
+    return [metrics.model_dump(exclude=TIMES) for metrics in directory.metrics()]
+
+
+def assert_same_run(one: RunDirectory, other: RunDirectory) -> None:
+    assert what_was_learned(one) == what_was_learned(other)
+    mine, theirs = one.read_record(), other.read_record()
+    assert mine is not None
+    assert theirs is not None
+    assert (mine.dev, mine.test, mine.selected_epoch) == (theirs.dev, theirs.test, theirs.selected_epoch)
+    weights = [read_tensors(run.bundle.join("model.safetensors")) for run in (one, other)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0] | weights[1])
+
+
+@pytest.fixture(scope="module")
+def finished(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[JobConfig, RunRecord]:
+    """One uninterrupted run, for all tests that only look."""
+    its = job(tiny(), tmp_path_factory.mktemp("runs"), name="whole")
+    return its, train(its)
+
+
+def test_a_run_leaves_what_the_contract_names(finished: tuple[JobConfig, RunRecord]) -> None:
+    its, record = finished
+    directory = RunDirectory.of(its)
+    found = set(directory.location.list())
+    assert found == {"config.yaml", "metrics.jsonl", "record.json", "tensorboard", "checkpoints", "bundle"}
+    assert directory.read_record() == record
+    assert its.fingerprint in directory.location.join("config.yaml").read_text()
+    assert any("tfevents" in name for name in directory.location.join("tensorboard").list())
+    assert set(directory.bundle.list()) == {"bundle.json", "model.safetensors"}
+
+
+def test_the_record_says_what_was_run(finished: tuple[JobConfig, RunRecord]) -> None:
+    its, record = finished
+    assert (record.outcome, record.epochs, record.workers, record.test_reads) == ("finished", 3, 0, 1)
+    assert record.config == its.model_dump(mode="json")
+    assert record.corpus["name"] == "tiny"
+    assert record.test is not None
+    assert set(record.dev.values) == {"accuracy", "weighted_f1", "macro_f1"}
+    assert record.peak_memory_bytes > 50 * 2**20
+    assert record.seconds["total"] >= record.seconds["fit"] > 0
+
+
+def test_every_epoch_trains_on_every_conversation(finished: tuple[JobConfig, RunRecord]) -> None:
+    lines = RunDirectory.of(finished[0]).metrics()
+    assert [line.epoch for line in lines] == [0, 1, 2]
+    assert {line.conversations for line in lines} == {COUNTS["train"]}
+    assert all(
+        set(line.losses) == {"classification", "smoothing", "global", "specific", "contrast", "total"} for line in lines
+    )
+    for line in lines:
+        losses = line.losses
+        expected = (
+            losses["classification"]
+            + 0.06 * (losses["smoothing"] + losses["global"] + losses["specific"])
+            + 0.3 * losses["contrast"]
+        )
+        assert losses["total"] == pytest.approx(expected)
+
+
+def test_the_selected_epoch_is_the_best_on_dev_and_its_scores_are_measured_again(
+    finished: tuple[JobConfig, RunRecord],
+) -> None:
+    its, record = finished
+    lines = RunDirectory.of(its).metrics()
+    best = max(lines, key=lambda line: (line.dev.selection, -line.epoch))
+    assert record.selected_epoch == best.epoch
+    assert record.dev == best.dev
+    assert [line.is_best for line in lines][best.epoch]
+
+
+def test_the_bundle_gives_the_scores_of_the_record(finished: tuple[JobConfig, RunRecord]) -> None:
+    its, record = finished
+    assert its.corpus is not None
+    assert evaluate_bundle(RunDirectory.of(its).bundle.uri, its.corpus) == record.test
+    assert evaluate_bundle(RunDirectory.of(its).location.uri, its.corpus, split="dev") == record.dev
+
+
+def test_a_finished_run_is_not_run_again(finished: tuple[JobConfig, RunRecord]) -> None:
+    with pytest.raises(CheckpointError, match="is finished"):
+        train(finished[0])
+
+
+def test_the_same_job_gives_the_same_run(finished: tuple[JobConfig, RunRecord], tmp_path: Path) -> None:
+    its = finished[0].model_copy(update={"storage": str(tmp_path)})
+    train(its)
+    assert_same_run(RunDirectory.of(its), RunDirectory.of(finished[0]))
+
+
+def test_another_seed_gives_another_run(finished: tuple[JobConfig, RunRecord], tmp_path: Path) -> None:
+    its = finished[0].model_copy(update={"storage": str(tmp_path), "seed": 1})
+    train(its)
+    assert what_was_learned(RunDirectory.of(its)) != what_was_learned(RunDirectory.of(finished[0]))
+
+
+def test_the_watcher_sees_each_epoch_once(tiny: Tiny, tmp_path: Path) -> None:
+    seen: list[int] = []
+    train(job(tiny(), tmp_path), watch=lambda metrics: seen.append(metrics.epoch))
+    assert seen == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("epoch", "where"), [(0, "line"), (0, "pruning"), (1, "checkpoint"), (1, "optimizer"), (2, "line"), (2, "pruning")]
+)
+def test_a_run_that_crashed_goes_on_as_if_it_had_not(
+    finished: tuple[JobConfig, RunRecord],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    epoch: int,
+    where: str,
+) -> None:
+    its = finished[0].model_copy(update={"storage": str(tmp_path)})
+    with monkeypatch.context() as patched:
+        crash_in(epoch, where, patched)
+        with pytest.raises(Crash):
+            train(its)
+    train(its)
+    assert_same_run(RunDirectory.of(its), RunDirectory.of(finished[0]))
+
+
+def test_a_run_that_ended_before_its_record_only_scores(finished: tuple[JobConfig, RunRecord], tmp_path: Path) -> None:
+    its = finished[0].model_copy(update={"storage": str(tmp_path)})
+    shutil.copytree(finished[0].storage, tmp_path, dirs_exist_ok=True)
+    directory = RunDirectory.of(its)
+    directory.location.join("record.json").remove()
+    directory.bundle.remove()
+    train(its)
+    assert_same_run(directory, RunDirectory.of(finished[0]))
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "weight averaging": {"train": {"weight_average": 0.9}},
+    "two phases": {"train": {"stages": "two-phase", "fusion_epochs": 1, "epochs": 4}},
+    "batch norm and plateau": {"model": {"encoder": {"normalisation": "batch"}}, "train": {"schedule": "plateau"}},
+    "modality dropout, gru": {"model": {"modality_dropout": 0.2, "context": {"kind": "gru"}}},
+}
+
+
+@pytest.mark.parametrize(("variant", "epoch"), [("two phases", 2), *((variant, 0) for variant in VARIANTS)])
+def test_every_way_of_training_resumes_bit_for_bit(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str, epoch: int
+) -> None:
+    whole, broken = (job(tiny(), tmp_path, VARIANTS[variant], name=name) for name in ("whole", "broken"))
+    train(whole)
+    with monkeypatch.context() as patched:
+        crash_in(epoch, "pruning", patched)
+        with pytest.raises(Crash):
+            train(broken)
+    train(broken)
+    assert_same_run(RunDirectory.of(broken), RunDirectory.of(whole))
+
+
+def test_two_phase_training_trains_the_fusion_alone_and_then_all_but_the_fusion(tiny: Tiny, tmp_path: Path) -> None:
+    its = job(tiny(), tmp_path, VARIANTS["two phases"], {"train": {"keep_checkpoints": 10}})
+    record = train(its)
+    directory = RunDirectory.of(its)
+    weights = [read_tensors(directory.checkpoint(epoch).join("model.safetensors")) for epoch in range(4)]
+    changed = [
+        {name for name in before if not torch.equal(before[name], after[name])}
+        for before, after in itertools.pairwise(weights)
+    ]
+    lines = directory.metrics()
+    assert set(lines[0].losses) == {"smoothing", "global", "specific", "total"}
+    assert set(lines[1].losses) == {"classification", "contrast", "total"}
+    assert changed[0], "the rest has trained"
+    for names in changed:
+        assert not {name for name in names if name.startswith(("fusion.", "stand_ins."))}
+    assert not lines[0].is_best
+    assert record.selected_epoch >= 1
+
+
+def test_averaged_weights_are_those_that_are_judged_and_kept(tiny: Tiny, tmp_path: Path) -> None:
+    its = job(tiny(), tmp_path, VARIANTS["weight averaging"])
+    record = train(its)
+    directory = RunDirectory.of(its)
+    kept = read_tensors(directory.bundle.join("model.safetensors"))
+    place = directory.checkpoint(record.selected_epoch)
+    average, plain = (read_tensors(place.join(f"{name}.safetensors")) for name in ("average", "model"))
+    assert all(torch.equal(kept[name], average[name]) for name in kept)
+    assert not all(torch.equal(kept[name], plain[name]) for name in kept)
+
+
+def test_patience_ends_a_run_early(tiny: Tiny, tmp_path: Path) -> None:
+    its = job(tiny(), tmp_path, {"train": {"epochs": 30, "patience": 1, "learning_rate": 1e-9}})
+    record = train(its)
+    assert (record.outcome, record.epochs, record.selected_epoch) == ("stopped-early", 2, 0)
+
+
+@pytest.mark.parametrize("task", ["multi-label", "regression"])
+def test_every_task_trains_and_its_bundle_scores_the_same(tiny: Tiny, tmp_path: Path, task: Task) -> None:
+    its = job(tiny(task), tmp_path)
+    record = train(its)
+    assert record.test is not None
+    assert record.test.task == task
+    bundle = RunDirectory.of(its).bundle.uri
+    assert evaluate_bundle(bundle, tiny(task)) == record.test
+    if task == "multi-label":
+        thresholds = {name: its["threshold"] for name, its in record.dev.per_label.items()}
+        assert read_bundle(bundle).card.thresholds == thresholds
+        assert {name: its["threshold"] for name, its in record.test.per_label.items()} == thresholds
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_epoch_step_and_term(tiny: Tiny, tmp_path: Path) -> None:
+    its = job(tiny(), tmp_path, {"train": {"learning_rate": 1e30, "gradient_clip": None, "warmup_epochs": 0.0}})
+    with pytest.raises(TrainingError, match=r"epoch 0, step 1: the loss of .*classification.* is not finite"):
+        train(its)
+    assert RunDirectory.of(its).read_record() is None
+
+
+def test_one_conversation_a_step_and_more_parts_than_conversations(tiny: Tiny, tmp_path: Path) -> None:
+    its = job(tiny(), tmp_path, {"train": {"batch_conversations": 1, "micro_batches": 5, "epochs": 1}})
+    assert train(its).epochs == 1
+    (line,) = RunDirectory.of(its).metrics()
+    assert line.conversations == COUNTS["train"]
+    assert all(math.isfinite(loss) for loss in line.losses.values())
+
+
+@pytest.mark.parametrize("preset", ["paper", "released"])
+def test_the_other_presets_train(tiny: Tiny, tmp_path: Path, preset: str) -> None:
+    from joyful_ray.config import resolve
+
+    its = resolve(
+        merge(
+            {
+                "corpus": tiny(),
+                "storage": str(tmp_path),
+                "model": {"preset": preset, "fusion": {"specific_width": 8, "bottleneck": 8, "global_feedforward": 8}},
+                "train": {"epochs": 1, "device": "cpu"},
+                "cluster": {"workers": 0},
+            },
+            {"model": {"context": {"layers": 1, "feedforward": 8}}} if preset == "released" else {},
+        )
+    )
+    record = train(its)
+    assert all(math.isfinite(value) for value in record.dev.values.values())
