@@ -6,7 +6,7 @@
 #   PYTHON=python3.12      the Python that the environment is made with
 #   TORCH=cpu|cuda         which torch; cuda where an NVIDIA GPU answers, else cpu
 #   TORCH_INDEX=ADDRESS    the package index that torch comes from; pytorch.org/get-started shows the one of the CPU builds
-#   ARGS='-k storage'      more arguments for pytest
+#   ARGS='-k storage'      more arguments for pytest, or for the benchmarks
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -43,7 +43,7 @@ lint: $(DEV)
 	echo "lint took $$(($$(date +%s) - started)) s"
 
 bench: $(DEV)
-	@$(BIN)/python -m pytest tests/bench -m bench -s $(ARGS)
+	@for script in tests/bench/*.py; do echo "$$script"; $(BIN)/python $$script $(ARGS) || exit 1; done
 
 # The environment. `--no-deps` keeps pip's resolver out, which takes minutes and may pick a CUDA torch; three pips share
 # the lock because each waits for the network most of its time; byte code is written at first use.

@@ -89,7 +89,7 @@ class TrainingDisplay:
             transient=True,
             disable=not screen.console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=epochs)
+        self._task = self._bar.add_task("starting", total=epochs)
         self._has_header = False
 
     def __enter__(self) -> Self:
