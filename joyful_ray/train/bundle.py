@@ -5,11 +5,11 @@ Shapes: W = width of a modality.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from joyful_ray.config import JobConfig, resolve
@@ -90,14 +90,11 @@ def read_bundle(uri: str) -> Bundle:
         if location.join("bundle", CARD).exists():
             return read_bundle(location.join("bundle").uri)
         raise CheckpointError(f"there is no bundle at {location.uri} ({CARD} is absent); name a run's bundle/ folder")
+    card = _read_card(location.join(CARD))
     try:
-        card = BundleCard.model_validate_json(location.join(CARD).read_text())
         job = resolve(card.config)
-    except (ValidationError, ConfigError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{location.join(CARD).uri} is not a bundle of this version: {reason}") from None
-    if card.bundle_version != BUNDLE_VERSION:
-        raise CheckpointError(f"{location.uri} has bundle version {card.bundle_version}, expected {BUNDLE_VERSION}")
+    except ConfigError as error:
+        raise CheckpointError(f"{location.join(CARD).uri} is not a bundle of this version: {error}") from None
     scaling = {
         name: Scaling(np.array(values["mean"], np.float32), np.array(values["deviation"], np.float32))
         for name, values in card.scaling.items()
@@ -109,3 +106,15 @@ def read_bundle(uri: str) -> Bundle:
     torch.set_rng_state(state)
     load_weights(model, read_tensors(location.join(MODEL)), source=location.uri)
     return Bundle(card, job, encoding, model.eval())
+
+
+def _read_card(place: Location) -> BundleCard:
+    try:
+        content = json.loads(place.read_text())
+        version = content.get("bundle_version", BUNDLE_VERSION) if isinstance(content, dict) else BUNDLE_VERSION
+        if version != BUNDLE_VERSION:
+            raise CheckpointError(f"{place.uri} has bundle version {version}, expected {BUNDLE_VERSION}")
+        return BundleCard.model_validate(content)
+    except ValueError as error:  # not JSON, or not a card
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{place.uri} is not a bundle of this version: {reason}") from None
