@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
@@ -136,14 +136,21 @@ def prepare_here(corpus: Corpus, job: JobConfig) -> tuple[Facts, dict[Split, Spl
     """Read, scale and encode every split in this process, without Ray."""
     reading = readings(corpus, job)
     plain = unscaled_encoding(corpus.manifest, job)
-    rows = {split: [how.choose(read_shard(uri)) for uri in how.uris] for split, how in reading.items()}
-    surveys = (Survey.of(table, plain) for table in rows["train"] if table.num_rows)
-    facts = facts_of(corpus, job, reading, reduce(add, surveys))
+    facts = facts_of(corpus, job, reading, reduce(add, (Survey.of(t, plain) for t in _tables(reading["train"]))))
     stores = {
-        split: SplitStore([facts.encoding.table(table) for table in tables if table.num_rows], facts.encoding)
-        for split, tables in rows.items()
+        split: SplitStore([facts.encoding.table(table) for table in _tables(how)], facts.encoding)
+        for split, how in reading.items()
     }
+    pa.default_memory_pool().release_unused()
     return facts, stores
+
+
+def _tables(reading: Reading) -> Iterator[pa.Table]:
+    """The rows of a split, a shard in memory at a time."""
+    for uri in reading.uris:
+        rows = reading.choose(read_shard(uri))
+        if rows.num_rows:
+            yield rows
 
 
 def _ids(uri: str) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from joyful_ray.graph.edges import Graph
 
@@ -84,14 +85,18 @@ class GraphTransformerConvolution(nn.Module):
         query, key, value = (
             linear(x_ND).view(len(x_ND), self.heads, -1) for linear in (self.lin_query, self.lin_key, self.lin_value)
         )
+        # A number an edge, head and channel is cheap to make again, and large to keep.
+        out = checkpoint(self._gather, query, key, value, graph, use_reentrant=False, preserve_rng_state=False)
+        return out.flatten(1) + self.lin_skip(x_ND)
+
+    def _gather(self, query: Tensor, key: Tensor, value: Tensor, graph: Graph) -> Tensor:
         key_E, value_E = key.index_select(0, graph.source_E), value.index_select(0, graph.source_E)
         if self.lin_edge is not None:
             edge_E = self.lin_edge.weight.T.index_select(0, graph.relation_E).view_as(key_E)
             key_E, value_E = key_E + edge_E, value_E + edge_E
         logits_EH = (query.index_select(0, graph.target_E) * key_E).sum(-1) / query.shape[-1] ** 0.5
         attention_EH = softmax_by_target(logits_EH, graph)
-        out = torch.zeros_like(value).index_add(0, graph.target_E, value_E * attention_EH[..., None])
-        return out.flatten(1) + self.lin_skip(x_ND)
+        return torch.zeros_like(value).index_add(0, graph.target_E, value_E * attention_EH[..., None])
 
 
 class NeighbourConvolution(nn.Module):

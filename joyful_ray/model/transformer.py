@@ -5,8 +5,13 @@ Shapes: N = utterances, C = conversations, L = longest conversation, D = width, 
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from joyful_ray.data.batch import Layout
 
@@ -38,13 +43,16 @@ class TransformerLayer(nn.Module):
 
     def forward(self, x_ND: Tensor, layout: Layout, bias_CL: Tensor) -> Tensor:
         """Attend within each conversation; `bias_CL` is added to the logits of each key (-inf hides it)."""
-        attended_ND = self.attended(self._attend(x_ND, layout, bias_CL))
+        qkv = self.queries_keys_values(x_ND)
+        # Attention is cheap to compute and large to keep: padded copies and weights of L x L a head.
+        mixed_ND = checkpoint(self._attend, qkv, layout, bias_CL, use_reentrant=False)
+        attended_ND = self.attended(mixed_ND)
         x_ND = self.attention_norm(x_ND + self._drop(attended_ND))
-        inner_NF = self._drop(F.relu(self.expand(x_ND)))
+        inner_NF = relu_dropout(self.expand(x_ND), self.dropout if self.training else 0.0)
         return self.feedforward_norm(x_ND + self._drop(self.contract(inner_NF)))
 
-    def _attend(self, x_ND: Tensor, layout: Layout, bias_CL: Tensor) -> Tensor:
-        padded = layout.pad(self.queries_keys_values(x_ND))
+    def _attend(self, qkv: Tensor, layout: Layout, bias_CL: Tensor) -> Tensor:
+        padded = layout.pad(qkv)
         conversations, longest, _ = padded.shape
         query, key, value = padded.view(conversations, longest, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         mask = bias_CL[:, None, None, :].to(query.dtype)
@@ -53,7 +61,8 @@ class TransformerLayer(nn.Module):
         return layout.unpad(out.transpose(1, 2).flatten(2))
 
     def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training)
+        # Keeps a mask of bytes, where F.dropout keeps one of floats.
+        return torch.native_dropout(x, self.dropout, True)[0] if self.training and self.dropout else x
 
 
 class ConversationTransformer(nn.Module):
@@ -98,3 +107,26 @@ class ConversationTransformer(nn.Module):
         for layer in self.layers:
             tokens = layer(tokens, wider, bias_CL)
         return tokens.index_select(0, real)
+
+
+def relu_dropout(x: Tensor, ratio: float) -> Tensor:
+    """ReLU, then dropout, keeping one tensor for the backward pass instead of three."""
+    return _ReluDropout.apply(x, ratio)
+
+
+class _ReluDropout(Function):
+    """The output is positive exactly where the gradient passes, so it is all that the backward pass needs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, ratio: float) -> Tensor:
+        out = x.relu()
+        if ratio:
+            out.mul_(torch.empty_like(out).bernoulli_(1.0 - ratio)).div_(1.0 - ratio)
+        ctx.save_for_backward(out)
+        ctx.ratio = ratio
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (out,) = ctx.saved_tensors
+        return gradient * (out > 0) / (1.0 - ctx.ratio), None

@@ -82,9 +82,8 @@ def inter_view_contrast(anchor_NE: Tensor, other_NE: Tensor, layout: Layout, *, 
 
     Source: JOYFUL, section 3.3, with a temperature.
     """
-    across_CLL = _similarities(anchor_NE, other_NE, layout, temperature)
-    positive_CL = across_CLL.diagonal(dim1=1, dim2=2)
-    return layout.unpad(torch.logsumexp(_hide(across_CLL, layout), dim=2) - positive_CL)
+    across_CLL = _hide(_similarities(anchor_NE, other_NE, layout, temperature), layout)
+    return layout.unpad(torch.logsumexp(across_CLL, dim=2) - across_CLL.diagonal(dim1=1, dim2=2))
 
 
 def intra_view_contrast(anchor_NE: Tensor, other_NE: Tensor, layout: Layout, *, temperature: float) -> Tensor:
@@ -113,19 +112,20 @@ def nt_xent(anchor_NE: Tensor, other_NE: Tensor, layout: Layout, *, temperature:
 
     Source: method.md section 2.2.5.
     """
-    across_CLL = _similarities(anchor_NE, other_NE, layout, temperature)
+    across_CLL = _hide(_similarities(anchor_NE, other_NE, layout, temperature), layout)
     positive_CL = across_CLL.diagonal(dim1=1, dim2=2)
     total = torch.zeros_like(positive_CL)
-    for view_NE, between_CLL in ((anchor_NE, across_CLL), (other_NE, across_CLL.transpose(1, 2))):
+    for view_NE, dimension in ((anchor_NE, 2), (other_NE, 1)):
+        between_CL = torch.logsumexp(across_CLL, dim=dimension)
         within_CLL = _hide(_similarities(view_NE, view_NE, layout, temperature), layout, diagonal=True)
-        total = total + torch.logsumexp(torch.cat([_hide(between_CLL, layout), within_CLL], dim=2), dim=2)
+        total = total + torch.logaddexp(between_CL, torch.logsumexp(within_CLL, dim=2))
     return layout.unpad(total / 2 - positive_CL)
 
 
 def _similarities(left_NE: Tensor, right_NE: Tensor, layout: Layout, temperature: float) -> Tensor:
-    left_CLE = layout.pad(F.normalize(left_NE.float(), dim=1))
+    left_CLE = layout.pad(F.normalize(left_NE.float(), dim=1) / temperature)
     right_CLE = layout.pad(F.normalize(right_NE.float(), dim=1))
-    return left_CLE @ right_CLE.transpose(1, 2) / temperature
+    return left_CLE @ right_CLE.transpose(1, 2)
 
 
 def _positives(left_NE: Tensor, right_NE: Tensor, layout: Layout, temperature: float) -> Tensor:
@@ -133,11 +133,14 @@ def _positives(left_NE: Tensor, right_NE: Tensor, layout: Layout, temperature: f
 
 
 def _hide(similarity_CLL: Tensor, layout: Layout, *, diagonal: bool = False) -> Tensor:
-    """Hide padding, and the diagonal; padded rows keep themselves so that nothing is NaN."""
-    hidden = ~layout.valid_CL[:, None, :] & (_off_diagonal(similarity_CLL) | layout.valid_CL[:, :, None])
+    """Hide padding, and the diagonal, in place; padded rows and columns keep their own place so that nothing is NaN."""
+    if not bool(layout.valid_CL.all()):
+        apart = layout.valid_CL[:, :, None] != layout.valid_CL[:, None, :]
+        similarity_CLL = similarity_CLL.masked_fill_(apart, float("-inf"))
     if diagonal:
-        hidden = hidden | (~_off_diagonal(similarity_CLL) & layout.valid_CL[:, :, None])
-    return similarity_CLL.masked_fill(hidden, float("-inf"))
+        own = layout.valid_CL[:, :, None] & ~_off_diagonal(similarity_CLL)
+        similarity_CLL = similarity_CLL.masked_fill_(own, float("-inf"))
+    return similarity_CLL
 
 
 def _off_diagonal(square_CLL: Tensor) -> Tensor:
