@@ -1,0 +1,260 @@
+"""Whole runs on local Ray. Each costs tens of seconds, so each answers several questions."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from joyful_ray.config import JobConfig
+from joyful_ray.corpora.shards import open_corpus
+from joyful_ray.data import ingest as ingesting
+from joyful_ray.data.ingest import Resident, Streamed, StreamingSource, ingest
+from joyful_ray.data.prepare import Facts, prepare_here
+from joyful_ray.data.store import SplitStore
+from joyful_ray.errors import ConfigError, TrainingError
+from joyful_ray.records import EpochMetrics
+from joyful_ray.train.directory import RunDirectory
+from joyful_ray.train.launch import train
+from tests.tiny_corpus import small_job, tiny_conversations, write_tiny
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
+TRAIN, DEV, TEST = 21, 2, 5
+"""`dev` is cut from 23 conversations in shards of 5, so most shards hold none of it; 21 divides by no 2, 4 or 6."""
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_tiny(tmp_path_factory.mktemp("corpora") / "tiny", counts={"train": TRAIN + DEV, "test": TEST})
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+def job_of(corpus: str, storage: Path, workers: int, **settings: Any) -> JobConfig:
+    given = {"corpus": corpus, "storage": str(storage), "train": {"learning_rate": 0.01}}
+    return small_job(given, {"cluster": {"workers": workers}}, settings)
+
+
+def lines_of(job: JobConfig) -> list[EpochMetrics]:
+    return RunDirectory.of(job).metrics()
+
+
+def attempts(job: JobConfig) -> int:
+    """How often a first rank began: each opens an event file of its own."""
+    return sum("tfevents" in name for name in RunDirectory.of(job).location.join("tensorboard").list())
+
+
+def assert_same_answer(one: JobConfig, other: JobConfig) -> None:
+    """Losses and scores of every epoch, and of the record, agree to one part in ten thousand."""
+    assert [line.epoch for line in lines_of(one)] == [line.epoch for line in lines_of(other)]
+    for mine, theirs in zip(lines_of(one), lines_of(other), strict=True):
+        assert mine.losses == pytest.approx(theirs.losses, rel=1e-4)
+        assert mine.dev.values == pytest.approx(theirs.dev.values, rel=1e-4)
+        assert mine.dev.loss == pytest.approx(theirs.dev.loss, rel=1e-4)
+        assert mine.conversations == theirs.conversations == TRAIN
+        assert mine.dev.utterances == theirs.dev.utterances
+    records = [RunDirectory.of(job).read_record() for job in (one, other)]
+    assert records[0] is not None
+    assert records[1] is not None
+    assert records[0].selected_epoch == records[1].selected_epoch
+    assert records[0].test is not None
+    assert records[1].test is not None
+    assert records[0].test.values == pytest.approx(records[1].test.values, rel=1e-4)
+    assert records[0].corpus == records[1].corpus
+
+
+@pytest.fixture(scope="module")
+def without_ray(corpus: str, storage: Path) -> JobConfig:
+    job = job_of(corpus, storage, 0, name="without-ray", train={"epochs": 6})
+    train(job)
+    return job
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_give_the_losses_and_scores_of_a_run_without_ray(
+    corpus: str, storage: Path, without_ray: JobConfig, workers: int
+) -> None:
+    job = job_of(corpus, storage, workers, name=f"with-{workers}", train={"epochs": 6})
+    seen: list[int] = []
+    record = train(job, watch=lambda metrics: seen.append(metrics.epoch))
+    assert_same_answer(job, without_ray)
+    assert record.workers == workers
+    assert seen == list(range(6))
+    assert attempts(job) == 1
+
+
+def worker_processes() -> list[psutil.Process]:
+    """Ray Train's workers below this process."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if "RayTrainWorker" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def test_a_run_goes_on_when_a_worker_is_killed(corpus: str, storage: Path, without_ray: JobConfig) -> None:
+    job = job_of(corpus, storage, 2, name="killed", train={"epochs": 6})
+    killed: list[int] = []
+
+    def kill(metrics: EpochMetrics) -> None:
+        if not killed:
+            victim = worker_processes()[-1]
+            killed.append(victim.pid)
+            os.kill(victim.pid, signal.SIGKILL)
+
+    train(job, watch=kill)
+    assert killed
+    assert attempts(job) == 2, "it was killed too late"
+    assert_same_answer(job, without_ray)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_at_once_with_its_reason(corpus: str, storage: Path) -> None:
+    job = job_of(
+        corpus,
+        storage,
+        2,
+        name="not-finite",
+        train={"learning_rate": 1e30, "gradient_clip": None, "warmup_epochs": 0.0},
+    )
+    with pytest.raises(TrainingError, match=r"^epoch 0, step 1: the loss of .* is not finite"):
+        train(job)
+    assert attempts(job) == 1, "it was tried again"
+    assert RunDirectory.of(job).read_record() is None
+
+
+def test_streaming_trains_on_every_conversation_though_ranks_run_out_of_them(corpus: str, storage: Path) -> None:
+    # 10 and 11 conversations on two ranks, one a step: the first rank has nothing to do in the last step
+    job = job_of(
+        corpus,
+        storage,
+        2,
+        name="streaming",
+        data={"ingest": "streaming", "streaming_buffer_conversations": 4},
+        train={"epochs": 2, "batch_conversations": 2},
+    )
+    record = train(job)
+    assert [line.conversations for line in lines_of(job)] == [TRAIN, TRAIN]
+    assert record.test is not None
+    whole = prepare_here(open_corpus(corpus), job)[1]
+    for split, scores in (("dev", record.dev), ("test", record.test)):
+        batch = whole[split].batch(range(len(whole[split])))
+        assert scores.utterances == int(batch.labeled_N.sum())
+        assert math.isfinite(scores.loss)
+
+
+def test_more_workers_than_the_cluster_has_are_refused_before_anything_is_spent(corpus: str, storage: Path) -> None:
+    job = job_of(corpus, storage, 64, name="too-many")
+    with pytest.raises(ConfigError, match=r"cluster\.workers is 64 .* the cluster has 4 CPU"):
+        train(job)
+
+
+# Ingest without a run
+
+
+@pytest.fixture(scope="module")
+def streamed(corpus: str, storage: Path) -> tuple[JobConfig, Facts, dict[Any, Any]]:
+    data = {"ingest": "streaming", "streaming_buffer_conversations": 8}
+    job = job_of(corpus, storage, 0, data=data, train={"batch_conversations": 6})
+    facts, held = ingest(open_corpus(corpus), job)
+    return job, facts, held
+
+
+@pytest.fixture
+def ids(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Ids of the conversations that become batches, as they do."""
+    seen: list[str] = []
+
+    class Recording(SplitStore):
+        def batch(self, conversations: Any) -> Any:
+            seen.extend(self.conversation_ids[c] for c in conversations)
+            return super().batch(conversations)
+
+    monkeypatch.setattr(ingesting, "SplitStore", Recording)
+    return seen
+
+
+def pass_over(source: StreamingSource, epoch: int, world: int, ids: list[str]) -> list[list[str]]:
+    """Ids that each rank reads in one epoch."""
+    ranks = []
+    for rank in range(world):
+        ids.clear()
+        work = list(source.epoch(epoch, rank=rank, world=world))
+        assert len(work) == source.steps(world=world)
+        assert sum(len(micro.conversations) for step in work for micro, _ in step) == len(ids)
+        ranks.append(list(ids))
+    return ranks
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_streaming_gives_each_conversation_to_one_rank_once_an_epoch(
+    streamed: tuple[JobConfig, Facts, dict[Any, Any]], ids: list[str], world: int
+) -> None:
+    job, facts, held = streamed
+    assert isinstance(held["train"], Streamed)
+    source = StreamingSource(held["train"], job, facts.encoding)
+    ranks = pass_over(source, 1, world, ids)
+    kept = {item.conversation_id for item in tiny_conversations("train", TRAIN + DEV)} - facts.dev_cut
+    assert sorted(name for rank in ranks for name in rank) == sorted(kept)
+    if world == 2:
+        assert pass_over(source, 1, world, ids) == ranks, "the order is a function of seed, epoch and workers"
+        assert pass_over(source, 2, world, ids) != ranks
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_streamed_evaluation_reads_each_conversation_once(
+    streamed: tuple[JobConfig, Facts, dict[Any, Any]], ids: list[str], world: int
+) -> None:
+    job, facts, held = streamed
+    for split, count in (("dev", DEV), ("test", TEST)):
+        ids.clear()
+        source = StreamingSource(held[split], job, facts.encoding)
+        batches = [batch for rank in range(world) for batch in source.once(rank=rank, world=world)]
+        assert len(ids) == len(set(ids)) == count
+        assert sum(len(batch.lengths_C) for batch in batches) == count
+
+
+def test_ray_data_prepares_what_one_process_prepares(corpus: str, storage: Path) -> None:
+    job = job_of(corpus, storage, 0)
+    facts, held = ingest(open_corpus(corpus), job)
+    expected, stores = prepare_here(open_corpus(corpus), job)
+    assert facts.label_counts == expected.label_counts
+    assert facts.dev_cut == expected.dev_cut
+    assert (facts.conversations, facts.utterances, facts.speakers) == (
+        expected.conversations,
+        expected.utterances,
+        expected.speakers,
+    )
+    for name, scaling in expected.encoding.scaling.items():
+        assert facts.encoding.scaling[name].mean_W.tolist() == pytest.approx(scaling.mean_W.tolist(), rel=1e-6)
+    for split, store in stores.items():
+        its = held[split]
+        assert isinstance(its, Resident)
+        found = its.source(job, facts.encoding).store
+        assert found.conversation_ids == store.conversation_ids
+        assert found.lengths.tolist() == store.lengths.tolist()
+        mine, theirs = (either.batch(range(len(store))) for either in (found, store))
+        assert mine.labels.tolist() == theirs.labels.tolist()
+        for name in facts.encoding.widths:
+            difference = (mine.features[name] - theirs.features[name]).nan_to_num().abs().max()
+            assert float(difference) < 1e-5
+
+
+def test_a_resident_split_is_read_in_place(corpus: str, storage: Path) -> None:
+    job = job_of(corpus, storage, 0)
+    facts, held = ingest(open_corpus(corpus), job)
+    store = held["train"].source(job, facts.encoding).store
+    for block in store._blocks:
+        for matrix in block.features.values():
+            assert not matrix.flags.owndata
+            assert not matrix.flags.writeable
