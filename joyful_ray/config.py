@@ -278,9 +278,25 @@ class JobConfig(_Section):
         fusion = self.model.fusion
         if fusion.kind != "concatenation" and not (fusion.global_branch or fusion.specific_branch):
             raise ValueError("model.fusion needs global_branch or specific_branch, or kind: concatenation")
-        if self.train.stages == "two-phase" and self.train.fusion_epochs >= self.train.epochs:
-            raise ValueError("train.epochs must be more than train.fusion_epochs in two-phase training")
+        if self.objective.contrast_pairs == "original" and self.augment.classify == "views":
+            raise ValueError("objective.contrast_pairs: original needs augment.classify: graph")
+        if self.train.stages == "two-phase":
+            self._fusion_trains_alone()
         return self
+
+    def _fusion_trains_alone(self) -> None:
+        fusion, objective, is_auto = self.model.fusion, self.objective, self.model.fusion.kind == "auto-fusion"
+        if self.train.fusion_epochs >= self.train.epochs:
+            raise ValueError("train.epochs must be more than train.fusion_epochs in two-phase training")
+        if fusion.kind == "concatenation" or not objective.fusion_weight:
+            raise ValueError(
+                "two-phase training needs a fusion to train: see model.fusion.kind, objective.fusion_weight"
+            )
+        global_terms = objective.global_reconstruction or (objective.smoothing and not is_auto)
+        if (fusion.global_branch or is_auto) and not global_terms:
+            raise ValueError("two-phase training needs objective.global_reconstruction for the global branch")
+        if (fusion.specific_branch or is_auto) and not objective.specific_reconstruction:
+            raise ValueError("two-phase training needs objective.specific_reconstruction for the specific branch")
 
     @property
     def fingerprint(self) -> str:
@@ -401,7 +417,9 @@ def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     path = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"unknown setting {path}; {_nearest(path, list(setting_paths()))}"
+        settings = list(setting_paths())
+        sections = {part.rpartition(".")[0] for part in settings} - {""}
+        return f"unknown setting {path}; {_nearest(path, settings + sorted(sections))}"
     message = problem["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     if not path:
