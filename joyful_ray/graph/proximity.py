@@ -30,7 +30,8 @@ def add_proximity_edges(
 ) -> Graph:
     """In every conversation add round(ratio * edges) pairs of high Katz index that have no edge yet.
 
-    Pairs above the threshold are taken at random; where they are too few, the next best follow. Edges stay as they are.
+    Pairs above the threshold are taken at random; where they are too few, the next best follow. Edges stay as they are;
+    those that rewiring led out of their conversation are no paths.
 
     Source: JOYFUL, section 3.2 (global proximity); method.md section 5, choice 13.
     """
@@ -40,9 +41,10 @@ def add_proximity_edges(
     edges_C = torch.bincount(layout.conversation_N[graph.target_E], minlength=len(layout.lengths_C))
     wanted_C = torch.round(edges_C * ratio).long()
     is_long_C = layout.lengths_C > DENSE_UTTERANCES
-    pieces = [_dense_choice(graph, wanted_C.masked_fill(is_long_C, 0), threshold, generator)]
+    paths = _within_conversations(graph)
+    pieces = [_dense_choice(paths, wanted_C.masked_fill(is_long_C, 0), threshold, generator)]
     for conversation in is_long_C.nonzero().flatten().tolist():
-        pieces.append(_sparse_choice(graph, conversation, int(wanted_C[conversation]), threshold, generator))
+        pieces.append(_sparse_choice(paths, conversation, int(wanted_C[conversation]), threshold, generator))
     source_A, target_A = (torch.cat(ends) for ends in zip(*pieces, strict=True))
     relation_A = relation_ids(source_A, target_A, speakers_N, relations=relations, speakers=speakers)
     return replace(
@@ -68,6 +70,15 @@ def katz_index(adjacency_CLL: Tensor) -> Tensor:
     damped = (ATTENUATION / largest_C)[:, None, None] * adjacency_CLL
     index_CLL = (torch.linalg.inv(identity - damped) - identity) * (1.0 - identity)
     return index_CLL / index_CLL.flatten(1).amax(dim=1).clamp(min=1e-12)[:, None, None]
+
+
+def _within_conversations(graph: Graph) -> Graph:
+    conversation_N = graph.layout.conversation_N
+    stays_E = conversation_N[graph.source_E] == conversation_N[graph.target_E]
+    if bool(stays_E.all()):
+        return graph
+    source_E, target_E, relation_E = (ends[stays_E] for ends in (graph.source_E, graph.target_E, graph.relation_E))
+    return replace(graph, source_E=source_E, target_E=target_E, relation_E=relation_E)
 
 
 def _dense_choice(graph: Graph, wanted_C: Tensor, threshold: float, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -102,15 +113,16 @@ def _sparse_choice(
     target = layout.position_N[graph.target_E[inside_E]]
     source = layout.position_N[graph.source_E[inside_E]]
     apart = source != target
+    if wanted == 0 or not bool(apart.any()):
+        return target[:0], source[:0]
     pairs = torch.stack([torch.cat([target[apart], source[apart]]), torch.cat([source[apart], target[apart]])])
     pairs = torch.unique(pairs, dim=1)
     ones = torch.ones(pairs.shape[1], dtype=torch.float64, device=pairs.device)
     adjacency = torch.sparse_coo_tensor(pairs, ones, (length, length)).coalesce()
     index = _truncated_katz(adjacency)
     (row, column), score = index.indices(), index.values()
-    known = torch.isin(
-        row * length + column, torch.cat([target * length + source, torch.arange(length) * (length + 1)])
-    )
+    itself = torch.arange(length, device=pairs.device) * (length + 1)
+    known = torch.isin(row * length + column, torch.cat([target * length + source, itself]))
     best = score[row != column].max().clamp(min=1e-12)
     row, column, score = row[~known], column[~known], score[~known] / best
     keys = _keys(score, threshold, generator)
