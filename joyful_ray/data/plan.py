@@ -66,14 +66,16 @@ def plan_epoch(
 def cut_evenly(conversations: np.ndarray, lengths: np.ndarray, parts: int) -> list[tuple[int, ...]]:
     """Cut conversations into at most `parts` non-empty groups of similar lengths and of about equally many utterances.
 
-    Similar lengths in one group keep padding small; ties are broken by position, so the cut is a function of its input.
+    Similar lengths in one group keep padding small; ties are broken by position. A group keeps the order of the input,
+    so that the last of a shuffled group is any of them, not the longest.
     """
-    ordered = conversations[np.lexsort((conversations, lengths[conversations]))]
-    parts = min(parts, len(ordered))
-    ends = np.cumsum(lengths[ordered])
-    middles = ends - lengths[ordered] / 2
-    group = np.minimum((middles * parts / ends[-1]).astype(int), parts - 1)
-    groups = [tuple(int(c) for c in ordered[group == part]) for part in range(parts)]
+    order = np.lexsort((conversations, lengths[conversations]))
+    sizes = lengths[conversations[order]]
+    parts = min(parts, len(order))
+    ends = np.cumsum(sizes)
+    group = np.empty(len(order), int)
+    group[order] = np.minimum(((ends - sizes / 2) * parts / ends[-1]).astype(int), parts - 1)
+    groups = [tuple(int(c) for c in conversations[group == part]) for part in range(parts)]
     return [chosen for chosen in groups if chosen]
 
 

@@ -112,7 +112,19 @@ def test_conversations_of_one_micro_batch_are_of_similar_lengths(lengths: np.nda
 def test_the_cut_does_not_depend_on_the_order_of_its_input(lengths: np.ndarray, parts: int, random) -> None:
     shuffled = list(range(len(lengths)))
     random.shuffle(shuffled)
-    assert cut_evenly(np.array(shuffled), lengths, parts) == cut_evenly(np.arange(len(lengths)), lengths, parts)
+    groups = cut_evenly(np.array(shuffled), lengths, parts)
+    assert [sorted(group) for group in groups] == [list(g) for g in cut_evenly(np.arange(len(lengths)), lengths, parts)]
+    assert all(list(group) == [c for c in shuffled if c in group] for group in groups)
+
+
+def test_the_last_conversation_of_a_micro_batch_is_not_the_longest_as_a_rule() -> None:
+    # the released reconstruction looks at the last alone, which is any conversation of the authors' batch
+    lengths = np.arange(1, 41)
+    steps = [step for epoch in range(20) for step in plan(lengths, epoch=epoch, batch=20, parts=1)]
+    longest = sum(
+        lengths[m.conversations[-1]] == max(lengths[list(m.conversations)]) for s in steps for m in s.micro_batches
+    )
+    assert longest < 10  # of 40; 2 are expected
 
 
 def test_one_conversation_is_one_micro_batch() -> None:
