@@ -7,18 +7,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from joyful_ray.config import (
-    PRESETS,
-    JobConfig,
-    differences,
-    load_job,
-    merge,
-    preset_settings,
-    resolve,
-    setting_paths,
-    to_yaml,
-)
+from joyful_ray.config import JobConfig, differences, load_job, merge, preset_settings, resolve, setting_paths, to_yaml
 from joyful_ray.errors import ConfigError
+from joyful_ray.settings import PRESETS
 
 
 def write(folder: Path, name: str, **settings: object) -> Path:

@@ -16,6 +16,7 @@ PACKAGE = CHECKOUT / "joyful_ray"
 ROOMS = [
     "errors",
     "schema",
+    "settings",
     "config",
     "records",
     "storage",
@@ -40,12 +41,13 @@ MAY_IMPORT_RAY = {"data.ingest", "train.worker", "train.launch", "tune", "predic
 MAY_IMPORT_DISTRIBUTED = {"train", "tune", "predict"}
 # Rooms that see less than the order would let them.
 SEES_ONLY = {
-    "objective": {"errors", "schema", "config", "data", "model", "objective"},
-    "report": {"errors", "schema", "config", "records", "storage", "report"},
+    "objective": {"errors", "schema", "settings", "config", "data", "model", "objective"},
+    "report": {"errors", "schema", "settings", "config", "records", "storage", "report"},
 }
 KNOWS_NEITHER_TORCH_NOR_RAY = [
     "errors",
     "schema",
+    "settings",
     "config",
     "records",
     "storage",

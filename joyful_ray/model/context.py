@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from joyful_ray.config import ContextConfig
 from joyful_ray.data.batch import Layout
 from joyful_ray.model.transformer import ConversationTransformer
+from joyful_ray.settings import ContextConfig
 
 
 class TransformerContext(nn.Module):

@@ -10,9 +10,9 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from joyful_ray.config import EncoderConfig
 from joyful_ray.graph.edges import Graph
 from joyful_ray.graph.operators import neighbour_convolution, relational_convolution, transformer_convolution
+from joyful_ray.settings import EncoderConfig
 
 
 def build_norm(kind: str, width: int) -> nn.Module:

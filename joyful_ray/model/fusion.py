@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from joyful_ray.config import FusionConfig
 from joyful_ray.data.batch import Batch, Layout
 from joyful_ray.model.parts import Fused
 from joyful_ray.model.released import AutoFusion
 from joyful_ray.model.transformer import ConversationTransformer
 from joyful_ray.schema import Modality
+from joyful_ray.settings import FusionConfig
 
 TOPIC_CHUNK = 256
 

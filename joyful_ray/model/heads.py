@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from joyful_ray.config import ClassifierConfig
+from joyful_ray.settings import ClassifierConfig
 
 
 class Classifier(nn.Module):

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from joyful_ray.config import AugmentConfig, GraphConfig, ModelConfig
 from joyful_ray.data.batch import Batch
 from joyful_ray.graph.edges import Graph, relation_count, stack
 from joyful_ray.graph.views import GraphBuilder, masked
@@ -22,6 +21,7 @@ from joyful_ray.model.heads import Classifier
 from joyful_ray.model.parts import Fused
 from joyful_ray.model.released import never_used
 from joyful_ray.schema import Modality
+from joyful_ray.settings import AugmentConfig, GraphConfig, ModelConfig
 
 
 @dataclass(frozen=True)

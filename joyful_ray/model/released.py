@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from joyful_ray.config import FusionConfig
 from joyful_ray.data.batch import Layout
 from joyful_ray.model.mixing import mix_with_itself
 from joyful_ray.model.parts import Fused
 from joyful_ray.schema import Modality
+from joyful_ray.settings import FusionConfig
 
 INNER = 1024
 POSITIONS = 110

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from joyful_ray.config import ObjectiveConfig
 from joyful_ray.data.batch import Batch, Layout
 from joyful_ray.model.joyful import Output
 from joyful_ray.objective import terms
 from joyful_ray.schema import Task
+from joyful_ray.settings import ObjectiveConfig
 
 CLASSIFICATION, CONTRAST = "classification", "contrast"
 FUSION_TERMS = ("smoothing", "global", "specific")

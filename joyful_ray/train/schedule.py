@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from joyful_ray.config import TrainConfig
+from joyful_ray.settings import TrainConfig
 
 PLATEAU_PATIENCE, PLATEAU_FACTOR, PLATEAU_THRESHOLD = 8, 0.1, 1e-4
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from joyful_ray.config import ContextConfig
 from joyful_ray.model.context import RecurrentContext, build_context
+from joyful_ray.settings import ContextConfig
 from tests.batches import layout_of, spans
 
 WIDTH = 7

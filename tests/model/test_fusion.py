@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from joyful_ray.config import FusionConfig
 from joyful_ray.data.batch import Layout
 from joyful_ray.model.fusion import SpecificBranch, StandIns, build_fusion, topic_vectors
+from joyful_ray.settings import FusionConfig
 from tests.batches import WIDTHS, layout_of, random_batch, spans
 
 SMALL = FusionConfig(

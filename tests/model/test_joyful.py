@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from joyful_ray.config import AugmentConfig, GraphConfig, ModelConfig, ViewConfig, merge, resolve
+from joyful_ray.config import merge, resolve
 from joyful_ray.data.batch import Batch
 from joyful_ray.model.joyful import Joyful, Output
 from joyful_ray.schema import Modality
+from joyful_ray.settings import AugmentConfig, GraphConfig, ModelConfig, ViewConfig
 from tests.batches import WIDTHS, pick, random_batch, spans
 from tests.tiny_corpus import SMALL
 

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from joyful_ray.config import FusionConfig
 from joyful_ray.model.released import AutoFusion, mix_with_itself
+from joyful_ray.settings import FusionConfig
 from tests.batches import WIDTHS, layout_of, random_batch
 
 

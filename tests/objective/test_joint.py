@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from joyful_ray.config import ObjectiveConfig
 from joyful_ray.data.batch import Batch
 from joyful_ray.model.joyful import Output
 from joyful_ray.model.parts import Fused
 from joyful_ray.objective import terms
 from joyful_ray.objective.joint import JointObjective, class_weights
 from joyful_ray.schema import Task
+from joyful_ray.settings import ObjectiveConfig
 from tests.batches import layout_of, pick, quick, random_batch, spans
 
 TASKS: list[Task] = ["single-label", "multi-label", "regression"]

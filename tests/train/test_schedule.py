@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from joyful_ray.config import TrainConfig
+from joyful_ray.settings import TrainConfig
 from joyful_ray.train.schedule import Progress, learning_rate
 
 
