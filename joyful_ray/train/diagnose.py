@@ -31,8 +31,8 @@ def diagnose(model: Joyful, objective: JointObjective, batch: Batch, *, seed: in
     Returns:
         `gradient/<term>`: norm of the weighted term's gradient on fusion and context; `cosine/<term>/<term>`: of the
         angle between two of them;
-        `distance/<layer>` and `energy/<layer>`: over-smoothing; `alignment`, `uniformity`: of the views;
-        `share/<modality>`: of the classification's sensitivity.
+        `distance/<layer>` and `energy/<layer>`: over-smoothing, where any two utterances are neighbours; `alignment`,
+        `uniformity`: of the views; `share/<modality>`: of the classification's sensitivity, where any is labeled.
     """
     norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm1d) and part.training]
     for part in norms:
@@ -129,12 +129,14 @@ def _shares(loss: Tensor, inputs: Mapping[Modality, Tensor]) -> dict[str, float]
         name: 0.0 if gradient is None else float((gradient * torch.nan_to_num(values.detach())).abs().nansum())
         for (name, values), gradient in zip(inputs.items(), gradients, strict=True)
     }
-    total = max(sum(weight.values()), 1e-30)
-    return {f"share/{name}": value / total for name, value in weight.items()}
+    total = sum(weight.values())
+    return {f"share/{name}": value / total for name, value in weight.items()} if total else {}
 
 
 def _smoothing(layers: Iterable[Tensor], graph: Graph) -> dict[str, float]:
-    found = {}
+    found: dict[str, float] = {}
+    if not bool((graph.source_E != graph.target_E).any()):
+        return found
     for place, layer in enumerate(layers, start=1):
         found[f"distance/{place}"] = float(mean_average_distance(layer, graph))
         found[f"energy/{place}"] = float(dirichlet_energy(layer, graph))
