@@ -12,9 +12,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from joyful_ray.graph.edges import Graph
+from joyful_ray.graph.memory import made_again
 
 Operators = Literal["fast", "pyg"]
 
@@ -85,8 +85,8 @@ class GraphTransformerConvolution(nn.Module):
         query, key, value = (
             linear(x_ND).view(len(x_ND), self.heads, -1) for linear in (self.lin_query, self.lin_key, self.lin_value)
         )
-        # A number an edge, head and channel is cheap to make again, and large to keep.
-        out = checkpoint(self._gather, query, key, value, graph, use_reentrant=False, preserve_rng_state=False)
+        numbers = 4 * graph.edges * self.lin_value.out_features
+        out = made_again(self._gather, query, key, value, graph, numbers=numbers, is_random=False)
         return out.flatten(1) + self.lin_skip(x_ND)
 
     def _gather(self, query: Tensor, key: Tensor, value: Tensor, graph: Graph) -> Tensor:

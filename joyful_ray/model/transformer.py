@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from joyful_ray.data.batch import Layout
+from joyful_ray.graph.memory import made_again
 
 
 def heads_for(width: int, most: int) -> int:
@@ -44,8 +44,9 @@ class TransformerLayer(nn.Module):
     def forward(self, x_ND: Tensor, layout: Layout, bias_CL: Tensor) -> Tensor:
         """Attend within each conversation; `bias_CL` is added to the logits of each key (-inf hides it)."""
         qkv = self.queries_keys_values(x_ND)
-        # Attention is cheap to compute and large to keep: padded copies and weights of L x L a head.
-        mixed_ND = checkpoint(self._attend, qkv, layout, bias_CL, use_reentrant=False)
+        slots = bias_CL.numel()
+        numbers = slots * (6 * x_ND.shape[1] + 3 * self.heads * bias_CL.shape[1])
+        mixed_ND = made_again(self._attend, qkv, layout, bias_CL, numbers=numbers, is_random=self.training)
         attended_ND = self.attended(mixed_ND)
         x_ND = self.attention_norm(x_ND + self._drop(attended_ND))
         inner_NF = relu_dropout(self.expand(x_ND), self.dropout if self.training else 0.0)

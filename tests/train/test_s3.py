@@ -1,4 +1,4 @@
-"""A whole run in a bucket: corpus, checkpoints, events, record and bundle, and a second command that goes on with it."""
+"""A whole run in a bucket: corpus, checkpoints, events, record and bundle, as in a folder."""
 
 from __future__ import annotations
 
