@@ -71,9 +71,9 @@ class JobConfig(Section):
                 "two-phase training needs a fusion to train: see model.fusion.kind, objective.fusion_weight"
             )
         global_terms = objective.global_reconstruction or (objective.smoothing and not is_auto)
-        if (fusion.global_branch or is_auto) and not global_terms:
+        if fusion.global_branch and not global_terms:
             raise ValueError("two-phase training needs objective.global_reconstruction for the global branch")
-        if (fusion.specific_branch or is_auto) and not objective.specific_reconstruction:
+        if fusion.specific_branch and not objective.specific_reconstruction:
             raise ValueError("two-phase training needs objective.specific_reconstruction for the specific branch")
 
     @property

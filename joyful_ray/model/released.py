@@ -44,7 +44,7 @@ class AutoFusion(nn.Module):
 
     The authors fuse one utterance at a time; this is the same for all at once.
 
-    Shapes: output nodes (N, 2 * B).
+    Shapes: output nodes (N, 2 * B), or (N, B) with one of the two alone.
 
     Source: method.md section 2.2.1.
     """
@@ -53,24 +53,30 @@ class AutoFusion(nn.Module):
 
     def __init__(self, widths: Mapping[Modality, int], config: FusionConfig) -> None:
         super().__init__()
-        size = config.specific_width
-        self.whole = AutoEncoder(sum(widths.values()), config.bottleneck)
-        self.maps = nn.ModuleDict({name: nn.Linear(width, size) for name, width in widths.items()})
-        self.basis = nn.Linear(size, size)
-        self.mixed = AutoEncoder(size * len(widths), config.bottleneck)
-        self.width = 2 * config.bottleneck
+        size, bottleneck = config.specific_width, config.bottleneck
+        self.whole = AutoEncoder(sum(widths.values()), bottleneck) if config.global_branch else None
+        self.mixed: AutoEncoder | None = None
+        if config.specific_branch:
+            self.maps = nn.ModuleDict({name: nn.Linear(width, size) for name, width in widths.items()})
+            self.basis = nn.Linear(size, size)
+            self.mixed = AutoEncoder(size * len(widths), bottleneck)
+        self.width = bottleneck * (config.global_branch + config.specific_branch)
 
     def forward(self, features: Mapping[str, Tensor], layout: Layout) -> Fused:
         """Fuse the modalities of every utterance."""
         all_NW = torch.cat(list(features.values()), dim=1)
-        code_NB, rebuilt_NW = self.whole(all_NW)
-        basis_S = self.basis(torch.ones(self.basis.in_features, device=all_NW.device, dtype=all_NW.dtype))
-        mixed = torch.cat([mix_with_itself(basis_S, self.maps[name](features[name])) for name in self.maps], dim=1)
-        mixed_code_NB, rebuilt_mixed = self.mixed(mixed)
-        return Fused(
-            torch.cat([code_NB, mixed_code_NB], dim=1),
-            {"global": (rebuilt_NW, all_NW), "specific": (rebuilt_mixed, mixed)},
-        )
+        codes, reconstructions = [], {}
+        if self.whole is not None:
+            code_NB, rebuilt_NW = self.whole(all_NW)
+            codes.append(code_NB)
+            reconstructions["global"] = (rebuilt_NW, all_NW)
+        if self.mixed is not None:
+            basis_S = self.basis(torch.ones(self.basis.in_features, device=all_NW.device, dtype=all_NW.dtype))
+            mixed = torch.cat([mix_with_itself(basis_S, self.maps[name](features[name])) for name in self.maps], dim=1)
+            code_NB, rebuilt = self.mixed(mixed)
+            codes.append(code_NB)
+            reconstructions["specific"] = (rebuilt, mixed)
+        return Fused(torch.cat(codes, dim=1), reconstructions)
 
 
 def never_used(context_width: int, encoded_width: int, hidden: int, classes: int) -> nn.ModuleDict:

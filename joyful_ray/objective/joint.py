@@ -48,7 +48,7 @@ class JointObjective(nn.Module):
         if config.fusion_weight:
             switches = (config.smoothing, config.global_reconstruction, config.specific_reconstruction)
             self.weights |= {n: config.fusion_weight for n, on in zip(FUSION_TERMS, switches, strict=True) if on}
-        if config.contrast_weight and (config.inter_view or config.intra_view or config.joint_denominator):
+        if config.contrast_weight and (config.inter_view or config.intra_view):
             self.weights[CONTRAST] = config.contrast_weight
 
     def only(self, names: Sequence[str]) -> JointObjective:
@@ -131,7 +131,9 @@ class JointObjective(nn.Module):
         total = torch.zeros((), device=views[0].device)
         for anchor, other in pairs:
             if config.joint_denominator:
-                total = total + terms.nt_xent(anchor, other, layout, temperature=config.temperature).sum()
+                negatives = {"inter": config.inter_view, "intra": config.intra_view}
+                loss_N = terms.nt_xent(anchor, other, layout, temperature=config.temperature, **negatives)
+                total = total + loss_N.sum()
                 continue
             for is_on, term in (
                 (config.inter_view, terms.inter_view_contrast),

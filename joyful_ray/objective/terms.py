@@ -102,10 +102,15 @@ def intra_view_contrast(anchor_NE: Tensor, other_NE: Tensor, layout: Layout, *, 
     return layout.unpad(torch.logsumexp(within_CLL, dim=2) - positive_CL)
 
 
-def nt_xent(anchor_NE: Tensor, other_NE: Tensor, layout: Layout, *, temperature: float) -> Tensor:
+def nt_xent(
+    anchor_NE: Tensor, other_NE: Tensor, layout: Layout, *, temperature: float, inter: bool = True, intra: bool = True
+) -> Tensor:
     """InfoNCE with the negatives of both views in one denominator, mean of both directions.
 
     Per anchor: -log(e^(s(u_i, v_i)/t) / (sum_j e^(s(u_i, v_j)/t) + sum_(j != i) e^(s(u_i, u_j)/t))).
+
+    Args:
+        inter, intra: which negatives there are: those of the other view, and those of the anchor's own.
 
     Returns:
         Loss of each utterance in nats, (N,); log(2 n - 1) in a group of n whose views all look alike.
@@ -116,9 +121,11 @@ def nt_xent(anchor_NE: Tensor, other_NE: Tensor, layout: Layout, *, temperature:
     positive_CL = across_CLL.diagonal(dim1=1, dim2=2)
     total = torch.zeros_like(positive_CL)
     for view_NE, dimension in ((anchor_NE, 2), (other_NE, 1)):
-        between_CL = torch.logsumexp(across_CLL, dim=dimension)
-        within_CLL = _hide(_similarities(view_NE, view_NE, layout, temperature), layout, diagonal=True)
-        total = total + torch.logaddexp(between_CL, torch.logsumexp(within_CLL, dim=2))
+        denominator_CL = torch.logsumexp(across_CLL, dim=dimension) if inter else positive_CL
+        if intra:
+            within_CLL = _hide(_similarities(view_NE, view_NE, layout, temperature), layout, diagonal=True)
+            denominator_CL = torch.logaddexp(denominator_CL, torch.logsumexp(within_CLL, dim=2))
+        total = total + denominator_CL
     return layout.unpad(total / 2 - positive_CL)
 
 

@@ -7,7 +7,8 @@ import torch
 from joyful_ray.config import JobConfig
 from joyful_ray.data.prepare import Facts
 from joyful_ray.model.joyful import Joyful
-from joyful_ray.objective.joint import JointObjective, class_weights
+from joyful_ray.objective.joint import FUSION_TERMS, JointObjective, class_weights
+from joyful_ray.settings import FusionConfig
 
 
 def build_model(job: JobConfig, facts: Facts) -> Joyful:
@@ -28,7 +29,17 @@ def build_objective(job: JobConfig, facts: Facts) -> JointObjective:
     """The objective with the class weights of the training split."""
     is_single = facts.encoding.task == "single-label"
     weights = class_weights(list(facts.label_counts), job.objective.class_weighting) if is_single else []
-    return JointObjective(job.objective, task=facts.encoding.task, weight_K=weights)
+    whole = JointObjective(job.objective, task=facts.encoding.task, weight_K=weights)
+    nothing_to_compare = set(FUSION_TERMS) - fusion_terms(job.model.fusion)
+    return whole.only([name for name in whole.weights if name not in nothing_to_compare])
+
+
+def fusion_terms(config: FusionConfig) -> set[str]:
+    """The terms for which this fusion has what they compare."""
+    if config.kind == "concatenation":
+        return set()
+    of_global = {"global", "smoothing"} if config.kind == "dual-branch" else {"global"}
+    return (of_global if config.global_branch else set()) | ({"specific"} if config.specific_branch else set())
 
 
 def build_optimizer(job: JobConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:

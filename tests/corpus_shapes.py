@@ -1,0 +1,51 @@
+"""What corpora of the published sizes tell a model, without their data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from joyful_ray.config import JobConfig
+from joyful_ray.data.encode import Encoding
+from joyful_ray.data.prepare import Facts
+from joyful_ray.model.joyful import Joyful
+from joyful_ray.schema import Modality, Task
+from joyful_ray.train.build import build_model
+
+
+def facts_of(widths: Mapping[Modality, int], *, labels: int, speakers: int, task: Task = "single-label") -> Facts:
+    names = tuple(f"label {place}" for place in range(labels))
+    return Facts(
+        Encoding(task, names, dict(widths), {}),
+        contracts={},
+        corpus={},
+        label_counts=[100] * labels,
+        conversations=100,
+        utterances=1000,
+        speakers=speakers,
+    )
+
+
+def weightless_model(job: JobConfig, facts: Facts) -> Joyful:
+    """The model as it is built, without memory for its weights."""
+    with torch.device("meta"):
+        return build_model(job, facts)
+
+
+def parameters(*parts: torch.nn.Module | torch.nn.Parameter) -> int:
+    """Numbers in all parameters of these parts."""
+    return sum(
+        part.numel() if isinstance(part, torch.nn.Parameter) else sum(p.numel() for p in part.parameters())
+        for part in parts
+    )
+
+
+IEMOCAP_WIDTHS: dict[Modality, int] = {"text": 768, "audio": 100, "vision": 512}
+IEMOCAP_4WAY = facts_of(IEMOCAP_WIDTHS, labels=4, speakers=2)
+IEMOCAP_6WAY = facts_of(IEMOCAP_WIDTHS, labels=6, speakers=2)
+MELD_PAPER = facts_of({"text": 768, "audio": 300, "vision": 342}, labels=7, speakers=9)
+MELD_HERE = facts_of({"text": 384, "audio": 8}, labels=7, speakers=9)
+"""As `joyful import meld` makes it from the files beside the checkout."""
+MOSEI = facts_of({"text": 768, "audio": 80, "vision": 35}, labels=6, speakers=1, task="multi-label")
+MOSI = facts_of({"text": 100, "audio": 73, "vision": 100}, labels=2, speakers=1)
