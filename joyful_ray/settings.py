@@ -121,6 +121,8 @@ class ModelConfig(Section):
     """Build the layers that the released code builds and never uses, for its count of parameters."""
     modality_dropout: float = Field(0.0, ge=0.0, lt=1.0)
     """Probability that an utterance's modality is replaced by its learned stand-in during training."""
+    feature_dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    """Dropout on the features themselves."""
     fusion: FusionConfig = FusionConfig()
     context: ContextConfig = ContextConfig()
     encoder: EncoderConfig = EncoderConfig()

@@ -29,11 +29,18 @@ class StandIns(nn.Module):
     Shapes: output per modality (N, W), without NaN.
     """
 
-    def __init__(self, widths: Mapping[Modality, int], *, learned: bool, modality_dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        widths: Mapping[Modality, int],
+        *,
+        learned: bool,
+        modality_dropout: float = 0.0,
+        feature_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.names = list(widths)
         self.vectors = nn.ParameterDict({name: torch.zeros(width) for name, width in widths.items()} if learned else {})
-        self.modality_dropout = modality_dropout
+        self.modality_dropout, self.feature_dropout = modality_dropout, feature_dropout
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Fill in; in training also where modality dropout takes a whole vector away."""
@@ -44,7 +51,7 @@ class StandIns(nn.Module):
             if self.training and self.modality_dropout:
                 absent = absent | (torch.rand(len(values), 1, device=values.device) < self.modality_dropout)
             stand_in = self.vectors[name] if name in self.vectors else values.new_zeros(values.shape[1])
-            filled[name] = torch.where(absent, stand_in, values)
+            filled[name] = F.dropout(torch.where(absent, stand_in, values), self.feature_dropout, self.training)
         return filled
 
 

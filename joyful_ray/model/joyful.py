@@ -65,8 +65,12 @@ class Joyful(nn.Module):
     ) -> None:
         super().__init__()
         self.augment, self.graphs = augment, GraphBuilder(graph, augment, speakers)
-        learned = config.stand_ins == "learned"
-        self.stand_ins = StandIns(widths, learned=learned, modality_dropout=config.modality_dropout)
+        self.stand_ins = StandIns(
+            widths,
+            learned=config.stand_ins == "learned",
+            modality_dropout=config.modality_dropout,
+            feature_dropout=config.feature_dropout,
+        )
         self.fusion = build_fusion(widths, config.fusion)
         self.context = build_context(self.fusion.width, config.context)
         width = self.context.width
