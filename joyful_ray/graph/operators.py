@@ -17,6 +17,7 @@ from joyful_ray.graph.edges import Graph
 from joyful_ray.graph.memory import made_again
 
 Operators = Literal["fast", "pyg"]
+FEW_RELATIONS = 16
 
 
 def mean_by_relation(x_ND: Tensor, graph: Graph) -> Tensor:
@@ -25,6 +26,18 @@ def mean_by_relation(x_ND: Tensor, graph: Graph) -> Tensor:
     cell_E = graph.target_E * graph.relations + graph.relation_E
     means = x_ND.new_zeros(graph.nodes * graph.relations, x_ND.shape[1]).index_add(0, cell_E, messages_ED)
     return means.view(graph.nodes, graph.relations, x_ND.shape[1])
+
+
+def mapped_means(x_ND: Tensor, graph: Graph, weight_RDK: Tensor) -> Tensor:
+    """Sum over relations of each mean times its map, (N, K), from the pairs of node and relation that occur."""
+    cell_E = graph.relation_E * graph.nodes + graph.target_E
+    cells, index_E, counts = torch.unique(cell_E, return_inverse=True, return_counts=True)
+    messages_ED = x_ND.index_select(0, graph.source_E) / counts[index_E].to(x_ND.dtype)[:, None]
+    means = x_ND.new_zeros(len(cells), x_ND.shape[1]).index_add(0, index_E, messages_ED)
+    sizes = torch.bincount(cells // graph.nodes, minlength=graph.relations).tolist()
+    mapped = [rows @ weight for rows, weight in zip(means.split(sizes), weight_RDK.unbind(), strict=True)]
+    total_NK = mapped[0].new_zeros(graph.nodes, weight_RDK.shape[2])
+    return total_NK.index_add(0, cells % graph.nodes, torch.cat(mapped))
 
 
 def softmax_by_target(logits_EH: Tensor, graph: Graph) -> Tensor:
@@ -56,8 +69,10 @@ class RelationalConvolution(nn.Module):
 
     def forward(self, x_ND: Tensor, graph: Graph) -> Tensor:
         """Convolve."""
-        means_NRD = mean_by_relation(x_ND, graph)
-        return torch.addmm(self.bias, x_ND, self.root) + means_NRD.flatten(1) @ self.weight.flatten(0, 1)
+        own_NK = torch.addmm(self.bias, x_ND, self.root)
+        if graph.relations > FEW_RELATIONS:
+            return own_NK + mapped_means(x_ND, graph, self.weight)
+        return own_NK + mean_by_relation(x_ND, graph).flatten(1) @ self.weight.flatten(0, 1)
 
 
 class GraphTransformerConvolution(nn.Module):

@@ -48,7 +48,7 @@ def rewired() -> Graph:
 
 GRAPHS = {
     "windowed": lambda: windowed(7, 1, 4),
-    "many relations": lambda: windowed(6, 3, relations=18),
+    "many relations": lambda: windowed(6, 3, relations=32),
     "one utterance": lambda: windowed(1),
     "isolated nodes": with_isolated_nodes,
     "no edges": without_edges,
