@@ -31,16 +31,20 @@ from joyful_ray.settings import (
     TrainConfig,
 )
 
+NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+"""What reading a text as YAML raises; a date without such a month is a ValueError, bytes that are no text too."""
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
 
 class JobConfig(Section):
     """One experiment."""
 
-    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field("run", pattern=NAME_PATTERN)
     corpus: str | None = None
     """Path or s3:// URI of a corpus."""
     storage: str = "runs"
     """Path or s3:// URI under which runs are kept."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     task: Task | None = None
     """Null takes the corpus's; otherwise it must agree."""
     data: DataConfig = DataConfig()
@@ -168,7 +172,7 @@ def _read_with_extends(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise ConfigError(f"{path} extends itself")
     try:
         settings = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except NOT_YAML as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):
         raise ConfigError(f"{path} holds a {type(settings).__name__}, not a mapping of settings")
@@ -184,7 +188,7 @@ def _override(text: str) -> dict[str, Any]:
         raise ConfigError(f"--set {text!r} is not of the form setting=value")
     try:
         tree: Any = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except NOT_YAML:
         raise ConfigError(f"--set {text!r}: the value is not YAML") from None
     for part in reversed(path.strip().split(".")):
         tree = {part: tree}

@@ -64,6 +64,7 @@ def test_a_typo_is_answered_with_the_nearest_setting(override: str, message: str
         ("name=../escape", "setting name is '../escape'"),
         ("train=3", "setting train is 3"),
         ("seed=-1", "setting seed is -1"),
+        (f"seed={2**63}", "setting seed is"),
     ],
 )
 def test_a_value_out_of_range_is_refused_with_its_setting(override: str, message: str) -> None:
@@ -114,7 +115,14 @@ def test_a_file_that_extends_itself_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("a: [", "is not YAML"), ("- 1", "holds a list, not a mapping"), ("\xff", "holds a str")]
+    ("text", "message"),
+    [
+        ("a: [", "is not YAML"),
+        ("seed: 2020-13-45", "is not YAML"),
+        ("[" * 5000, "is not YAML"),
+        ("- 1", "holds a list, not a mapping"),
+        ("\xff", "holds a str"),
+    ],
 )
 def test_a_file_that_is_no_job_is_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "job.yaml").write_text(text)

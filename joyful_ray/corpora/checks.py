@@ -5,7 +5,6 @@ Shapes: n = utterances of one conversation, W = width of one modality's vectors.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from joyful_ray.schema import Conversation, Label, Modality, Task
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,8 @@ def _label_problem(label: Label, rules: Rules) -> str | None:
         return None
     if rules.task == "regression":
         is_number = isinstance(label, int | float) and not isinstance(label, bool)
-        return None if is_number and math.isfinite(float(label)) else f"label {label!r} is not a finite number"  # type: ignore[arg-type]
+        fits = is_number and abs(label) <= FLOAT32_MAX  # type: ignore[arg-type]
+        return None if fits else f"label {label!r:.40} is not a finite number"
     if rules.task == "single-label" and not isinstance(label, str):
         return f"label {label!r} is not one name"
     if rules.task == "multi-label" and not isinstance(label, list):

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import NoReturn
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
@@ -136,6 +137,8 @@ def _read_manifest(location: Location) -> Manifest:
         content = json.loads(place.read_text())
     except json.JSONDecodeError as error:
         raise CorpusError(f"{place.uri} is not JSON (line {error.lineno}: {error.msg}); {AGAIN}") from None
+    except (ValueError, RecursionError) as error:
+        raise CorpusError(f"{place.uri} is not JSON that can be read ({error}); {AGAIN}") from None
     version = content.get("format_version") if isinstance(content, dict) else None
     if version != FORMAT_VERSION:
         advice = "import the corpus again with this joyful_ray, or use the joyful_ray that wrote it"
@@ -167,14 +170,40 @@ def _check_shard(place: Location, shard: ShardEntry, manifest: Manifest) -> None
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         _check_columns(place, file.schema_arrow, _schema_of(manifest))
-        counts = file.read(columns=["utterance_ids"]).column("utterance_ids").combine_chunks()
+        if file.metadata.num_rows != shard.rows:
+            _refuse(place, f"{shard.rows} conversations", str(file.metadata.num_rows), AGAIN)
+        lengths = _lengths(file, "utterance_ids")
+        utterances = int(pc.sum(lengths).as_py())
+        if utterances != shard.utterances:
+            _refuse(place, f"{shard.utterances} utterances", str(utterances), AGAIN)
+        _check_lists(place, file, lengths, manifest)
     except pa.ArrowException as error:
         _refuse(place, "a Parquet file", str(error).splitlines()[0], AGAIN)
-    if len(counts) != shard.rows:
-        _refuse(place, f"{shard.rows} conversations", str(len(counts)), AGAIN)
-    utterances = len(counts.flatten())
-    if utterances != shard.utterances:
-        _refuse(place, f"{shard.utterances} utterances", str(utterances), AGAIN)
+
+
+def _check_lists(place: Location, file: pq.ParquetFile, lengths: pa.Array, manifest: Manifest) -> None:
+    """Every list of a conversation is as long as its utterances are many, a column in memory at a time."""
+    widths: dict[str, int] = {**manifest.widths}
+    for column in file.schema_arrow.names:
+        if column == "conversation_id":
+            continue
+        found = _lengths(file, column)
+        expected = pc.multiply(lengths, widths.get(column, 1))
+        wrong = pc.or_(pc.not_equal(found, expected), pc.equal(lengths, 0))
+        if pc.any(wrong).as_py():
+            row = pc.index(wrong, True).as_py()
+            _refuse(
+                place,
+                f"{expected[row].as_py() or 'some'} values in {column} of conversation {row}",
+                str(found[row].as_py()),
+                AGAIN,
+            )
+
+
+def _lengths(file: pq.ParquetFile, column: str) -> pa.Array:
+    """How many values each conversation's list has; an absent list has none."""
+    lists = file.read(columns=[column]).column(column).combine_chunks()
+    return pc.fill_null(pc.list_value_length(lists), 0)
 
 
 def _schema_of(manifest: Manifest) -> pa.Schema:

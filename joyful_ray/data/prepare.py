@@ -80,12 +80,17 @@ def readings(corpus: Corpus, job: JobConfig) -> dict[Split, Reading]:
     """How each split is read.
 
     Raises:
-        CorpusError: without conversations to train on.
+        CorpusError: without conversations to train on, or a label of `dev` to select by.
     """
     splits = corpus.splits()
     if "train" not in splits:
         raise CorpusError(f"{corpus.location.uri} has no train conversations; import a corpus with a train split")
     found = {split: Reading(split, tuple(corpus.shard_uris(split))) for split in splits}
+    if "dev" in found and corpus.manifest.splits["dev"].unlabeled >= corpus.manifest.splits["dev"].utterances:
+        raise CorpusError(
+            f"{corpus.location.uri}: no utterance of dev is labeled, so no epoch can be selected; label some, or "
+            "import the corpus without dev to have one cut from train"
+        )
     if "dev" not in found:
         ids = [name for uri in found["train"].uris for name in _ids(uri)]
         if len(ids) < 2:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from joyful_ray.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class World:
@@ -58,7 +60,13 @@ class World:
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is the GPU where there is one."""
+    """`auto` is the GPU where there is one.
+
+    Raises:
+        ConfigError: `cuda` where torch sees no GPU.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device cuda is asked for, but torch sees no GPU here; use cpu or auto, or see joyful doctor")
     return torch.device(name)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import yaml
 
-from joyful_ray.config import JobConfig, differences, resolve, to_yaml
-from joyful_ray.errors import CheckpointError
+from joyful_ray.config import NAME_PATTERN, NOT_YAML, JobConfig, differences, resolve, to_yaml
+from joyful_ray.errors import CheckpointError, ConfigError
 from joyful_ray.records import EpochMetrics, RunRecord
 from joyful_ray.storage import Location, open_location
 
@@ -25,8 +25,15 @@ class RunDirectory:
 
     @classmethod
     def of(cls, job: JobConfig, name: str | None = None) -> RunDirectory:
-        """Where a job's run of this name lies."""
-        return cls(open_location(job.storage).join(name or job.name))
+        """Where a job's run of this name lies.
+
+        Raises:
+            ConfigError: the name is none that a run may have.
+        """
+        name = job.name if name is None else name
+        if not re.fullmatch(NAME_PATTERN, name):
+            raise ConfigError(f"{name!r} names no run; use letters, digits and . _ -, the first a letter or digit")
+        return cls(open_location(job.storage).join(name))
 
     @property
     def checkpoints(self) -> Location:
@@ -62,10 +69,11 @@ class RunDirectory:
             return False
         text = place.read_text()
         try:
-            earlier = resolve(yaml.safe_load(text))
-        except yaml.YAMLError:
+            content = yaml.safe_load(text)
+            earlier = resolve(content if isinstance(content, dict) else {"config": content})
+        except (*NOT_YAML, ConfigError):
             raise CheckpointError(
-                f"{place.uri} is damaged; remove {self.location.uri} or give another --name"
+                f"{place.uri} is damaged, or of another version; remove {self.location.uri} or give another --name"
             ) from None
         changed = [line for line in differences(earlier, job) if not line.startswith(MAY_DIFFER)]
         if changed:

@@ -13,7 +13,7 @@ from typing import Any
 
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus, open_corpus
-from joyful_ray.data.prepare import prepare_here, task_of, widths_of
+from joyful_ray.data.prepare import prepare_here, readings, task_of, widths_of
 from joyful_ray.data.source import ResidentSource
 from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import ConfigError, TrainingError
@@ -43,6 +43,9 @@ def train(job: JobConfig, *, name: str | None = None, watch: Watch | None = None
     corpus = open_corpus(job.corpus)
     task_of(corpus.manifest, job)
     widths_of(corpus.manifest, job)
+    readings(corpus, job)
+    if job.cluster.workers == 0:
+        pick_device(job.train.device)
     directory = RunDirectory.of(job, name)
     train_somewhere = _train_here if job.cluster.workers == 0 else _train_on_ray
     directory.begin(job, corpus_hash=corpus.hash)

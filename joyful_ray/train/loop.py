@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
@@ -12,6 +13,7 @@ from dataclasses import asdict, dataclass
 from joyful_ray.config import JobConfig
 from joyful_ray.data.prepare import Facts
 from joyful_ray.data.source import Source
+from joyful_ray.errors import TrainingError
 from joyful_ray.records import EpochMetrics, RunRecord, Scores, versions
 from joyful_ray.schema import Split
 from joyful_ray.train.board import Board
@@ -21,7 +23,7 @@ from joyful_ray.train.context import World
 from joyful_ray.train.diagnose import warnings_from
 from joyful_ray.train.directory import RunDirectory
 from joyful_ray.train.evaluate import evaluate
-from joyful_ray.train.learner import Learner
+from joyful_ray.train.learner import EpochNumbers, Learner
 from joyful_ray.train.schedule import Progress
 
 
@@ -73,6 +75,7 @@ def fit(assignment: Assignment, world: World, learner: Learner) -> Progress:
             began = time.perf_counter()
             numbers = learner.train_epoch(source, progress)
             scores = _evaluate(assignment, world, learner, dev)
+            _check_sound(numbers, scores, epoch=progress.next_epoch)
             before, progress = (
                 progress,
                 progress.after(
@@ -96,6 +99,19 @@ def fit(assignment: Assignment, world: World, learner: Learner) -> Progress:
                 _save(directory, learner, progress, keep=train.keep_checkpoints)
             world.report({"epoch": metrics.epoch, "dev": scores.selection, "loss": metrics.losses["total"]})
     return progress
+
+
+def _check_sound(numbers: EpochNumbers, dev: Scores, *, epoch: int) -> None:
+    """An epoch that cannot be judged ends the run; every rank has the same numbers, and stops with the others."""
+    if not dev.utterances:
+        raise TrainingError(f"epoch {epoch}: no utterance of dev is labeled; raise data.dev_fraction, or label some")
+    values = numbers.losses | {"dev loss": dev.loss, "dev score": dev.selection}
+    bad = [name for name, value in values.items() if not math.isfinite(value)]
+    if bad:
+        raise TrainingError(
+            f"epoch {epoch}: {', '.join(bad)} not finite; look for extreme features or labels in train and dev, "
+            "or try a smaller train.learning_rate"
+        )
 
 
 def _resume(directory: RunDirectory, learner: Learner, world: World) -> Progress:

@@ -264,6 +264,23 @@ def test_rows_and_utterances_are_counted(corpus_path: Path) -> None:
     assert "part-00000.parquet: expected 3 utterances, found 5" in refusal(corpus_path)
 
 
+@pytest.mark.parametrize(
+    ("column", "cut"), [("speakers", 1), ("labels", 1), ("texts", 1), ("text_present", 1), ("text", 1), ("text", None)]
+)
+def test_a_list_of_another_length_is_named(corpus_path: Path, column: str, cut: int | None) -> None:
+    table = pq.ParquetFile(corpus_path / "train/part-00000.parquet").read()
+    (row,) = table.to_pylist()
+    row[column] = row[column][:-cut] if cut else []
+    replace_shard(corpus_path, pa.Table.from_pylist([row], schema=table.schema))
+    message = refusal(corpus_path)
+    assert f"values in {column} of conversation 0, found {len(row[column])}" in message
+
+
+def test_a_width_that_the_vectors_do_not_have_is_found(corpus_path: Path) -> None:
+    change_manifest(corpus_path, lambda content: content["modalities"]["text"].update(width=5))
+    assert "expected 15 values in text of conversation 0, found" in refusal(corpus_path)
+
+
 def test_another_writers_parquet_is_read(corpus_path: Path) -> None:
     """Files without Arrow's own schema name list items otherwise; the data is the same."""
     table = pq.ParquetFile(corpus_path / "train/part-00000.parquet").read()

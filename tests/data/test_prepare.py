@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from joyful_ray.corpora.shards import Corpus, open_corpus
+from joyful_ray.corpora.shards import Corpus, open_corpus, write_corpus
 from joyful_ray.data.encode import Scaling, Survey
 from joyful_ray.data.plan import cut_dev
 from joyful_ray.data.prepare import prepare_here, readings, unscaled_encoding
 from joyful_ray.errors import ConfigError, CorpusError
-from tests.tiny_corpus import COUNTS, WIDTHS, small_job, tiny_conversations, write_tiny
+from joyful_ray.schema import SPLITS, FeatureContract, Split
+from tests.tiny_corpus import COUNTS, LABELS, WIDTHS, small_job, tiny_conversations, write_tiny
 
 
 @pytest.fixture(scope="module")
@@ -107,21 +108,14 @@ def test_a_corpus_of_one_conversation_has_no_dev_to_cut(tmp_path: Path) -> None:
         prepare_here(corpus, small_job())
 
 
-def test_a_corpus_without_a_single_label_is_refused(tmp_path: Path) -> None:
-    from joyful_ray.corpora.shards import write_corpus
-    from joyful_ray.schema import FeatureContract
-
-    items = [item for item in tiny_conversations("train", 4)]
-    for item in items:
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_a_split_without_a_single_label_is_refused(tmp_path: Path, split: Split) -> None:
+    items = {name: tiny_conversations(name, 4) for name in SPLITS[:2]}
+    for item in items[split]:
         item.labels[:] = [None] * len(item)
     contracts = {name: FeatureContract(extractor="x", version="1", width=width) for name, width in WIDTHS.items()}
     write_corpus(
-        str(tmp_path / "c"),
-        name="tiny",
-        task="single-label",
-        labels=["joy"],
-        modalities=contracts,
-        splits={"train": items},
+        str(tmp_path / "c"), name="tiny", task="single-label", labels=LABELS, modalities=contracts, splits=items
     )
-    with pytest.raises(CorpusError, match="no utterance of train is labeled"):
+    with pytest.raises(CorpusError, match=f"no utterance of {split} is labeled"):
         prepare_here(open_corpus(str(tmp_path / "c")), small_job())

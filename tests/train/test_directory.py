@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from joyful_ray.config import JobConfig, merge
-from joyful_ray.errors import CheckpointError
+from joyful_ray.errors import CheckpointError, ConfigError
 from joyful_ray.records import EpochMetrics, RunRecord, Scores
 from joyful_ray.train.directory import METRICS, RunDirectory
 from tests.tiny_corpus import small_job
@@ -100,9 +100,16 @@ def test_another_corpus_is_refused(storage: str) -> None:
         directory.begin(job(storage), corpus_hash="def")
 
 
-def test_a_damaged_config_is_refused(storage: str) -> None:
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "-x", "a b", "a\n"])
+def test_a_name_that_is_none_is_refused(storage: str, name: str) -> None:
+    with pytest.raises(ConfigError, match="names no run"):
+        RunDirectory.of(job(storage), name)
+
+
+@pytest.mark.parametrize("text", ["a: [1", "", "- 1", "unheard_of: 1", "seed: 2020-13-45"])
+def test_a_damaged_config_is_refused(storage: str, text: str) -> None:
     directory = RunDirectory.of(job(storage))
-    directory.location.join("config.yaml").write_text("a: [1")
+    directory.location.join("config.yaml").write_text(text)
     with pytest.raises(CheckpointError, match="damaged"):
         directory.begin(job(storage), corpus_hash="abc")
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from joyful_ray.config import JobConfig, merge
-from joyful_ray.errors import CheckpointError, TrainingError
+from joyful_ray.errors import CheckpointError, ConfigError, TrainingError
 from joyful_ray.records import RunRecord
 from joyful_ray.schema import Task
 from joyful_ray.train import checkpoint, loop
@@ -266,6 +266,26 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_epoch_step_and_term(tiny: 
     with pytest.raises(TrainingError, match=r"epoch 0, step 1: the loss of .*classification.* is not finite"):
         train(its)
     assert RunDirectory.of(its).read_record() is None
+
+
+def test_a_dev_score_that_is_not_finite_stops_the_run(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = loop.evaluate
+    monkeypatch.setattr(
+        loop, "evaluate", lambda *args, **settings: whole(*args, **settings).model_copy(update={"loss": math.inf})
+    )
+    its = job(tiny(), tmp_path)
+    with pytest.raises(TrainingError, match="epoch 0: dev loss not finite"):
+        train(its)
+    assert RunDirectory.of(its).metrics() == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="torch sees no GPU"):
+        train(job(tiny(), tmp_path / "runs", train={"device": "cuda"}))
+    assert not (tmp_path / "runs").exists()
 
 
 def test_one_conversation_a_step_and_more_parts_than_conversations(tiny: Tiny, tmp_path: Path) -> None:

@@ -195,9 +195,11 @@ def _inline(rows: Any, count: int, width: int) -> np.ma.MaskedArray:
         wrong = next((cell for cell in row if cell is not None and type(cell) not in (int, float)), None)
         if wrong is not None:
             raise ValueError(f"vector {index} holds {wrong!r}, which is no number")
-        vectors[index] = np.ma.MaskedArray(
-            [0.0 if cell is None else cell for cell in row], mask=[cell is None for cell in row]
-        )
+        try:
+            numbers = [0.0 if cell is None else float(cell) for cell in row]
+        except OverflowError:
+            raise ValueError(f"vector {index} holds a number too large for float32") from None
+        vectors[index] = np.ma.MaskedArray(numbers, mask=[cell is None for cell in row])
     return vectors
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from joyful_ray.corpora.importers.files import read_npy
 from joyful_ray.corpora.importers.source import nearest
@@ -29,7 +29,7 @@ class ModalityHeader(BaseModel):
     version: str = "unknown"
     parameters: dict[str, Any] = {}
     licence: str = "unknown"
-    width: int | None = None
+    width: int | None = Field(None, gt=0)
 
 
 class Header(BaseModel):
@@ -69,8 +69,9 @@ class LineReader:
             with place.open("r") as file:
                 try:
                     for number, line in enumerate(file, start=1):
-                        if line.strip():
-                            yield place, number, *_parsed(line, split)
+                        text = line.removeprefix("\ufeff") if number == 1 else line
+                        if text.strip():
+                            yield place, number, *_parsed(text, split)
                 except UnicodeDecodeError:
                     raise CorpusError(f"{place.uri} is not UTF-8 text") from None
 
@@ -84,8 +85,14 @@ class LineReader:
 def _parsed(line: str, split: Split | None) -> tuple[Split | None, dict[str, Any] | str]:
     try:
         content = json.loads(line)
+        if "\\u" in line:
+            json.dumps(content, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         return split, f"not JSON (column {error.colno}: {error.msg})"
+    except UnicodeEncodeError:
+        return split, "not Unicode: half of a surrogate pair stands alone"
+    except (ValueError, RecursionError) as error:
+        return split, f"not JSON that can be read ({error})"
     if not isinstance(content, dict):
         return split, "not a JSON object"
     for key in content:
@@ -123,7 +130,8 @@ def survey_lines(reader: LineReader) -> Survey:
         survey.has_texts = survey.has_texts or "texts" in content
         speakers = content.get("speakers")
         survey.utterances[split] += len(speakers) if isinstance(speakers, list) else 0
-        for label in content.get("labels") or []:
+        labels = content.get("labels")
+        for label in labels if isinstance(labels, list) else []:
             kind = _kind(label)
             if kind:
                 survey.tasks.setdefault(kind, f"{place.uri}, line {number}")

@@ -50,9 +50,18 @@ class Importer:
     def check_options(self, given: Mapping[str, str]) -> None:
         """Raise ConfigError for an option that this format does not have, naming the nearest one."""
         known = {**NAME_OPTION, **self.options}
-        for name in given:
+        for name, value in given.items():
             if name not in known:
                 raise ConfigError(f"unknown option {name} of format {self.format}; " + nearest(name, known))
+            if name.endswith("_vectors"):
+                _check_pattern(name, value)
+
+
+def _check_pattern(name: str, pattern: str) -> None:
+    try:
+        pattern.format(split="train")
+    except (LookupError, ValueError, AttributeError):
+        raise ConfigError(f"option {name} is {pattern!r}; only {{split}} may stand in braces") from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

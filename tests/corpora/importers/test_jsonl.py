@@ -153,8 +153,14 @@ def test_labels_of_two_kinds_are_refused(tmp_path: Path) -> None:
         (lines(talk(text={"npy": "text.npy", "start": 3})), r"text: rows 3 to 4 of text\.npy, which has 4"),
         (lines(talk(text={"npy": "text.npy", "begin": 3})), "text: unknown key 'begin'"),
         (lines(talk(text={"npy": "../text.npy"})), "text: .*leads out of"),
+        (lines(talk(text=[[0.5, 2], [10**400, 2]])), "text: vector 1 holds a number too large for float32"),
+        (lines(talk(text=[[0.5, 2], [7, 2]])).replace("[7", f"[1{'0' * 5000}"), "not JSON that can be read"),
+        ("[" * 5000, "not JSON that can be read"),
+        (lines(talk(speakers=["Ann", "\ud800"])), "not Unicode"),
+        (lines(talk(labels=3)), "labels is not a list"),
         (lines(talk(conversation_id="good")), "this conversation id stands in train already"),
     ],
+    ids=lambda text: text[-60:],
 )
 def test_bad_lines_are_refused_with_file_line_and_reason(tmp_path: Path, line: str, message: str) -> None:
     np.save(tmp_path / "text.npy", np.zeros((4, 2)))
@@ -166,3 +172,29 @@ def test_bad_lines_are_refused_with_file_line_and_reason(tmp_path: Path, line: s
     manifest = import_corpus("jsonl", str(tmp_path), str(tmp_path / "rest"), max_bad=0.5)
     assert manifest.splits["train"].conversations == 1
     assert len((tmp_path / "rest/quarantine.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_bytes(b"\xef\xbb\xbf" + lines(talk()).replace("\n", "\r\n").encode())
+    assert [its.conversation_id for its in imported(tmp_path).conversations("train")] == ["talk-1"]
+
+
+@pytest.mark.parametrize("number", [float("nan"), 1e39, 10**400])
+def test_a_label_that_is_no_float32_is_refused(tmp_path: Path, number: float) -> None:
+    (tmp_path / "train.jsonl").write_text(lines(talk(labels=[1.0, number])))
+    with pytest.raises(CorpusError, match=r"utterance talk-1_1: label .* is not a finite number"):
+        imported(tmp_path)
+
+
+def test_a_header_whose_width_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text(lines(talk()))
+    (tmp_path / "corpus.json").write_text('{"modalities": {"text": {"width": 0}}}')
+    with pytest.raises(CorpusError, match=r"modalities\.text\.width"):
+        imported(tmp_path)
+
+
+@pytest.mark.parametrize("pattern", ["{splt}.npy", "{", "{split.x}"])
+def test_a_pattern_that_names_more_than_the_split_is_refused(tmp_path: Path, pattern: str) -> None:
+    (tmp_path / "train.jsonl").write_text(lines(talk()))
+    with pytest.raises(ConfigError, match="option text_vectors"):
+        imported(tmp_path, text_vectors=pattern)
