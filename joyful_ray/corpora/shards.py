@@ -183,7 +183,7 @@ def _check_shard(place: Location, shard: ShardEntry, manifest: Manifest) -> None
 
 def _check_lists(place: Location, file: pq.ParquetFile, lengths: pa.Array, manifest: Manifest) -> None:
     """Every list of a conversation is as long as its utterances are many, a column in memory at a time."""
-    widths: dict[str, int] = {**manifest.widths}
+    widths: dict[str, int] = {str(name): width for name, width in manifest.widths.items()}
     for column in file.schema_arrow.names:
         if column == "conversation_id":
             continue

@@ -111,7 +111,8 @@ class GraphTransformerConvolution(nn.Module):
             key_E, value_E = key_E + edge_E, value_E + edge_E
         logits_EH = (query.index_select(0, graph.target_E) * key_E).sum(-1) / query.shape[-1] ** 0.5
         attention_EH = softmax_by_target(logits_EH, graph)
-        return torch.zeros_like(value).index_add(0, graph.target_E, value_E * attention_EH[..., None])
+        messages_E = value_E * attention_EH[..., None]
+        return torch.zeros_like(value, dtype=messages_E.dtype).index_add(0, graph.target_E, messages_E)
 
 
 class NeighbourConvolution(nn.Module):

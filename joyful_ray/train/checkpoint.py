@@ -39,7 +39,7 @@ def read_tensors(location: Location) -> dict[str, Tensor]:
     try:
         return load(location.read_bytes())
     except SafetensorError as error:
-        raise CheckpointError(f"{location.uri} is damaged ({error}); use another checkpoint") from None
+        raise CheckpointError(f"{location.uri} is damaged ({error})") from None
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], *, source: str) -> None:
@@ -90,10 +90,17 @@ def load_optimizer(optimizer: torch.optim.Optimizer, location: Location) -> None
 
 
 def read_progress(location: Location) -> Progress:
-    """Progress of a checkpoint."""
-    values: dict[str, Any] = json.loads(location.join(PROGRESS).read_text())
+    """Progress of a checkpoint.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
     limits: dict[str, Any] = {"best_score": -math.inf, "plateau_best": math.inf}
-    return Progress(**{name: limits[name] if value is None else value for name, value in values.items()})
+    try:
+        values: dict[str, Any] = json.loads(location.join(PROGRESS).read_text())
+        return Progress(**{name: limits[name] if value is None else value for name, value in values.items()})
+    except (ValueError, TypeError, AttributeError, KeyError):
+        raise CheckpointError(f"{location.join(PROGRESS).uri} is damaged") from None
 
 
 def latest_checkpoint(checkpoints: Location) -> Location | None:

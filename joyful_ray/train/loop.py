@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from joyful_ray.config import JobConfig
 from joyful_ray.data.prepare import Facts
 from joyful_ray.data.source import Source
-from joyful_ray.errors import TrainingError
+from joyful_ray.errors import CheckpointError, TrainingError, UserError
 from joyful_ray.records import EpochMetrics, RunRecord, Scores, versions
 from joyful_ray.schema import Split
 from joyful_ray.train.board import Board
@@ -108,15 +108,19 @@ def _check_sound(numbers: EpochNumbers, dev: Scores, *, epoch: int) -> None:
     values = numbers.losses | {"dev loss": dev.loss, "dev score": dev.selection}
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     if bad:
+        verb = "is" if len(bad) == 1 else "are"
         raise TrainingError(
-            f"epoch {epoch}: {', '.join(bad)} not finite; look for extreme features or labels in train and dev, "
+            f"epoch {epoch}: {', '.join(bad)} {verb} not finite; look for extreme features or labels in train and dev, "
             "or try a smaller train.learning_rate"
         )
 
 
 def _resume(directory: RunDirectory, learner: Learner, world: World) -> Progress:
     found = latest_checkpoint(directory.checkpoints)
-    progress = Progress() if found is None else learner.load(found)
+    try:
+        progress = Progress() if found is None else learner.load(found)
+    except UserError as error:
+        raise CheckpointError(f"{error}; remove {found} to go on from the checkpoint before it") from None
     if world.is_first:
         directory.forget_from(progress.next_epoch)
     return progress

@@ -113,7 +113,7 @@ def test_every_epoch_trains_on_every_conversation(finished: tuple[JobConfig, Run
         losses = line.losses
         expected = (
             losses["classification"]
-            + 0.06 * (losses["smoothing"] + losses["global"] + losses["specific"])
+            + 0.06 * (losses["smoothing"] + losses["global"] + losses["specific"])  # the weights of `SMALL`
             + 0.3 * losses["contrast"]
         )
         assert losses["total"] == pytest.approx(expected)
@@ -177,6 +177,26 @@ def test_a_run_that_crashed_goes_on_as_if_it_had_not(
             train(its)
     train(its)
     assert_same_run(RunDirectory.of(its), RunDirectory.of(finished[0]))
+
+
+@pytest.mark.parametrize(
+    ("damaged", "content"),
+    [("model.safetensors", ""), ("model.safetensors", None), ("optimizer.safetensors", "[]"), ("progress.json", "")],
+)
+def test_a_damaged_checkpoint_is_named_with_what_to_do(
+    finished: tuple[JobConfig, RunRecord], tmp_path: Path, damaged: str, content: str | None
+) -> None:
+    its = finished[0].model_copy(update={"storage": str(tmp_path)})
+    shutil.copytree(finished[0].storage, tmp_path, dirs_exist_ok=True)
+    directory = RunDirectory.of(its)
+    directory.location.join("record.json").remove()
+    file = directory.checkpoint(its.train.epochs - 1).join(damaged)
+    if content is not None:
+        file.write_text(content)
+    else:
+        file.remove()
+    with pytest.raises(CheckpointError, match=r"00002/.*; remove .*00002 to go on from the checkpoint before it"):
+        train(its)
 
 
 def test_a_run_that_ended_before_its_record_only_scores(finished: tuple[JobConfig, RunRecord], tmp_path: Path) -> None:
@@ -276,7 +296,7 @@ def test_a_dev_score_that_is_not_finite_stops_the_run(
         loop, "evaluate", lambda *args, **settings: whole(*args, **settings).model_copy(update={"loss": math.inf})
     )
     its = job(tiny(), tmp_path)
-    with pytest.raises(TrainingError, match="epoch 0: dev loss not finite"):
+    with pytest.raises(TrainingError, match="epoch 0: dev loss is not finite"):
         train(its)
     assert RunDirectory.of(its).metrics() == []
 
@@ -286,6 +306,14 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(tiny: Tin
     with pytest.raises(ConfigError, match="torch sees no GPU"):
         train(job(tiny(), tmp_path / "runs", train={"device": "cuda"}))
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("kind", ["relational-transformer", "relational-attention", "gcn"])
+def test_every_encoder_trains_in_bf16(tiny: Tiny, tmp_path: Path, kind: str) -> None:
+    its = job(tiny(), tmp_path, model={"encoder": {"kind": kind}}, train={"precision": "bf16", "epochs": 1})
+    train(its)
+    (line,) = RunDirectory.of(its).metrics()
+    assert all(math.isfinite(loss) for loss in line.losses.values())
 
 
 def test_one_conversation_a_step_and_more_parts_than_conversations(tiny: Tiny, tmp_path: Path) -> None:
