@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 
 Name = TypeVar("Name", bound=str)
+STOPPED = "stopped; the same command continues a run"
 DEVICES: tuple[Literal["auto", "cpu", "cuda"], ...] = ("auto", "cpu", "cuda")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; words go to stderr.")]
@@ -39,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return app(args=given, prog_name="joyful", standalone_mode=False) or 0
+        status = app(args=given, prog_name="joyful", standalone_mode=False) or 0
+        # Typer makes this status, and no word, of Ctrl-C.
+        return _ends(given, STOPPED, kind="interrupt", status=130) if status == 130 else status
     except typer.TyperException as error:  # an unknown verb or option, a value that is missing or of another kind
         return _ends(given, error.format_message(), kind="usage", status=2, more=_help_of(error))
     except UserError as error:
@@ -47,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TrainingError as error:
         return _ends(given, str(error), kind=type(error).__name__, status=1)
     except (KeyboardInterrupt, typer.Abort):
-        return _ends(given, "stopped", kind="interrupt", status=130)
+        return _ends(given, STOPPED, kind="interrupt", status=130)
 
 
 def _ends(given: list[str], message: str, *, kind: str, status: int, more: str = "") -> int:

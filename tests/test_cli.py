@@ -220,3 +220,14 @@ def test_synth_makes_the_corpus_that_it_is_asked_for(tmp_path: Path, capsys: pyt
     assert sum(split["conversations"] for split in made["splits"].values()) == 10
     assert main(["synth", "--out", out, "--conversations", "10"]) == 2
     assert "--overwrite" in errors(capsys)[-1]
+
+
+def test_ctrl_c_ends_with_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("joyful_ray.config.load_job", stop)
+    assert main(["config", "--json"]) == 130
+    out, err = capsys.readouterr()
+    assert json.loads(out)["kind"] == "interrupt"
+    assert [line for line in err.splitlines() if line] == ["joyful: stopped; the same command continues a run"]
