@@ -11,7 +11,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from joyful_ray.config import JobConfig, load_job
+from joyful_ray.config import PRESETS, JobConfig, load_job, merge
 from joyful_ray.corpora.shards import open_corpus
 from joyful_ray.data.prepare import Facts, prepare_here
 from joyful_ray.data.source import ResidentSource
@@ -37,6 +37,10 @@ from tests.tiny_corpus import SMALL, write_tiny
 FUSION_TERMS = {"smoothing", "global", "specific"}
 ALL = {"classification", "contrast", *FUSION_TERMS}
 NARROW: dict[str, dict[str, Any]] = {
+    # Every setting as it is without a preset, so that another choice of the default preset leaves the switches be.
+    "settings": merge(
+        JobConfig().model_dump(mode="json", exclude={"corpus", "task", "name", "storage", "seed"}), SMALL
+    ),
     "joyful": SMALL,
     "paper": {
         "model": {"fusion": {"global_feedforward": 16, "specific_width": 8, "basis_vectors": 4}},
@@ -55,7 +59,8 @@ SMALL_SHAPE = facts_of({"text": 6, "audio": 4, "vision": 5}, labels=3, speakers=
 
 
 def narrow(preset: str, *switches: str) -> JobConfig:
-    return load_job(None, [f"model.preset={preset}", *_as_switches(NARROW[preset]), *switches])
+    named = [f"model.preset={preset}"] if preset in PRESETS else []
+    return load_job(None, [*_as_switches(NARROW[preset]), *named, *switches])
 
 
 def _as_switches(tree: dict[str, Any]) -> list[str]:
@@ -282,6 +287,16 @@ SWITCHES: dict[str, dict[str, set[str]]] = {
         "model.fusion.global_branch=false": ALL - {"global", "smoothing"},
         "model.fusion.specific_branch=false": ALL - {"specific"},
         "model.fusion.kind=concatenation": NO_FUSION_TERMS,
+        "objective.fusion_weight=0": NO_FUSION_TERMS,
+        "objective.contrast_weight=0": ALL - {"contrast"},
+        "model.context.kind=none": ALL,
+        "model.encoder.kind=none": ALL,
+        "data.modalities=[text]": ALL,
+    },
+    "settings": {
+        "model.fusion.global_branch=false": ALL - {"global", "smoothing"},
+        "model.fusion.specific_branch=false": ALL - {"specific"},
+        "model.fusion.kind=concatenation": NO_FUSION_TERMS,
         "model.fusion.kind=auto-fusion": ALL - {"smoothing"},
         "model.fusion.similarity=cosine": ALL,
         "model.fusion.basis_vectors=8": ALL,
@@ -306,6 +321,7 @@ SWITCHES: dict[str, dict[str, set[str]]] = {
         "model.classifier.skip_graph=true": ALL,
         "model.stand_ins=zero": ALL,
         "model.modality_dropout=0.5": ALL,
+        "model.feature_dropout=0.5": ALL,
         "augment.first_view.feature_ratio=0": ALL,
         "augment.first_view.feature_mask=element": ALL,
         "augment.first_view.edge_ratio=0": ALL,
