@@ -20,9 +20,11 @@ from joyful_ray.errors import ConfigError, TrainingError
 from joyful_ray.records import EpochMetrics, RunRecord
 from joyful_ray.train.context import World, pick_device
 from joyful_ray.train.directory import RunDirectory
+from joyful_ray.train.lock import held_alone
 from joyful_ray.train.loop import Assignment, run
 
 Watch = Callable[[EpochMetrics], None]
+SMALL_MACHINE, OVERSUBSCRIPTION = 4, 2
 POLL_S, REMOTE_POLL_S = 0.3, 3.0
 
 
@@ -46,11 +48,14 @@ def train(job: JobConfig, *, name: str | None = None, watch: Watch | None = None
     readings(corpus, job)
     if job.cluster.workers == 0:
         pick_device(job.train.device)
+    else:
+        _check_machine(job)
     directory = RunDirectory.of(job, name)
     train_somewhere = _train_here if job.cluster.workers == 0 else _train_on_ray
-    directory.begin(job, corpus_hash=corpus.hash)
-    with _watching(directory, watch):
-        return train_somewhere(job, corpus, directory, started)
+    with held_alone(directory.location):
+        directory.begin(job, corpus_hash=corpus.hash)
+        with _watching(directory, watch):
+            return train_somewhere(job, corpus, directory, started)
 
 
 def _train_here(job: JobConfig, corpus: Corpus, directory: RunDirectory, started: float) -> RunRecord:
@@ -145,6 +150,16 @@ def ray_cluster(job: JobConfig) -> Iterator[None]:
     finally:
         if not joined_before:
             ray.shutdown()
+
+
+def _check_machine(job: JobConfig) -> None:
+    """See that a local cluster would not be asked for far more processes than this machine has cores."""
+    asked, cores = job.cluster.workers * job.cluster.cpus_per_worker, os.cpu_count() or 1
+    if job.cluster.address is None and asked > max(SMALL_MACHINE, OVERSUBSCRIPTION * cores):
+        raise ConfigError(
+            f"cluster.workers asks for {asked:g} CPUs, this machine has {cores}; "
+            "ask for fewer, or name a cluster with cluster.address"
+        )
 
 
 def _check_fits(job: JobConfig, resources: dict[str, float]) -> None:

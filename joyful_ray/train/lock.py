@@ -1,0 +1,56 @@
+"""One command at a time in a run's directory; a command that was killed leaves nothing in the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from joyful_ray.errors import CheckpointError
+from joyful_ray.storage import Location
+
+LOCK = "lock.json"
+
+
+@contextmanager
+def held_alone(directory: Location) -> Iterator[None]:
+    """Hold a run's directory while a command works in it.
+
+    A lock whose process has ended on this machine is taken over. That of another machine is too, since nothing here can
+    tell whether its process lives.
+
+    Raises:
+        CheckpointError: another command on this machine works in it; its process is named.
+    """
+    place = directory.join(LOCK)
+    holder = _holder(place)
+    if holder is not None:
+        raise CheckpointError(
+            f"run {directory.name} is being trained by process {holder} on this machine; "
+            f"wait for it, or give this one another --name (if that process is another program, remove {place.uri})"
+        )
+    place.write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid()}))
+    try:
+        yield
+    finally:
+        if place.exists():
+            place.remove()
+
+
+def _holder(place: Location) -> int | None:
+    """The living process of this machine that holds the lock, if there is one."""
+    if not place.exists():
+        return None
+    try:
+        content = json.loads(place.read_text())
+        host, process = str(content["host"]), int(content["process"])
+        if host != socket.gethostname():
+            return None
+        os.kill(process, 0)
+    except (ValueError, TypeError, KeyError, ProcessLookupError):
+        return None
+    except PermissionError:
+        pass
+    return process
