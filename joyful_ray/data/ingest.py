@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 
 import numpy as np
@@ -18,12 +18,14 @@ from joyful_ray.corpora.shards import Corpus
 from joyful_ray.data.batch import Batch
 from joyful_ray.data.encode import Encoding, Survey
 from joyful_ray.data.plan import MicroBatch, cut_evenly, draw_seed
-from joyful_ray.data.prepare import Facts, Reading, facts_of, read_shard, readings, unscaled_encoding
+from joyful_ray.data.prepare import Facts, facts_of, unscaled_encoding
+from joyful_ray.data.reading import Reading, read_pieces, read_shard, readings
 from joyful_ray.data.source import ResidentSource, Source, Work
 from joyful_ray.data.store import SplitStore
 from joyful_ray.schema import Split
 
 RESIDENT_SHARE = 0.3
+ALL_ROWS = 2**62
 _SHARDS, _ROWS = 4, 5
 
 
@@ -68,7 +70,7 @@ def ingest(corpus: Corpus, job: JobConfig) -> tuple[Facts, dict[Split, Held]]:
     ray.data.DataContext.get_current().execution_options.preserve_order = True
     reading = readings(corpus, job)
     plain = unscaled_encoding(corpus.manifest, job)
-    raw = {split: _dataset(how) for split, how in reading.items()}
+    raw = {split: _dataset(how, [(uri, 0, ALL_ROWS) for uri in how.uris]) for split, how in reading.items()}
     if not _is_resident(corpus, job):
         facts = facts_of(corpus, job, reading, _survey(raw["train"], plain))
         return facts, {split: Streamed(how, _chosen_rows(corpus, how)) for split, how in reading.items()}
@@ -91,20 +93,12 @@ def _is_resident(corpus: Corpus, job: JobConfig) -> bool:
     return needed < RESIDENT_SHARE * ray.cluster_resources().get("object_store_memory", 0.0)
 
 
-def _dataset(reading: Reading) -> ray.data.Dataset:
-    pieces = [{"piece": cloudpickle.dumps((reading, uri))} for uri in reading.uris]
-    return ray.data.from_items(pieces, override_num_blocks=len(pieces)).map_batches(
-        _read_pieces, batch_format="pyarrow", batch_size=None
+def _dataset(reading: Reading, pieces: Sequence[tuple[str, int, int]]) -> ray.data.Dataset:
+    """The rows of some pieces (shard, first row, row behind the last), a block a piece."""
+    items = [{"uri": uri, "start": start, "stop": stop} for uri, start, stop in pieces]
+    return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        partial(read_pieces, reading), batch_format="pyarrow", batch_size=None
     )
-
-
-def _read_pieces(pieces: pa.Table) -> pa.Table:
-    tables = []
-    for piece in pieces["piece"].to_pylist():
-        reading, uri, *span = cloudpickle.loads(piece)
-        rows = reading.choose(read_shard(uri))
-        tables.append(rows.slice(span[0], span[1] - span[0]) if span else rows)
-    return pa.concat_tables(tables)
 
 
 def _survey(rows: ray.data.Dataset, plain: Encoding) -> Survey:
@@ -172,13 +166,8 @@ class StreamingSource:
         pieces = rows_of_rank([self._held.rows[shard] for shard in order], rank, world)
         if not pieces:
             return
-        items = [
-            {"piece": cloudpickle.dumps((self._held.reading, self._held.reading.uris[order[place]], start, stop))}
-            for place, start, stop in pieces
-        ]
-        rows = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-            _read_pieces, batch_format="pyarrow", batch_size=None
-        )
+        uris = self._held.reading.uris
+        rows = _dataset(self._held.reading, [(uris[order[place]], start, stop) for place, start, stop in pieces])
         encoded = rows.map_batches(self._encoding.table, batch_format="pyarrow", batch_size=None)
         for table in encoded.iter_batches(batch_size=buffer, batch_format="pyarrow", prefetch_batches=1):
             yield SplitStore([table], self._encoding)

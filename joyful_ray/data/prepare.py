@@ -8,17 +8,14 @@ from functools import reduce
 from operator import add
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus
 from joyful_ray.data.encode import Encoding, Scaling, Survey
-from joyful_ray.data.plan import cut_dev
+from joyful_ray.data.reading import Reading, read_shard, readings
 from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import ConfigError, CorpusError
 from joyful_ray.schema import FeatureContract, Manifest, Modality, Split, Task
-from joyful_ray.storage import open_location
 
 
 @dataclass(frozen=True)
@@ -42,24 +39,6 @@ class Facts:
     dev_cut: frozenset[str] = field(default=frozenset(), repr=False)
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How one split is read: from which shards, and which conversations of them."""
-
-    split: Split
-    uris: tuple[str, ...]
-    keep: frozenset[str] | None = None
-    leave: frozenset[str] = frozenset()
-
-    def choose(self, rows: pa.Table) -> pa.Table:
-        """The rows that belong to the split."""
-        if self.keep is not None:
-            return rows.filter(pc.is_in(rows["conversation_id"], pa.array(sorted(self.keep))))
-        if self.leave:
-            return rows.filter(pc.invert(pc.is_in(rows["conversation_id"], pa.array(sorted(self.leave)))))
-        return rows
-
-
 def task_of(manifest: Manifest, job: JobConfig) -> Task:
     """The corpus's task, with which the job's must agree."""
     if job.task is not None and job.task != manifest.task:
@@ -74,33 +53,6 @@ def widths_of(manifest: Manifest, job: JobConfig) -> dict[Modality, int]:
     if missing:
         raise ConfigError(f"data.modalities names {missing[0]}, but the corpus {manifest.name} has {', '.join(widths)}")
     return {name: width for name, width in widths.items() if job.data.modalities is None or name in job.data.modalities}
-
-
-def readings(corpus: Corpus, job: JobConfig) -> dict[Split, Reading]:
-    """How each split is read.
-
-    Raises:
-        CorpusError: without conversations to train on, or a label of `dev` to select by.
-    """
-    splits = corpus.splits()
-    if "train" not in splits:
-        raise CorpusError(f"{corpus.location.uri} has no train conversations; import a corpus with a train split")
-    found = {split: Reading(split, tuple(corpus.shard_uris(split))) for split in splits}
-    if "dev" in found and corpus.manifest.splits["dev"].unlabeled >= corpus.manifest.splits["dev"].utterances:
-        raise CorpusError(
-            f"{corpus.location.uri}: no utterance of dev is labeled, so no epoch can be selected; label some, or "
-            "import the corpus without dev to have one cut from train"
-        )
-    if "dev" not in found:
-        ids = [name for uri in found["train"].uris for name in _ids(uri)]
-        if len(ids) < 2:
-            raise CorpusError(
-                f"{corpus.location.uri} has no dev split, and too few train conversations to cut one from"
-            )
-        cut = cut_dev(ids, fraction=job.data.dev_fraction, seed=job.seed)
-        found["train"] = Reading("train", found["train"].uris, leave=cut)
-        found["dev"] = Reading("dev", found["train"].uris, keep=cut)
-    return found
 
 
 def facts_of(corpus: Corpus, job: JobConfig, reading: Mapping[Split, Reading], survey: Survey) -> Facts:
@@ -130,13 +82,6 @@ def unscaled_encoding(manifest: Manifest, job: JobConfig) -> Encoding:
     return Encoding(task_of(manifest, job), tuple(manifest.labels), widths_of(manifest, job), {})
 
 
-def read_shard(uri: str) -> pa.Table:
-    """One shard's rows."""
-    filesystem, path = open_location(uri).arrow_filesystem()
-    with filesystem.open_input_file(path) as file:
-        return pq.ParquetFile(file).read()
-
-
 def prepare_here(corpus: Corpus, job: JobConfig) -> tuple[Facts, dict[Split, SplitStore]]:
     """Read, scale and encode every split in this process, without Ray."""
     reading = readings(corpus, job)
@@ -156,9 +101,3 @@ def _tables(reading: Reading) -> Iterator[pa.Table]:
         rows = reading.choose(read_shard(uri))
         if rows.num_rows:
             yield rows
-
-
-def _ids(uri: str) -> list[str]:
-    filesystem, path = open_location(uri).arrow_filesystem()
-    with filesystem.open_input_file(path) as file:
-        return pq.ParquetFile(file).read(columns=["conversation_id"])["conversation_id"].to_pylist()

@@ -97,7 +97,7 @@ def alignment(first_NE: Tensor, second_NE: Tensor) -> Tensor:
 
 def uniformity(x_NE: Tensor) -> Tensor:
     """Log of the mean Gaussian potential of pairs; 0 where all are one point (Wang and Isola, ICML 2020)."""
-    points = F.normalize(x_NE, dim=1)[:SAMPLE]
+    points = F.normalize(x_NE[:: -(-len(x_NE) // SAMPLE)], dim=1)
     return torch.pdist(points).square().mul(-2.0).exp().mean().log() if len(points) > 1 else points.new_zeros(())
 
 

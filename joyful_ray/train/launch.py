@@ -13,7 +13,8 @@ from typing import Any
 
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus, open_corpus
-from joyful_ray.data.prepare import prepare_here, readings, task_of, widths_of
+from joyful_ray.data.prepare import prepare_here, task_of, widths_of
+from joyful_ray.data.reading import readings
 from joyful_ray.data.source import ResidentSource
 from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import ConfigError, TrainingError

@@ -143,13 +143,15 @@ class Learner:
                 in_stage = stage == "joint" or (id(parameter) in fusion) == (stage == "fusion")
                 parameter.requires_grad_(in_stage and id(parameter) not in frozen)
             self._stage = stage
+            objective, augment = self._objective_of(stage), self.job.augment
             self._trainee = Trainee(
                 model=self.world.distribute(self.model),
-                objective=self._objective_of(stage),
+                objective=objective,
                 optimizer=self.optimizer,
                 world=self.world,
                 blank=self._blank,
                 parameters=tuple(p for p in self.model.parameters() if p.requires_grad),
+                draws_views=objective.needs_views or augment.classify == "views" or augment.shared_edge_noise,
                 gradient_clip=self.job.train.gradient_clip,
                 precision=self.job.train.precision,
             )

@@ -25,6 +25,7 @@ class Trainee:
         model: as `World.distribute` gave it.
         blank: what a rank without work runs, at weight zero, because DDP waits for every rank.
         parameters: those that are trained.
+        draws_views: whether training sees augmented views, to contrast or to classify them.
     """
 
     model: nn.Module
@@ -33,6 +34,7 @@ class Trainee:
     world: World
     blank: Batch
     parameters: tuple[nn.Parameter, ...]
+    draws_views: bool = True
     gradient_clip: float | None = None
     precision: str = "fp32"
 
@@ -67,7 +69,7 @@ def train_step(trainee: Trainee, work: Work, *, place: str) -> StepResult:
     sums = {name: torch.zeros((), device=world.device) for name in objective.weights}
     for index, (micro, _) in enumerate(work):
         torch.manual_seed(micro.seed)
-        generator = torch.Generator(world.device).manual_seed(micro.seed) if objective.needs_views else None
+        generator = torch.Generator(world.device).manual_seed(micro.seed) if trainee.draws_views else None
         with world.hold_gradients(trainee.model, until_last=index + 1 < len(work)):
             with torch.autocast(world.device.type, torch.bfloat16, enabled=trainee.precision == "bf16"):
                 output = trainee.model(batches[index], generator)
@@ -95,7 +97,7 @@ def _global_counts(trainee: Trainee, batches: list[Batch]) -> dict[str, Tensor]:
 
 
 def _idle(trainee: Trainee) -> None:
-    generator = torch.Generator(trainee.world.device).manual_seed(0) if trainee.objective.needs_views else None
+    generator = torch.Generator(trainee.world.device).manual_seed(0) if trainee.draws_views else None
     blank = trainee.blank.to(trainee.world.device)
     parts = trainee.objective.sums(trainee.model(blank, generator), blank)
     (torch.stack(list(parts.values())).sum() * 0.0).backward()

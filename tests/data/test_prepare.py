@@ -8,7 +8,8 @@ import pytest
 from joyful_ray.corpora.shards import Corpus, open_corpus, write_corpus
 from joyful_ray.data.encode import Scaling, Survey
 from joyful_ray.data.plan import cut_dev
-from joyful_ray.data.prepare import prepare_here, readings, unscaled_encoding
+from joyful_ray.data.prepare import prepare_here, unscaled_encoding
+from joyful_ray.data.reading import readings
 from joyful_ray.errors import ConfigError, CorpusError
 from joyful_ray.schema import SPLITS, FeatureContract, Split
 from tests.tiny_corpus import COUNTS, LABELS, WIDTHS, small_job, tiny_conversations, write_tiny
