@@ -1,4 +1,4 @@
-"""What training costs, at IEMOCAP's size: `python tests/bench/train.py [--only presets|growth|windows|workers|device]`.
+"""What training costs, at IEMOCAP's size: `python tests/bench/train.py [--only PART] [--preset NAME]`.
 
 120 conversations of 10 to 110 utterances, 5,810 in all, widths 100/768/512 (audio, text, vision), one thread. Every
 preset runs in a process of its own, so that its peak memory is its own. Beside the figures stands what the same process
@@ -195,10 +195,10 @@ def line(name: str, row: dict[str, Any]) -> str:
 HEAD = f"{'':<34} {'parameters':>11} {'CPU s':>8} {'utt/CPU s':>10} {'GiB':>7} {'TFLOP':>8} {'rate':>6} {'30mm ms':>8}"
 
 
-def presets(corpus: Path) -> None:
-    """Every preset, and where its time goes."""
+def presets(corpus: Path, chosen: list[str]) -> None:
+    """The chosen presets, and where their time goes."""
     print(HEAD)
-    for preset in PRESETS:
+    for preset in chosen:
         row = in_process(corpus, f"model.preset={preset}")
         print(line(preset, row))
         print("    " + ", ".join(f"{stage} {share:.0%}" for stage, share in row["stages"].items()), flush=True)
@@ -253,6 +253,7 @@ def main() -> None:
     """Run the chosen parts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=("presets", "growth", "windows", "workers", "device"))
+    parser.add_argument("--preset", choices=PRESETS, action="append")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--epochs", type=int, default=2, help=argparse.SUPPRESS)
     parser.add_argument("settings", nargs="*")
@@ -267,7 +268,7 @@ def main() -> None:
         folder = Path(name)
         write_random_corpus(folder / "one", 1)
         parts = {
-            "presets": lambda: presets(folder / "one"),
+            "presets": lambda: presets(folder / "one", arguments.preset or list(PRESETS)),
             "growth": lambda: (write_random_corpus(folder / "four", 4), growth(folder / "one", folder / "four")),
             "windows": lambda: windows(folder / "one"),
             "workers": lambda: workers(folder / "one", folder / "runs"),

@@ -156,7 +156,7 @@ def test_streaming_trains_on_every_conversation_though_ranks_run_out_of_them(cor
 
 def test_more_workers_than_the_cluster_has_are_refused_before_anything_is_spent(corpus: str, storage: Path) -> None:
     job = job_of(corpus, storage, 64, name="too-many")
-    with pytest.raises(ConfigError, match=r"cluster\.workers is 64 .* the cluster has 4 CPU"):
+    with pytest.raises(ConfigError, match=r"cluster\.workers .* 64 .* has \d+"):
         train(job)
 
 
