@@ -195,8 +195,8 @@ def show_demo(screen: Screen, result: DemoResult) -> None:
     show_run(screen, result.record)
     screen.say()
     found, possible = result.bundle_scores.values["weighted_f1"], result.best_possible["weighted_f1"]
-    screen.say(f"the bundle, opened again from disk, scores weighted F1 {found:.4f} on test")
-    screen.say(f"a model that knows how this corpus was made scores {possible:.4f}")
+    screen.say(f"the bundle, opened again from disk, scores weighted F1 {found:.4f} on dev")
+    screen.say(f"a model that knows how this corpus was made scores {possible:.4f} on test")
     show_locations(screen, {"corpus": result.corpus})
     screen.say()
     screen.say("next:", style="bold")

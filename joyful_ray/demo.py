@@ -78,7 +78,7 @@ def run_demo(job: JobConfig, *, stage: Callable[[str], None], watch: Callable[[E
     return DemoResult(
         corpus=job.corpus,
         record=record,
-        bundle_scores=evaluate_bundle(bundle, job.corpus, split="test", device="cpu"),
+        bundle_scores=evaluate_bundle(bundle, job.corpus, split="dev", device="cpu"),
         best_possible={name: optimum[name] for name in record.dev.values if name in optimum},
         next_commands=[
             f"{program('joyful')} inspect {job.corpus}",
