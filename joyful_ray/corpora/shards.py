@@ -172,7 +172,7 @@ def _check_shard(place: Location, shard: ShardEntry, manifest: Manifest) -> None
         _check_columns(place, file.schema_arrow, _schema_of(manifest))
         if file.metadata.num_rows != shard.rows:
             _refuse(place, f"{shard.rows} conversations", str(file.metadata.num_rows), AGAIN)
-        lengths = _lengths(file, "utterance_ids")
+        lengths = _lengths(_lists(file, "utterance_ids"))
         utterances = int(pc.sum(lengths).as_py())
         if utterances != shard.utterances:
             _refuse(place, f"{shard.utterances} utterances", str(utterances), AGAIN)
@@ -182,12 +182,13 @@ def _check_shard(place: Location, shard: ShardEntry, manifest: Manifest) -> None
 
 
 def _check_lists(place: Location, file: pq.ParquetFile, lengths: pa.Array, manifest: Manifest) -> None:
-    """Every list of a conversation is as long as its utterances are many, a column in memory at a time."""
+    """Every list is as long as its conversation, numbers are finite, names are there; a column in memory at a time."""
     widths: dict[str, int] = {str(name): width for name, width in manifest.widths.items()}
     for column in file.schema_arrow.names:
         if column == "conversation_id":
             continue
-        found = _lengths(file, column)
+        lists = _lists(file, column)
+        found = _lengths(lists)
         expected = pc.multiply(lengths, widths.get(column, 1))
         wrong = pc.or_(pc.not_equal(found, expected), pc.equal(lengths, 0))
         if pc.any(wrong).as_py():
@@ -199,10 +200,27 @@ def _check_lists(place: Location, file: pq.ParquetFile, lengths: pa.Array, manif
                 AGAIN,
             )
 
+        _check_values(place, column, lists, is_vector=column in widths)
 
-def _lengths(file: pq.ParquetFile, column: str) -> pa.Array:
+
+def _check_values(place: Location, column: str, lists: pa.ListArray, *, is_vector: bool) -> None:
+    values = lists.flatten()
+    bad = None
+    if is_vector:
+        bad, expected, found = pc.invert(pc.fill_null(pc.is_finite(values), True)), "finite numbers", "NaN or infinity"
+    elif column in ("utterance_ids", "speakers"):
+        bad, expected, found = pc.is_null(values), "names", "a null"
+    if bad is not None and pc.any(bad).as_py():
+        row = pc.list_parent_indices(lists)[pc.index(bad, True).as_py()].as_py()
+        _refuse(place, f"{expected} in {column} of conversation {row}", found, AGAIN)
+
+
+def _lists(file: pq.ParquetFile, column: str) -> pa.ListArray:
+    return file.read(columns=[column]).column(column).combine_chunks()
+
+
+def _lengths(lists: pa.ListArray) -> pa.Array:
     """How many values each conversation's list has; an absent list has none."""
-    lists = file.read(columns=[column]).column(column).combine_chunks()
     return pc.fill_null(pc.list_value_length(lists), 0)
 
 

@@ -276,6 +276,22 @@ def test_a_list_of_another_length_is_named(corpus_path: Path, column: str, cut: 
     assert f"values in {column} of conversation 0, found {len(row[column])}" in message
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "what"),
+    [
+        ("text", float("nan"), "NaN or infinity"),
+        ("audio", float("inf"), "NaN or infinity"),
+        ("speakers", None, "a null"),
+    ],
+)
+def test_a_value_that_no_importer_writes_is_found(corpus_path: Path, column: str, value: Any, what: str) -> None:
+    table = pq.ParquetFile(corpus_path / "train/part-00000.parquet").read()
+    (row,) = table.to_pylist()
+    row[column] = [*row[column][:-1], value]
+    replace_shard(corpus_path, pa.Table.from_pylist([row], schema=table.schema))
+    assert f"in {column} of conversation 0, found {what}" in refusal(corpus_path)
+
+
 def test_a_width_that_the_vectors_do_not_have_is_found(corpus_path: Path) -> None:
     change_manifest(corpus_path, lambda content: content["modalities"]["text"].update(width=5))
     assert "expected 15 values in text of conversation 0, found" in refusal(corpus_path)
