@@ -238,6 +238,7 @@ class ClusterConfig(Section):
     workers: int = Field(2, ge=0)
     """Ray Train workers; 0 runs in this process without Ray."""
     cpus_per_worker: float = Field(1.0, gt=0.0)
+    """Cores of a worker, and of a run without Ray."""
     gpus_per_worker: float = Field(0.0, ge=0.0)
     max_failures: int = Field(2, ge=-1)
     """Lost workers or nodes after which the run gives up; -1 never."""

@@ -70,3 +70,9 @@ def pick_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device cuda is asked for, but torch sees no GPU here; use cpu or auto, or see joyful doctor")
     return torch.device(name)
+
+
+def use_cores(count: float, device: torch.device) -> None:
+    """Let torch use this many cores of the CPU; more threads than free cores only wait for each other."""
+    if device.type == "cpu":
+        torch.set_num_threads(max(1, int(count)))

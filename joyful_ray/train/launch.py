@@ -19,7 +19,7 @@ from joyful_ray.data.source import ResidentSource
 from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import ConfigError, TrainingError
 from joyful_ray.records import EpochMetrics, RunRecord
-from joyful_ray.train.context import World, pick_device
+from joyful_ray.train.context import World, pick_device, use_cores
 from joyful_ray.train.directory import RunDirectory
 from joyful_ray.train.lock import held_alone
 from joyful_ray.train.loop import Assignment, run
@@ -73,7 +73,9 @@ def _train_here(job: JobConfig, corpus: Corpus, directory: RunDirectory, started
         workers=0,
         started=started,
     )
-    return run(assignment, World(device=pick_device(job.train.device)))
+    device = pick_device(job.train.device)
+    use_cores(job.cluster.cpus_per_worker, device)
+    return run(assignment, World(device=device))
 
 
 def _train_on_ray(job: JobConfig, corpus: Corpus, directory: RunDirectory, started: float) -> RunRecord:

@@ -12,7 +12,7 @@ import torch
 from joyful_ray.data.ingest import Held
 from joyful_ray.data.source import Source
 from joyful_ray.errors import TrainingError, UserError
-from joyful_ray.train.context import World
+from joyful_ray.train.context import World, use_cores
 from joyful_ray.train.loop import Assignment, run
 
 
@@ -25,12 +25,12 @@ def train_on_worker(config: dict[str, Any]) -> None:
     job, facts, held, directory = (config[name] for name in ("job", "facts", "held", "directory"))
     context = ray.train.get_context()
     is_cuda = job.cluster.gpus_per_worker > 0
-    if not is_cuda:
-        torch.set_num_threads(max(1, int(job.cluster.cpus_per_worker)))
+    device = ray.train.torch.get_device() if is_cuda else torch.device("cpu")
+    use_cores(job.cluster.cpus_per_worker, device)
     world = World(
         rank=context.get_world_rank(),
         size=context.get_world_size(),
-        device=ray.train.torch.get_device() if is_cuda else torch.device("cpu"),
+        device=device,
         report=lambda numbers: ray.train.report(dict(numbers)),
     )
 
