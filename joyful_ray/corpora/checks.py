@@ -59,8 +59,7 @@ class Draft:
         present: dict[Modality, NDArray[np.bool_]] = {}
         for modality, vectors in self.vectors.items():
             mask: NDArray[np.bool_] = np.asarray(np.ma.getmaskarray(vectors))
-            values = np.ma.getdata(vectors).astype(np.float32)
-            values[mask] = np.nan
+            values = np.where(mask, np.nan, np.ma.getdata(vectors)).astype(np.float32)
             features[modality] = values
             present[modality] = np.asarray(~mask.all(axis=1))
         return Conversation(

@@ -74,6 +74,8 @@ def read_jsonl(source: Location, options: Mapping[str, str]) -> Source:
         if entry.width is not None:
             survey.widths[name] = entry.width
     if not survey.widths:
+        if survey.first_broken:
+            raise CorpusError(f"{survey.first_broken}; no line of {source.uri} can be used")
         raise CorpusError(f"{source.uri}: no conversation has vectors of text, audio or vision")
     return Source(
         name=header.name or directory.name,

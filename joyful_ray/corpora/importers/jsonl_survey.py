@@ -51,6 +51,7 @@ class Survey:
     widths: dict[Modality, int] = field(default_factory=dict)
     utterances: Counter[Split] = field(default_factory=Counter)
     has_texts: bool = False
+    first_broken: str = ""
 
 
 @dataclass
@@ -126,6 +127,7 @@ def survey_lines(reader: LineReader) -> Survey:
     survey = Survey()
     for place, number, split, content in reader.lines():
         if isinstance(content, str) or split is None:
+            survey.first_broken = survey.first_broken or f"{place.uri}, line {number}: {content}"
             continue
         survey.has_texts = survey.has_texts or "texts" in content
         speakers = content.get("speakers")

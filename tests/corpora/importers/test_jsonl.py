@@ -198,3 +198,9 @@ def test_a_pattern_that_names_more_than_the_split_is_refused(tmp_path: Path, pat
     (tmp_path / "train.jsonl").write_text(lines(talk()))
     with pytest.raises(ConfigError, match="option text_vectors"):
         imported(tmp_path, text_vectors=pattern)
+
+
+def test_where_no_line_can_be_read_the_first_says_why(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text(json.dumps(talk(), indent=1))
+    with pytest.raises(CorpusError, match=r"train\.jsonl, line 1: not JSON"):
+        imported(tmp_path)
