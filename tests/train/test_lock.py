@@ -40,7 +40,7 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
 def test_a_damaged_lock_holds_nobody_back(tmp_path: Path, content: str) -> None:
     (tmp_path / LOCK).write_text(content)
     with held_alone(open_location(str(tmp_path))):
-        pass
+        assert json.loads((tmp_path / LOCK).read_text())["process"] == os.getpid()
 
 
 def test_the_lock_goes_when_the_command_fails(tmp_path: Path) -> None:
