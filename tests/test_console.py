@@ -8,7 +8,9 @@ import json
 import pytest
 from rich.console import Console
 
-from joyful_ray.console import Screen, TrainingDisplay, json_line, show_scores
+from joyful_ray.console.progress import TrainingDisplay
+from joyful_ray.console.runs import show_scores
+from joyful_ray.console.screen import Screen, json_line
 from joyful_ray.records import EpochMetrics, Scores
 
 DEV = Scores(

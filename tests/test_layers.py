@@ -33,6 +33,7 @@ ROOMS = [
     "demo",
     "doctor",
     "console",
+    "commands",
     "cli",
     "__main__",
 ]
@@ -54,6 +55,7 @@ KNOWS_NEITHER_TORCH_NOR_RAY = [
     "corpora",
     "report",
     "console",
+    "commands",
     "cli",
 ]
 SAYS_NOTHING = {"util", "utils", "helper", "helpers", "manager", "managers", "misc", "common"}

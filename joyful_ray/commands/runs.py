@@ -1,0 +1,84 @@
+"""Commands that train and score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from joyful_ray.commands.options import Job, Json, Settings, one_of
+
+DEVICES: tuple[Literal["auto", "cpu", "cuda"], ...] = ("auto", "cpu", "cuda")
+
+
+def demo(
+    folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where corpus and run go.")] = Path(
+        "joyful-demo"
+    ),
+    workers: Annotated[int, typer.Option(min=0, help="Ray workers; 0 trains without Ray.")] = 2,
+    as_json: Json = False,
+) -> None:
+    """Make a small corpus, train on local Ray with two workers, evaluate, and say where to look."""
+    from joyful_ray.console.progress import TrainingDisplay
+    from joyful_ray.console.runs import show_demo
+    from joyful_ray.console.screen import Screen
+    from joyful_ray.demo import demo_job, run_demo
+
+    screen = Screen(as_json=as_json)
+    job = demo_job(folder, workers=workers)
+    with TrainingDisplay(screen, epochs=job.train.epochs) as display:
+        result = run_demo(job, stage=display.stage, watch=display.epoch)
+    show_demo(screen, result)
+    screen.result(result)
+
+
+def train(
+    job: Job,
+    settings: Settings = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Ray workers; 0 trains in this process without Ray.", show_default=False)
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The run's name; continues it if unfinished.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train one run: selected on dev, scored on test once."""
+    from joyful_ray.config import load_job
+    from joyful_ray.console.progress import TrainingDisplay
+    from joyful_ray.console.runs import show_run
+    from joyful_ray.console.screen import Screen
+    from joyful_ray.train.launch import train as launch
+
+    screen = Screen(as_json=as_json)
+    overrides = [*(settings or []), *([f"cluster.workers={workers}"] if workers is not None else [])]
+    resolved = load_job(job, overrides)
+    with TrainingDisplay(screen, epochs=resolved.train.epochs) as display:
+        display.stage(f"training {name or resolved.name} on {resolved.corpus}")
+        record = launch(resolved, name=name, watch=display.epoch)
+    show_run(screen, record)
+    screen.result(record)
+
+
+def evaluate(
+    bundle: Annotated[
+        str, typer.Argument(metavar="BUNDLE", help="A trained model: <run>/bundle, a path or s3:// URI.")
+    ],
+    corpus: Annotated[str, typer.Option("--corpus", metavar="URI", help="The corpus to score it on.")],
+    split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Score a trained model on a split of any corpus."""
+    from joyful_ray.console.runs import show_scores
+    from joyful_ray.console.screen import Screen
+    from joyful_ray.schema import SPLITS
+
+    screen = Screen(as_json=as_json)
+    chosen_split, chosen_device = one_of(SPLITS, split, "--split"), one_of(DEVICES, device, "--device")
+    from joyful_ray.train.evaluate import evaluate_bundle
+
+    scores = evaluate_bundle(bundle, corpus, split=chosen_split, device=chosen_device)
+    show_scores(screen, {split: scores})
+    screen.result(scores)
