@@ -90,6 +90,7 @@ class BundleCard(_Record):
     Attributes:
         scaling: per modality `mean` and `deviation`.
         speakers: speaker slots of the relations.
+        reads_texts: whether it reads the words of `texts` beside the vectors.
         thresholds: per label (multi-label), tuned on dev.
     """
 
@@ -101,6 +102,7 @@ class BundleCard(_Record):
     modalities: dict[Modality, FeatureContract]
     scaling: dict[Modality, dict[str, list[float]]]
     speakers: int
+    reads_texts: bool = False
     thresholds: dict[str, float] = {}
     trained_on: dict[str, Any] = {}
 

@@ -28,6 +28,10 @@ class DataConfig(Section):
     """Modalities to use; all that the corpus has where this is null."""
     normalise: bool = True
     """Centre and scale every feature with the statistics of `train`."""
+    word_ngrams: int = Field(0, ge=0, le=5)
+    """Longest n-gram of words that the model reads from `texts`, beside the vectors; 0 reads no texts."""
+    word_buckets: int = Field(16384, ge=1)
+    """Ids that n-grams are hashed to."""
     dev_fraction: float = Field(0.1, gt=0.0, lt=1.0)
     """Share of `train` conversations cut off as `dev` where the corpus has none."""
     streaming_buffer_conversations: int = Field(1024, ge=1)
@@ -39,6 +43,14 @@ class DataConfig(Section):
         if value is not None and (not value or len(set(value)) != len(value)):
             raise ValueError("name each modality once, and at least one")
         return value
+
+
+class WordsConfig(Section):
+    """Trained vectors of word n-grams, joined to the text vectors where `data.word_ngrams` is not 0."""
+
+    width: int = Field(64, ge=1)
+    dropout: float = Field(0.5, ge=0.0, lt=1.0)
+    """Share of the n-grams that is left out in training."""
 
 
 class FusionConfig(Section):
@@ -123,6 +135,7 @@ class ModelConfig(Section):
     """Probability that an utterance's modality is replaced by its learned stand-in during training."""
     feature_dropout: float = Field(0.0, ge=0.0, lt=1.0)
     """Dropout on the features themselves."""
+    words: WordsConfig = WordsConfig()
     fusion: FusionConfig = FusionConfig()
     context: ContextConfig = ContextConfig()
     encoder: EncoderConfig = EncoderConfig()

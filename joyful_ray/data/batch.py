@@ -1,7 +1,7 @@
 """One micro-batch as tensors.
 
 Shapes: N = utterances of the micro-batch, C = its conversations, W = width of a modality, K = labels, L = longest
-    conversation.
+    conversation, T = word n-grams.
 """
 
 from __future__ import annotations
@@ -16,6 +16,14 @@ from joyful_ray.schema import Modality
 
 
 @dataclass(frozen=True)
+class Words:
+    """N-grams of a batch's texts: their ids, utterance after utterance (T,), and how many each utterance has (N,)."""
+
+    ids_T: Tensor
+    counts_N: Tensor
+
+
+@dataclass(frozen=True)
 class Batch:
     """Utterances of whole conversations, packed one after the other.
 
@@ -27,6 +35,7 @@ class Batch:
         labels: (N,) int64 with -1 for unlabeled (single-label), (N, K) indicators (multi-label) or (N,) numbers
             (regression) with NaN for unlabeled.
         conversations: the conversations' positions in their split.
+        words: n-grams of the texts, where they are read.
     """
 
     features: dict[Modality, Tensor]
@@ -35,6 +44,7 @@ class Batch:
     lengths_C: Tensor
     labels: Tensor
     conversations: tuple[int, ...] = ()
+    words: Words | None = None
 
     @property
     def utterances(self) -> int:
@@ -65,6 +75,7 @@ class Batch:
             speakers_N=self.speakers_N.to(device),
             lengths_C=self.lengths_C.to(device),
             labels=self.labels.to(device),
+            words=self.words and Words(self.words.ids_T.to(device), self.words.counts_N.to(device)),
         )
 
 

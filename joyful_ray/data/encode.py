@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from joyful_ray.data.words import WordHashing
 from joyful_ray.errors import CorpusError
 from joyful_ray.schema import Modality, Task
 
@@ -65,19 +66,22 @@ class Encoding:
 
     Attributes:
         scaling: per modality, or empty where features are taken as they are.
+        words: how texts are read; None where they are not.
     """
 
     task: Task
     labels: tuple[str, ...]
     widths: Mapping[Modality, int]
     scaling: Mapping[Modality, Scaling]
+    words: WordHashing | None = None
 
     def table(self, rows: pa.Table) -> pa.Table:
         """Encode rows.
 
         Returns:
-            Columns `conversation_id`, `length`, `speakers` (ids by first appearance), `labels`, and per modality
-            `<name>`, flat, with NaN where a cell is not present, and `<name>_present`.
+            Columns `conversation_id`, `length`, `speakers` (ids by first appearance), `labels`, per modality
+            `<name>`, flat, with NaN where a cell is not present, and `<name>_present`, and where texts are read
+            `words` (ids of n-grams, flat) and `word_counts`.
         """
         rows = rows.combine_chunks()
         ids = rows["conversation_id"]
@@ -87,6 +91,8 @@ class Encoding:
             "speakers": _speaker_ids(rows["speakers"]),
             "labels": self.label_values(rows["labels"]),
         }
+        if self.words is not None:
+            columns |= _words(self.words, rows)
         for name, width in self.widths.items():
             if name not in rows.column_names:
                 columns |= _not_present(name, width, rows["utterance_ids"])
@@ -185,6 +191,23 @@ class Survey:
             self.label_counts + other.label_counts,
             {name: self.moments[name] + other.moments[name] for name in self.moments},
         )
+
+
+def _words(hashing: WordHashing, rows: pa.Table) -> dict[str, pa.Array]:
+    """Columns of the n-grams; a corpus without texts has none."""
+    like = _one_chunk(rows["utterance_ids"])
+    texts = (
+        _one_chunk(rows["texts"]).flatten().to_pylist()
+        if "texts" in rows.column_names
+        else [None] * len(like.flatten())
+    )
+    ids, counts = hashing.ids(texts)
+    ends = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    utterances = np.concatenate([[0], np.cumsum(pc.list_value_length(like).to_numpy(zero_copy_only=False))])
+    return {
+        "words": pa.LargeListArray.from_arrays(pa.array(ends[utterances], pa.int64()), pa.array(ids)),
+        "word_counts": _relist(counts, like),
+    }
 
 
 def _not_present(name: str, width: int, like: pa.ChunkedArray) -> dict[str, pa.Array]:

@@ -14,6 +14,7 @@ from joyful_ray.corpora.shards import Corpus
 from joyful_ray.data.encode import Encoding, Scaling, Survey
 from joyful_ray.data.reading import Reading, read_shard, readings
 from joyful_ray.data.store import SplitStore
+from joyful_ray.data.words import WordHashing
 from joyful_ray.errors import ConfigError, CorpusError
 from joyful_ray.schema import FeatureContract, Manifest, Modality, Split, Task
 
@@ -79,7 +80,14 @@ def facts_of(corpus: Corpus, job: JobConfig, reading: Mapping[Split, Reading], s
 
 def unscaled_encoding(manifest: Manifest, job: JobConfig) -> Encoding:
     """The encoding as far as it is known before the training split was surveyed."""
-    return Encoding(task_of(manifest, job), tuple(manifest.labels), widths_of(manifest, job), {})
+    reads_texts = manifest.has_texts and (job.data.modalities is None or "text" in job.data.modalities)
+    words = words_of(job) if reads_texts else None
+    return Encoding(task_of(manifest, job), tuple(manifest.labels), widths_of(manifest, job), {}, words)
+
+
+def words_of(job: JobConfig) -> WordHashing | None:
+    """How a job reads texts, where it does."""
+    return WordHashing(job.data.word_ngrams, job.data.word_buckets) if job.data.word_ngrams else None
 
 
 def prepare_here(corpus: Corpus, job: JobConfig) -> tuple[Facts, dict[Split, SplitStore]]:

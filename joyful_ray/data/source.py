@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 
 from joyful_ray.config import JobConfig
-from joyful_ray.data.batch import Batch
+from joyful_ray.data.batch import Batch, Words
 from joyful_ray.data.encode import Encoding
 from joyful_ray.data.plan import MicroBatch, plan_epoch, plan_evaluation
 from joyful_ray.data.store import SplitStore
@@ -93,4 +93,5 @@ def blank_batch(encoding: Encoding) -> Batch:
         speakers_N=torch.zeros(2, dtype=torch.long),
         lengths_C=torch.tensor([2]),
         labels=labels,
+        words=Words(torch.zeros(0, dtype=torch.int32), torch.zeros(2, dtype=torch.int32)) if encoding.words else None,
     )

@@ -13,9 +13,23 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from joyful_ray.data.batch import Batch
+from joyful_ray.data.batch import Batch, Words
 from joyful_ray.data.encode import Encoding
 from joyful_ray.schema import Modality
+
+
+@dataclass(frozen=True)
+class _BlockWords:
+    """N-grams of one table: ids, how many an utterance has, and where each conversation starts in the ids."""
+
+    ids: NDArray[np.int32]
+    counts: NDArray[np.int32]
+    starts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, table: pa.Table) -> _BlockWords:
+        offsets = table["words"].chunk(0).offsets.to_numpy()
+        return cls(_values(table, "words"), _values(table, "word_counts"), offsets - offsets[0])
 
 
 @dataclass(frozen=True)
@@ -27,6 +41,7 @@ class _Block:
     labels: NDArray[np.float32]
     features: Mapping[Modality, NDArray[np.float32]]
     present: Mapping[Modality, NDArray[np.bool_]]
+    words: _BlockWords | None
 
 
 class SplitStore:
@@ -77,7 +92,19 @@ class SplitStore:
             lengths_C=torch.from_numpy(self.lengths[list(conversations)]),
             labels=labels.long() if self._encoding.task == "single-label" else labels,
             conversations=tuple(int(chosen) for chosen in conversations),
+            words=self._words(conversations),
         )
+
+    def _words(self, conversations: Sequence[int]) -> Words | None:
+        ids, counts = [], []
+        for chosen in conversations:
+            number, row = self._places[chosen]
+            words, start = self._blocks[number].words, int(self._blocks[number].starts[row])
+            if words is None:
+                return None
+            ids.append(words.ids[words.starts[row] : words.starts[row + 1]])
+            counts.append(words.counts[start : start + int(self.lengths[chosen])])
+        return Words(torch.from_numpy(np.concatenate(ids)), torch.from_numpy(np.concatenate(counts)))
 
 
 def _block(table: pa.Table, encoding: Encoding) -> _Block:
@@ -89,6 +116,7 @@ def _block(table: pa.Table, encoding: Encoding) -> _Block:
         labels=labels.reshape(-1, len(encoding.labels)) if encoding.task == "multi-label" else labels,
         features={name: _values(table, name).reshape(-1, width) for name, width in encoding.widths.items()},
         present={name: _values(table, f"{name}_present") for name in encoding.widths},
+        words=_BlockWords.of(table) if encoding.words is not None else None,
     )
 
 

@@ -20,6 +20,7 @@ from joyful_ray.model.fusion import StandIns, build_fusion
 from joyful_ray.model.heads import Classifier
 from joyful_ray.model.parts import Fused
 from joyful_ray.model.released import never_used
+from joyful_ray.model.words import WordBag
 from joyful_ray.schema import Modality
 from joyful_ray.settings import AugmentConfig, GraphConfig, ModelConfig
 
@@ -47,6 +48,7 @@ class Joyful(nn.Module):
         widths: width of each modality.
         classes: labels, or 1 for regression.
         speakers: speaker slots of the relations, where they tell speakers apart.
+        word_buckets: ids of the word n-grams that batches hold; 0 where they hold none.
 
     Shapes: scores (N, K).
 
@@ -62,6 +64,7 @@ class Joyful(nn.Module):
         widths: Mapping[Modality, int],
         classes: int,
         speakers: int = 2,
+        word_buckets: int = 0,
     ) -> None:
         super().__init__()
         self.augment, self.graphs = augment, GraphBuilder(graph, augment, speakers)
@@ -71,7 +74,9 @@ class Joyful(nn.Module):
             modality_dropout=config.modality_dropout,
             feature_dropout=config.feature_dropout,
         )
-        self.fusion = build_fusion(widths, config.fusion)
+        self.words = WordBag(word_buckets, config.words) if word_buckets else None
+        joined = dict(widths) | ({"text": widths.get("text", 0) + self.words.width} if self.words else {})
+        self.fusion = build_fusion(joined, config.fusion)
         self.context = build_context(self.fusion.width, config.context)
         width = self.context.width
         self.encoder = build_encoder(width, config.encoder, relations=relation_count(graph.relations, speakers))
@@ -87,13 +92,20 @@ class Joyful(nn.Module):
         Args:
             generator: draws the views; None makes none, as in evaluation.
         """
-        fused = self.fusion(self.stand_ins(batch), batch.layout)
+        fused = self.fusion(self._features(batch), batch.layout)
         nodes_ND = self.context(fused.nodes_ND, batch.layout)
         if generator is None:
             layers, encoded = self._encode(nodes_ND, self.graphs.whole(batch))
             scale = 2.0 if self.augment.classify == "views" else 1.0
             return Output(self._classify(scale * encoded, nodes_ND), fused, None, layers)
         return self._forward_with_views(batch, fused, nodes_ND, generator)
+
+    def _features(self, batch: Batch) -> dict[str, Tensor]:
+        features = self.stand_ins(batch)
+        if self.words is not None and batch.words is not None:
+            words_NE = self.words(batch.words)
+            features["text"] = torch.cat([features["text"], words_NE], dim=1) if "text" in features else words_NE
+        return features
 
     def _forward_with_views(self, batch: Batch, fused: Fused, nodes_ND: Tensor, generator: Generator) -> Output:
         whole, *graphs = self.graphs.views(batch, generator)

@@ -22,6 +22,7 @@ def build_model(job: JobConfig, facts: Facts) -> Joyful:
         widths=encoding.widths,
         classes=max(len(encoding.labels), 1) if encoding.task != "regression" else 1,
         speakers=facts.speakers,
+        word_buckets=encoding.words.buckets if encoding.words else 0,
     )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from joyful_ray.config import JobConfig, resolve
 from joyful_ray.data.encode import Encoding, Scaling
-from joyful_ray.data.prepare import Facts
+from joyful_ray.data.prepare import Facts, words_of
 from joyful_ray.errors import CheckpointError, ConfigError, CorpusError
 from joyful_ray.model.joyful import Joyful
 from joyful_ray.records import BundleCard, Scores
@@ -71,6 +71,7 @@ def write_bundle(
             name: {"mean": scaling.mean_W.tolist(), "deviation": scaling.deviation_W.tolist()}
             for name, scaling in encoding.scaling.items()
         },
+        reads_texts=encoding.words is not None,
         speakers=facts.speakers,
         thresholds={name: values["threshold"] for name, values in dev.per_label.items() if "threshold" in values},
         trained_on=dict(facts.corpus) | {"epoch": epoch, "dev": dev.values},
@@ -100,7 +101,7 @@ def read_bundle(uri: str) -> Bundle:
         for name, values in card.scaling.items()
     }
     widths = {name: contract.width for name, contract in card.modalities.items()}
-    encoding = Encoding(card.task, tuple(card.labels), widths, scaling)
+    encoding = Encoding(card.task, tuple(card.labels), widths, scaling, words_of(job) if card.reads_texts else None)
     state = torch.get_rng_state()
     model = build_model(job, Facts(encoding, card.modalities, card.trained_on, speakers=card.speakers))
     torch.set_rng_state(state)
