@@ -18,6 +18,8 @@ from joyful_ray.graph.memory import made_again
 
 Operators = Literal["fast", "pyg"]
 FEW_RELATIONS = 16
+# From here on a head at a time, which needs less memory and no more time.
+MANY_NUMBERS = 1 << 23
 
 
 def mean_by_relation(x_ND: Tensor, graph: Graph) -> Tensor:
@@ -101,13 +103,27 @@ class GraphTransformerConvolution(nn.Module):
             linear(x_ND).view(len(x_ND), self.heads, -1) for linear in (self.lin_query, self.lin_key, self.lin_value)
         )
         numbers = 4 * graph.edges * self.lin_value.out_features
-        out = made_again(self._gather, query, key, value, graph, numbers=numbers, is_random=False)
-        return out.flatten(1) + self.lin_skip(x_ND)
+        at_once = self.heads if numbers < MANY_NUMBERS else 1
+        edge_R = self.lin_edge.weight.T.view(-1, *key.shape[1:]) if self.lin_edge is not None else None
+        parts = [
+            made_again(
+                self._gather,
+                *(part[:, first : first + at_once] for part in (query, key, value)),
+                None if edge_R is None else edge_R[:, first : first + at_once],
+                graph,
+                numbers=numbers,
+                is_random=False,
+            )
+            for first in range(0, self.heads, at_once)
+        ]
+        return torch.cat(parts, dim=1).flatten(1) + self.lin_skip(x_ND)
 
-    def _gather(self, query: Tensor, key: Tensor, value: Tensor, graph: Graph) -> Tensor:
+    @staticmethod
+    def _gather(query: Tensor, key: Tensor, value: Tensor, edge_R: Tensor | None, graph: Graph) -> Tensor:
+        """Some heads, all (N, heads, P)."""
         key_E, value_E = key.index_select(0, graph.source_E), value.index_select(0, graph.source_E)
-        if self.lin_edge is not None:
-            edge_E = self.lin_edge.weight.T.index_select(0, graph.relation_E).view_as(key_E)
+        if edge_R is not None:
+            edge_E = edge_R.index_select(0, graph.relation_E)
             key_E, value_E = key_E + edge_E, value_E + edge_E
         logits_EH = (query.index_select(0, graph.target_E) * key_E).sum(-1) / query.shape[-1] ** 0.5
         attention_EH = softmax_by_target(logits_EH, graph)

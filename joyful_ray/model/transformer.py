@@ -5,20 +5,35 @@ Shapes: N = utterances, C = conversations, L = longest conversation, D = width, 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
 from torch.nn import functional as F
 
 from joyful_ray.data.batch import Layout
 from joyful_ray.graph.memory import made_again
+from joyful_ray.model.dropout import dropout, relu_dropout
+
+GROUP_SLOTS, GROUP_PADDING = 256, 0.125
 
 
 def heads_for(width: int, most: int) -> int:
     """Largest divisor of `width` that is at most `most`."""
     return next(heads for heads in range(min(most, width), 0, -1) if width % heads == 0)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Conversations of like length, padded to the longest of them.
+
+    Attributes:
+        bias_CL: added to the logits of each key; -inf hides it.
+    """
+
+    layout: Layout
+    bias_CL: Tensor
 
 
 class TransformerLayer(nn.Module):
@@ -41,29 +56,30 @@ class TransformerLayer(nn.Module):
         nn.init.zeros_(self.queries_keys_values.bias)
         nn.init.zeros_(self.attended.bias)
 
-    def forward(self, x_ND: Tensor, layout: Layout, bias_CL: Tensor) -> Tensor:
-        """Attend within each conversation; `bias_CL` is added to the logits of each key (-inf hides it)."""
-        qkv = self.queries_keys_values(x_ND)
-        slots = bias_CL.numel()
-        numbers = slots * (6 * x_ND.shape[1] + 3 * self.heads * bias_CL.shape[1])
-        mixed_ND = made_again(self._attend, qkv, layout, bias_CL, numbers=numbers, is_random=self.training)
-        attended_ND = self.attended(mixed_ND)
-        x_ND = self.attention_norm(x_ND + self._drop(attended_ND))
-        inner_NF = relu_dropout(self.expand(x_ND), self.dropout if self.training else 0.0)
-        return self.feedforward_norm(x_ND + self._drop(self.contract(inner_NF)))
+    def forward(self, x_ND: Tensor, groups: Sequence[Group]) -> Tensor:
+        """Attend within each conversation of each group; the groups' utterances stand one after the other."""
+        sizes = [len(group.layout.position_N) for group in groups]
+        parts = self.queries_keys_values(x_ND).split(sizes)
+        mixed = [self._attend_again(part, group) for part, group in zip(parts, groups, strict=True)]
+        attended_ND = self.attended(torch.cat(mixed))
+        x_ND = self.attention_norm(x_ND + dropout(attended_ND, self.dropout, is_training=self.training))
+        inner_NF = relu_dropout(self.expand(x_ND), self.dropout, is_training=self.training)
+        out_ND = dropout(self.contract(inner_NF), self.dropout, is_training=self.training)
+        return self.feedforward_norm(x_ND + out_ND)
 
-    def _attend(self, qkv: Tensor, layout: Layout, bias_CL: Tensor) -> Tensor:
-        padded = layout.pad(qkv)
+    def _attend_again(self, qkv: Tensor, group: Group) -> Tensor:
+        conversations, longest = group.bias_CL.shape
+        numbers = conversations * longest * (2 * qkv.shape[1] + 3 * self.heads * longest)
+        return made_again(self._attend, qkv, group, numbers=numbers, is_random=self.training)
+
+    def _attend(self, qkv: Tensor, group: Group) -> Tensor:
+        padded = group.layout.pad(qkv)
         conversations, longest, _ = padded.shape
         query, key, value = padded.view(conversations, longest, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        mask = bias_CL[:, None, None, :].to(query.dtype)
+        mask = group.bias_CL[:, None, None, :].to(query.dtype)
         drop = self.dropout if self.training else 0.0
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=drop)
-        return layout.unpad(out.transpose(1, 2).flatten(2))
-
-    def _drop(self, x: Tensor) -> Tensor:
-        # Keeps a mask of bytes, where F.dropout keeps one of floats.
-        return torch.native_dropout(x, self.dropout, True)[0] if self.training and self.dropout else x
+        return group.layout.unpad(out.transpose(1, 2).flatten(2))
 
 
 class ConversationTransformer(nn.Module):
@@ -91,10 +107,7 @@ class ConversationTransformer(nn.Module):
     def forward(self, x_ND: Tensor, layout: Layout) -> Tensor:
         """Let the utterances of each conversation see each other."""
         if self.padding_mask:
-            bias_CL = x_ND.new_zeros(layout.valid_CL.shape).masked_fill(~layout.valid_CL, float("-inf"))
-            for layer in self.layers:
-                x_ND = layer(x_ND, layout, bias_CL)
-            return x_ND
+            return self._through_layers(x_ND, layout, x_ND.new_zeros(layout.valid_CL.shape))
         return self._attend_to_padding(x_ND, layout)
 
     def _attend_to_padding(self, x_ND: Tensor, layout: Layout) -> Tensor:
@@ -102,32 +115,33 @@ class ConversationTransformer(nn.Module):
         wider = Layout.of(layout.lengths_C + 1)
         is_padding = wider.position_N == layout.lengths_C[wider.conversation_N]
         real = (~is_padding).nonzero().squeeze(1)
-        bias_CL = x_ND.new_zeros(wider.valid_CL.shape).masked_fill(~wider.valid_CL, float("-inf"))
+        bias_CL = x_ND.new_zeros(wider.valid_CL.shape)
         bias_CL = bias_CL.scatter(1, layout.lengths_C[:, None], padding_C.to(x_ND.dtype).log()[:, None])
         tokens = x_ND.new_zeros(len(is_padding), x_ND.shape[1]).index_copy(0, real, x_ND)
+        return self._through_layers(tokens, wider, bias_CL).index_select(0, real)
+
+    def _through_layers(self, x_ND: Tensor, layout: Layout, bias_CL: Tensor) -> Tensor:
+        order_C = torch.argsort(layout.lengths_C, descending=True, stable=True)
+        rank_C = torch.argsort(order_C)
+        order_N = torch.argsort(rank_C[layout.conversation_N], stable=True)
+        groups = groups_of(layout.lengths_C[order_C], bias_CL[order_C])
+        x_ND = x_ND.index_select(0, order_N)
         for layer in self.layers:
-            tokens = layer(tokens, wider, bias_CL)
-        return tokens.index_select(0, real)
+            x_ND = layer(x_ND, groups)
+        return x_ND.index_select(0, torch.argsort(order_N))
 
 
-def relu_dropout(x: Tensor, ratio: float) -> Tensor:
-    """ReLU, then dropout, keeping one tensor for the backward pass instead of three."""
-    return _ReluDropout.apply(x, ratio)
-
-
-class _ReluDropout(Function):
-    """The output is positive exactly where the gradient passes, so it is all that the backward pass needs."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, ratio: float) -> Tensor:
-        out = x.relu()
-        if ratio:
-            out.mul_(torch.empty_like(out).bernoulli_(1.0 - ratio)).div_(1.0 - ratio)
-        ctx.save_for_backward(out)
-        ctx.ratio = ratio
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (out,) = ctx.saved_tensors
-        return gradient * (out > 0) / (1.0 - ctx.ratio), None
+def groups_of(lengths_C: Tensor, bias_CL: Tensor) -> list[Group]:
+    """Conversations, longest first, in groups: a group ends where it is large and the next would be much padding."""
+    groups, start, lengths = [], 0, lengths_C.tolist()
+    for end in range(1, len(lengths) + 1):
+        longest, slots = lengths[start], (end - start) * lengths[start]
+        if end < len(lengths):
+            padding = slots + longest - sum(lengths[start : end + 1])
+            if slots < GROUP_SLOTS or padding <= GROUP_PADDING * (slots + longest):
+                continue
+        layout = Layout.of(lengths_C[start:end])
+        bias = bias_CL[start:end, :longest].masked_fill(~layout.valid_CL, float("-inf"))
+        groups.append(Group(layout, bias))
+        start = end
+    return groups

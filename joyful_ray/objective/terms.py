@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from joyful_ray.data.batch import Layout
 
@@ -123,10 +124,18 @@ def nt_xent(
     for view_NE, dimension in ((anchor_NE, 2), (other_NE, 1)):
         denominator_CL = torch.logsumexp(across_CLL, dim=dimension) if inter else positive_CL
         if intra:
-            within_CLL = _hide(_similarities(view_NE, view_NE, layout, temperature), layout, diagonal=True)
-            denominator_CL = torch.logaddexp(denominator_CL, torch.logsumexp(within_CLL, dim=2))
+            # Made again in the backward pass: three squares of the whole micro-batch would be kept otherwise.
+            within_CL = checkpoint(
+                _within_view, view_NE, layout, temperature, use_reentrant=False, preserve_rng_state=False
+            )
+            denominator_CL = torch.logaddexp(denominator_CL, within_CL)
         total = total + denominator_CL
     return layout.unpad(total / 2 - positive_CL)
+
+
+def _within_view(view_NE: Tensor, layout: Layout, temperature: float) -> Tensor:
+    within_CLL = _hide(_similarities(view_NE, view_NE, layout, temperature), layout, diagonal=True)
+    return torch.logsumexp(within_CLL, dim=2)
 
 
 def _similarities(left_NE: Tensor, right_NE: Tensor, layout: Layout, temperature: float) -> Tensor:

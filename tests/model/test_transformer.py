@@ -5,7 +5,15 @@ import torch
 from torch import Tensor, nn
 
 from joyful_ray.data.batch import Layout
-from joyful_ray.model.transformer import ConversationTransformer, TransformerLayer, heads_for
+from joyful_ray.model import transformer as conversation_transformer
+from joyful_ray.model.transformer import (
+    GROUP_PADDING,
+    GROUP_SLOTS,
+    ConversationTransformer,
+    TransformerLayer,
+    groups_of,
+    heads_for,
+)
 from tests.batches import layout_of, spans
 
 WIDTH, HEADS, INNER = 12, 3, 20
@@ -106,3 +114,27 @@ def test_dropout_acts_in_training_alone() -> None:
     x_ND = torch.randn(5, WIDTH, dtype=torch.double)
     assert not torch.equal(module.train()(x_ND, layout), module(x_ND, layout))
     assert torch.equal(module.eval()(x_ND, layout), module(x_ND, layout))
+
+
+def test_groups_hold_every_conversation_once_and_little_padding() -> None:
+    lengths = torch.randint(1, 200, (300,), generator=torch.Generator().manual_seed(0)).sort(descending=True).values
+    groups = groups_of(lengths, torch.zeros(300, 200))
+    assert torch.cat([group.layout.lengths_C for group in groups]).equal(lengths)
+    large = [g for g in groups if g.bias_CL.numel() > 2 * GROUP_SLOTS]
+    assert large
+    for group in large:
+        assert 1 - group.layout.lengths_C.sum() / group.bias_CL.numel() <= GROUP_PADDING
+
+
+def test_small_batches_are_one_group() -> None:
+    assert len(groups_of(torch.tensor([12, 9, 5, 1]), torch.zeros(4, 12))) == 1
+
+
+@pytest.mark.parametrize("mask", [True, False])
+def test_groups_change_nothing(mask: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, layout = transformer(padding_mask=mask), layout_of(3, 9, 1, 9, 2, 7)
+    x_ND = torch.randn(31, WIDTH, dtype=torch.float64)
+    together = module(x_ND, layout)
+    monkeypatch.setattr(conversation_transformer, "GROUP_SLOTS", 1)
+    monkeypatch.setattr(conversation_transformer, "GROUP_PADDING", 0.0)
+    torch.testing.assert_close(module(x_ND, layout), together)
