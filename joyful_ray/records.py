@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from joyful_ray.schema import FeatureContract, Modality, Task
+from joyful_ray.schema import FeatureContract, Modality, Split, Task
 
 VERSIONED = ("joyful-ray", "ray", "torch", "torch-geometric", "pyarrow", "numpy")
 
@@ -91,6 +91,7 @@ class BundleCard(_Record):
         scaling: per modality `mean` and `deviation`.
         speakers: speaker slots of the relations.
         thresholds: per label (multi-label), tuned on dev.
+        temperature: by which scores are divided before they become probabilities, fitted on dev; None where it was not.
     """
 
     bundle_version: int = 1
@@ -102,7 +103,36 @@ class BundleCard(_Record):
     scaling: dict[Modality, dict[str, list[float]]]
     speakers: int
     thresholds: dict[str, float] = {}
+    temperature: float | None = None
     trained_on: dict[str, Any] = {}
+
+
+class PredictionCard(_Record):
+    """`_card.json`: written when the last shard's predictions are, with all that says where they come from.
+
+    Attributes:
+        bundle: `uri`, `hash` and `fingerprint` of the model.
+        corpus: `uri`, `name` and `hash` of what was read.
+        splits: conversations and utterances of each.
+        columns: names and Arrow types of every file.
+        temperature: by which scores were divided before they became probabilities; 1 leaves them as they are.
+        thresholds: per label (multi-label), the probability from which on it is predicted.
+        kept_shards: shards that an earlier command had finished.
+    """
+
+    bundle: dict[str, str]
+    corpus: dict[str, str]
+    splits: dict[Split, dict[str, int]]
+    columns: dict[str, str]
+    has_embedding: bool
+    temperature: float
+    thresholds: dict[str, float] = {}
+    shards: int
+    kept_shards: int
+    workers: int
+    seconds: float
+    utterances_per_second: float
+    versions: dict[str, str]
 
 
 def versions() -> dict[str, str]:

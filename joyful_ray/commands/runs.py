@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from joyful_ray.commands.options import Job, Json, Settings, one_of
+from joyful_ray.commands.options import Bundle, Job, Json, Settings, one_of
 
 DEVICES: tuple[Literal["auto", "cpu", "cuda"], ...] = ("auto", "cpu", "cuda")
 
@@ -62,9 +62,7 @@ def train(
 
 
 def evaluate(
-    bundle: Annotated[
-        str, typer.Argument(metavar="BUNDLE", help="A trained model: <run>/bundle, a path or s3:// URI.")
-    ],
+    bundle: Bundle,
     corpus: Annotated[str, typer.Option("--corpus", metavar="URI", help="The corpus to score it on.")],
     split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",

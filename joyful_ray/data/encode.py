@@ -72,8 +72,11 @@ class Encoding:
     widths: Mapping[Modality, int]
     scaling: Mapping[Modality, Scaling]
 
-    def table(self, rows: pa.Table) -> pa.Table:
+    def table(self, rows: pa.Table, *, with_labels: bool = True) -> pa.Table:
         """Encode rows.
+
+        Args:
+            with_labels: False leaves every utterance unlabeled, so that rows of another task or labels will do.
 
         Returns:
             Columns `conversation_id`, `length`, `speakers` (ids by first appearance), `labels`, and per modality
@@ -85,7 +88,7 @@ class Encoding:
             "conversation_id": ids,
             "length": pc.list_value_length(rows["utterance_ids"]).cast(pa.int32()),
             "speakers": _speaker_ids(rows["speakers"]),
-            "labels": self.label_values(rows["labels"]),
+            "labels": self.label_values(rows["labels"]) if with_labels else self._unlabeled(rows["utterance_ids"]),
         }
         for name, width in self.widths.items():
             if name not in rows.column_names:
@@ -117,6 +120,11 @@ class Encoding:
             name = pc.filter(values, unknown)[0].as_py()
             raise CorpusError(f"label {name!r} is not one of {', '.join(self.labels)}")
         return _relist(found.to_numpy(zero_copy_only=False).astype(np.float32), lists)
+
+    def _unlabeled(self, like: pa.ChunkedArray) -> pa.Array:
+        width = len(self.labels) if self.task == "multi-label" else 1
+        absent = UNLABELED if self.task == "single-label" else np.nan
+        return _relist(np.full(len(_one_chunk(like).flatten()) * width, absent, np.float32), like)
 
     def _label_indicators(self, lists: pa.ListArray) -> pa.Array:
         utterances = lists.flatten()

@@ -5,8 +5,10 @@ Shapes: W = width of a modality.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,12 +20,13 @@ from joyful_ray.data.prepare import Facts
 from joyful_ray.errors import CheckpointError, ConfigError, CorpusError
 from joyful_ray.model.joyful import Joyful
 from joyful_ray.records import BundleCard, Scores
-from joyful_ray.schema import Manifest
+from joyful_ray.schema import FeatureContract, Manifest
 from joyful_ray.storage import Location, open_location
 from joyful_ray.train.build import build_model
 from joyful_ray.train.checkpoint import MODEL, load_weights, read_tensors, write_tensors
 
 CARD = "bundle.json"
+UNKNOWN = "unknown"
 BUNDLE_VERSION = 1
 
 
@@ -35,12 +38,20 @@ class Bundle:
     job: JobConfig
     encoding: Encoding
     model: Joyful
+    location: Location
+
+    @cached_property
+    def hash(self) -> str:
+        """sha256 of the card and the weights: what another bundle differs in."""
+        digest = hashlib.sha256(self.card.model_dump_json().encode())
+        digest.update(self.location.join(MODEL).read_bytes())
+        return digest.hexdigest()
 
     def check_fits(self, manifest: Manifest) -> None:
-        """See that a corpus has what the model reads.
+        """See that a corpus has what the model reads; a modality that it lacks gets the model's stand-in.
 
         Raises:
-            CorpusError: a modality of another width, or none in common; expected and found.
+            CorpusError: vectors of another width or made otherwise, or no modality in common; expected and found.
         """
         common = [name for name in self.encoding.widths if name in manifest.widths]
         if not common:
@@ -53,6 +64,23 @@ class Bundle:
                     f"the bundle was trained on {name} vectors of width {width}, but the corpus {manifest.name} has "
                     f"width {found_width}; extract them with {self.card.modalities[name].extractor}"
                 )
+            difference = _difference(self.card.modalities[name], manifest.modalities[name])
+            if difference:
+                raise CorpusError(
+                    f"the {name} vectors of the corpus {manifest.name} were made otherwise than those the bundle was "
+                    f"trained on: expected {difference[0]}, found {difference[1]}; extract them alike"
+                )
+
+
+def _difference(expected: FeatureContract, found: FeatureContract) -> tuple[str, str] | None:
+    """Where two contracts disagree; what either leaves unsaid, it does not contradict."""
+    for key in ("extractor", "version", "parameters"):
+        mine, its = getattr(expected, key), getattr(found, key)
+        if any(value in (UNKNOWN, {}) for value in (mine, its)):
+            continue
+        if mine != its:
+            return f"{key} {mine}", f"{key} {its}"
+    return None
 
 
 def write_bundle(
@@ -105,7 +133,7 @@ def read_bundle(uri: str) -> Bundle:
     model = build_model(job, Facts(encoding, card.modalities, card.trained_on, speakers=card.speakers))
     torch.set_rng_state(state)
     load_weights(model, read_tensors(location.join(MODEL)), source=location.uri)
-    return Bundle(card, job, encoding, model.eval())
+    return Bundle(card, job, encoding, model.eval(), location)
 
 
 def _read_card(place: Location) -> BundleCard:

@@ -12,6 +12,7 @@ from joyful_ray.data.batch import Batch
 from joyful_ray.data.source import ResidentSource
 from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import CorpusError
+from joyful_ray.model.joyful import Output
 from joyful_ray.objective.joint import JointObjective
 from joyful_ray.records import Scores
 from joyful_ray.schema import Split, Task
@@ -41,13 +42,18 @@ def evaluate(
     tally = Tally(task, labels)
     for batch in batches:
         batch = batch.to(world.device)
-        with torch.autocast(world.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            scores_NK = model(batch).scores_NK
+        scores_NK = forward(model, batch, precision=precision).scores_NK
         loss = JointObjective.plain_loss(scores_NK, batch, task)
         tally.saw(scores_NK, batch.labels, batch.labeled_N, float(loss.sum()))
     tally.state = world.add(tally.state.to(world.device)).cpu()
     model.train(was_training)
     return tally.scores(thresholds)
+
+
+def forward(model: nn.Module, batch: Batch, *, precision: str) -> Output:
+    """The model's answer to a batch on its device, without augmented views, in the arithmetic it was trained with."""
+    with torch.autocast(batch.speakers_N.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        return model(batch)
 
 
 def evaluate_bundle(bundle_uri: str, corpus_uri: str, *, split: Split = "test", device: str = "auto") -> Scores:
