@@ -84,7 +84,14 @@ def _difference(expected: FeatureContract, found: FeatureContract) -> tuple[str,
 
 
 def write_bundle(
-    location: Location, *, job: JobConfig, facts: Facts, weights: dict[str, Tensor], dev: Scores, epoch: int
+    location: Location,
+    *,
+    job: JobConfig,
+    facts: Facts,
+    weights: dict[str, Tensor],
+    dev: Scores,
+    epoch: int,
+    temperature: float | None = None,
 ) -> None:
     """Write a bundle; the card comes last."""
     encoding = facts.encoding
@@ -101,6 +108,7 @@ def write_bundle(
         },
         speakers=facts.speakers,
         thresholds={name: values["threshold"] for name, values in dev.per_label.items() if "threshold" in values},
+        temperature=temperature,
         trained_on=dict(facts.corpus) | {"epoch": epoch, "dev": dev.values},
     )
     write_tensors(location.join(MODEL), weights)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from joyful_ray.corpora.shards import open_corpus
 from joyful_ray.data.batch import Batch
@@ -20,6 +20,8 @@ from joyful_ray.train.bundle import read_bundle
 from joyful_ray.train.context import World, pick_device
 from joyful_ray.train.scores import Tally
 
+Keep = Callable[[Tensor, Tensor], None]
+
 
 @torch.no_grad()
 def evaluate(
@@ -31,11 +33,13 @@ def evaluate(
     world: World,
     precision: str = "fp32",
     thresholds: Mapping[str, float] | None = None,
+    keep: Keep | None = None,
 ) -> Scores:
     """Run this rank's batches, and add what was counted over all ranks.
 
     Args:
         thresholds: per label (multi-label); None tunes them on what is evaluated.
+        keep: given the scores and labels of each batch's labeled utterances, on the CPU.
     """
     was_training = model.training
     model.eval()
@@ -44,6 +48,8 @@ def evaluate(
         batch = batch.to(world.device)
         scores_NK = forward(model, batch, precision=precision).scores_NK
         loss = JointObjective.plain_loss(scores_NK, batch, task)
+        if keep is not None:
+            keep(scores_NK[batch.labeled_N].float().cpu(), batch.labels[batch.labeled_N].cpu())
         tally.saw(scores_NK, batch.labels, batch.labeled_N, float(loss.sum()))
     tally.state = world.add(tally.state.to(world.device)).cpu()
     model.train(was_training)
