@@ -93,8 +93,9 @@ class Corpus:
         """
         place = self.location.join(shard.name)
         data = place.read_bytes()
-        _check_shard(place, data, shard, self.manifest)
-        return pq.ParquetFile(pa.BufferReader(data)).read().select(self.schema.names).cast(self.schema)
+        table = _check_shard(place, data, shard, self.manifest, whole=True)
+        assert table is not None
+        return table.select(self.schema.names).cast(self.schema)
 
     def read_table(self, split: Split) -> pa.Table:
         """The whole split; without rows where the split is absent or empty."""
@@ -173,7 +174,10 @@ def _check_sums(location: Location, manifest: Manifest) -> None:
                 _refuse(place, f"{total} {word} in {split}", f"shards with {parts} in all", AGAIN)
 
 
-def _check_shard(place: Location, data: bytes, shard: ShardEntry, manifest: Manifest) -> None:
+def _check_shard(
+    place: Location, data: bytes, shard: ShardEntry, manifest: Manifest, *, whole: bool = False
+) -> pa.Table | None:
+    """Compare a shard with the manifest: `whole` decodes it once and gives it, else a column is in memory at a time."""
     digest = hashlib.sha256(data).hexdigest()
     if digest != shard.sha256:
         _refuse(place, f"sha256 {shard.sha256[:12]}…", f"{digest[:12]}… in {len(data)} bytes", AGAIN)
@@ -182,22 +186,24 @@ def _check_shard(place: Location, data: bytes, shard: ShardEntry, manifest: Mani
         _check_columns(place, file.schema_arrow, _schema_of(manifest))
         if file.metadata.num_rows != shard.rows:
             _refuse(place, f"{shard.rows} conversations", str(file.metadata.num_rows), AGAIN)
-        lengths = _lengths(_lists(file, "utterance_ids"))
+        table = file.read() if whole else None
+        lengths = _lengths(_lists(file if table is None else table, "utterance_ids"))
         utterances = int(pc.sum(lengths).as_py())
         if utterances != shard.utterances:
             _refuse(place, f"{shard.utterances} utterances", str(utterances), AGAIN)
-        _check_lists(place, file, lengths, manifest)
+        _check_lists(place, file if table is None else table, lengths, manifest)
     except pa.ArrowException as error:
         _refuse(place, "a Parquet file", str(error).splitlines()[0], AGAIN)
+    return table
 
 
-def _check_lists(place: Location, file: pq.ParquetFile, lengths: pa.Array, manifest: Manifest) -> None:
-    """Every list is as long as its conversation, numbers are finite, names are there; a column in memory at a time."""
+def _check_lists(place: Location, shard: pa.Table | pq.ParquetFile, lengths: pa.Array, manifest: Manifest) -> None:
+    """Every list is as long as its conversation, numbers are finite, names are there."""
     widths: dict[str, int] = {str(name): width for name, width in manifest.widths.items()}
-    for column in file.schema_arrow.names:
+    for column in _schema_of(manifest).names:
         if column == "conversation_id":
             continue
-        lists = _lists(file, column)
+        lists = _lists(shard, column)
         found = _lengths(lists)
         expected = pc.multiply(lengths, widths.get(column, 1))
         wrong = pc.or_(pc.not_equal(found, expected), pc.equal(lengths, 0))
@@ -225,8 +231,9 @@ def _check_values(place: Location, column: str, lists: pa.ListArray, *, is_vecto
         _refuse(place, f"{expected} in {column} of conversation {row}", found, AGAIN)
 
 
-def _lists(file: pq.ParquetFile, column: str) -> pa.ListArray:
-    return file.read(columns=[column]).column(column).combine_chunks()
+def _lists(shard: pa.Table | pq.ParquetFile, column: str) -> pa.ListArray:
+    table = shard.read(columns=[column]) if isinstance(shard, pq.ParquetFile) else shard
+    return table.column(column).combine_chunks()
 
 
 def _lengths(lists: pa.ListArray) -> pa.Array:

@@ -30,6 +30,15 @@ class Moments:
     mean_W: NDArray[np.float64]
     squares_W: NDArray[np.float64]
 
+    @classmethod
+    def of(cls, values_NW: NDArray[np.floating]) -> Moments:
+        """Moments of the cells that are not NaN."""
+        matrix = values_NW.astype(np.float64)
+        valid = ~np.isnan(matrix)
+        count = valid.sum(axis=0).astype(np.float64)
+        mean = np.where(valid, matrix, 0.0).sum(axis=0) / np.maximum(count, 1.0)
+        return cls(count, mean, (np.where(valid, matrix - mean, 0.0) ** 2).sum(axis=0))
+
     def __add__(self, other: Moments) -> Moments:
         """Moments of both together (Chan, Golub and LeVeque 1983)."""
         count = self.count_W + other.count_W
@@ -140,15 +149,7 @@ class Encoding:
 
 def moments_of(rows: pa.Table, widths: Mapping[Modality, int]) -> dict[Modality, Moments]:
     """Moments of every modality's features over the cells that are present."""
-    moments = {}
-    for name, width in widths.items():
-        matrix = _flat(rows[name]).reshape(-1, width).astype(np.float64)
-        valid = ~np.isnan(matrix)
-        count = valid.sum(axis=0).astype(np.float64)
-        mean = np.where(valid, matrix, 0.0).sum(axis=0) / np.maximum(count, 1.0)
-        squares = (np.where(valid, matrix - mean, 0.0) ** 2).sum(axis=0)
-        moments[name] = Moments(count, mean, squares)
-    return moments
+    return {name: Moments.of(_flat(rows[name]).reshape(-1, width)) for name, width in widths.items()}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Shapes: N = utterances, K = labels, E = embedding width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,21 +73,24 @@ class Predictor:
 
     def table(self, rows: pa.Table, *, embedding: bool = False) -> pa.Table:
         """Predictions for a shard's rows: one row an utterance, in the order of the rows."""
-        scores_NK, embedding_NE = self.scores(rows, embedding=embedding)
+        scores_NK, embedding_NE = self.scores([rows], embedding=embedding)
         utterance_ids = rows["utterance_ids"].combine_chunks()
         owners = pc.list_parent_indices(utterance_ids)
         conversation_ids = rows["conversation_id"].combine_chunks().take(owners)
         return self.answers.table(conversation_ids, utterance_ids.flatten(), scores_NK, embedding_NE)
 
     @torch.inference_mode()
-    def scores(self, rows: pa.Table, *, embedding: bool = False) -> tuple[Tensor, Tensor | None]:
+    def scores(self, tables: Sequence[pa.Table], *, embedding: bool = False) -> tuple[Tensor, Tensor | None]:
         """The model's scores (N, K), and embeddings (N, E) where asked for, in the order of the rows, on the CPU.
+
+        Conversations are grouped over all tables as `evaluate` groups a split; only a model that attends to padding
+        (`released`) answers otherwise in another grouping.
 
         Raises:
             TrainingError: a score is not finite.
         """
         job, encoding = self.bundle.job, self.bundle.encoding
-        store = SplitStore([encoding.table(rows, with_labels=False)], encoding)
+        store = SplitStore([encoding.table(rows, with_labels=False) for rows in tables], encoding)
         in_order = np.empty_like(store.lengths)
         in_order[store.rows] = store.lengths
         starts = (np.cumsum(in_order) - in_order)[store.rows]

@@ -20,13 +20,12 @@ from joyful_ray.data.prepare import Facts
 from joyful_ray.errors import CheckpointError, ConfigError, CorpusError
 from joyful_ray.model.joyful import Joyful
 from joyful_ray.records import BundleCard, Scores
-from joyful_ray.schema import FeatureContract, Manifest
+from joyful_ray.schema import Manifest
 from joyful_ray.storage import Location, open_location
 from joyful_ray.train.build import build_model
 from joyful_ray.train.checkpoint import MODEL, load_weights, read_tensors, write_tensors
 
 CARD = "bundle.json"
-UNKNOWN = "unknown"
 BUNDLE_VERSION = 1
 
 
@@ -64,23 +63,12 @@ class Bundle:
                     f"the bundle was trained on {name} vectors of width {width}, but the corpus {manifest.name} has "
                     f"width {found_width}; extract them with {self.card.modalities[name].extractor}"
                 )
-            difference = _difference(self.card.modalities[name], manifest.modalities[name])
+            difference = self.card.modalities[name].difference(manifest.modalities[name])
             if difference:
                 raise CorpusError(
                     f"the {name} vectors of the corpus {manifest.name} were made otherwise than those the bundle was "
                     f"trained on: expected {difference[0]}, found {difference[1]}; extract them alike"
                 )
-
-
-def _difference(expected: FeatureContract, found: FeatureContract) -> tuple[str, str] | None:
-    """Where two contracts disagree; what either leaves unsaid, it does not contradict."""
-    for key in ("extractor", "version", "parameters"):
-        mine, its = getattr(expected, key), getattr(found, key)
-        if any(value in (UNKNOWN, {}) for value in (mine, its)):
-            continue
-        if mine != its:
-            return f"{key} {mine}", f"{key} {its}"
-    return None
 
 
 def write_bundle(

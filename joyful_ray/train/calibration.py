@@ -56,12 +56,18 @@ def fit_temperature(
     return float(np.exp(-(low + high) / 2))
 
 
-def reliability_counts(confidence: NDArray[np.float64], hit: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Each answer's cells, which add up: (N, 3 B) with a one, its confidence and its hit in its bin, zero elsewhere."""
-    place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-    cells = np.zeros((len(confidence), BINS, 3))
-    cells[np.arange(len(confidence)), place] = np.stack([np.ones_like(confidence), confidence, hit], axis=1)
-    return cells.reshape(len(confidence), -1)
+def reliability_counts(
+    confidence_N: NDArray[np.float64], hit_N: NDArray[np.bool_], owner_N: NDArray[np.int64], owners: int
+) -> NDArray[np.float64]:
+    """Of each owner (a conversation): answers, sum of confidences and hits in each bin; they add up.
+
+    Returns:
+        (owners, 3 B).
+    """
+    bin_N = np.clip(np.ceil(confidence_N * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    place_N = owner_N * BINS + bin_N
+    parts = [np.bincount(place_N, weights, minlength=owners * BINS) for weights in (None, confidence_N, hit_N)]
+    return np.concatenate([part.reshape(owners, BINS) for part in parts], axis=1).astype(np.float64)
 
 
 def calibration_error(counts: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -69,7 +75,7 @@ def calibration_error(counts: NDArray[np.float64]) -> NDArray[np.float64]:
 
     0 where every bin is right as often as it believes; NaN without answers.
     """
-    cells = counts.reshape(*counts.shape[:-1], BINS, 3)
-    total = cells[..., 0].sum(axis=-1)
-    apart = np.abs(cells[..., 1] - cells[..., 2]).sum(axis=-1)
+    answers, confidence, hits = np.split(counts, 3, axis=-1)
+    total = answers.sum(axis=-1)
+    apart = np.abs(confidence - hits).sum(axis=-1)
     return np.divide(apart, total, out=np.full(total.shape, np.nan), where=total > 0)

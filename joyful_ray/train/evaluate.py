@@ -47,7 +47,7 @@ def evaluate(
     for batch in batches:
         batch = batch.to(world.device)
         scores_NK = forward(model, batch, precision=precision).scores_NK
-        loss = JointObjective.plain_loss(scores_NK, batch, task)
+        loss = JointObjective.plain_loss(scores_NK, batch.labels, task)
         if keep is not None:
             keep(scores_NK[batch.labeled_N].float().cpu(), batch.labels[batch.labeled_N].cpu())
         tally.saw(scores_NK, batch.labels, batch.labeled_N, float(loss.sum()))

@@ -87,8 +87,8 @@ def test_arrays_do_as_well_as_lists(predictors: dict[str, Predictor]) -> None:
 
 def test_conversations_do_not_see_each_other(predictors: dict[str, Predictor], tiny: Callable[..., str]) -> None:
     rows = open_corpus(tiny()).read_table("dev")
-    together = predictors["single-label"].scores(rows)[0]
-    alone = torch.cat([predictors["single-label"].scores(rows.slice(place, 1))[0] for place in range(rows.num_rows)])
+    together = predictors["single-label"].scores([rows])[0]
+    alone = torch.cat([predictors["single-label"].scores([rows.slice(place, 1)])[0] for place in range(rows.num_rows)])
     torch.testing.assert_close(together, alone)
 
 
