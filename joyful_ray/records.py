@@ -100,6 +100,7 @@ class Assessment(Scores):
     """Scores of a bundle on a split of any corpus, with all that says how far to trust them.
 
     Attributes:
+        conversations: with an utterance that is scored.
         intervals: of `values`, by name.
         groups: by speaker, conversation length, position and modality presence.
         shift: by modality that both have; empty where the bundle takes features as they are.
@@ -108,6 +109,7 @@ class Assessment(Scores):
         left_out: labeled utterances whose label the map drops.
     """
 
+    conversations: int = 0
     intervals: dict[str, Interval] = {}
     calibration: Calibration | None = None
     groups: dict[str, list[GroupScore]] = {}
@@ -121,9 +123,10 @@ class TransferCell(_Record):
     """One cell of a transfer table: a model on a corpus, over the labels that all share.
 
     Attributes:
+        utterances, conversations: that are scored.
         score: weighted F1 over the shared labels, dropped utterances left out.
         raw: weighted F1 over all labels of the corpus; those that the maps drop are always missed.
-        repeating: conversations of the test split that repeat a line of training; None without texts.
+        repeating: of the conversations, those that repeat a line of training; None without texts.
         score_unseen: the score over the other conversations.
     """
 

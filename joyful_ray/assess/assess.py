@@ -134,11 +134,11 @@ def _assessment(
     at_temperature = replace(at_temperature, place_N=judgement.place_N)
     if not len(judgement.truth):
         return Assessment(**dict(scores), shift=answered.shift)
-    conversations = len(answered.lengths_C)
-    counts = judgement.counts(answered.owner_N[judgement.place_N], conversations)
-    found = intervals(counts[counts.any(axis=1)], judgement.measures)
+    owners, owner_N = np.unique(answered.owner_N[judgement.place_N], return_inverse=True)
+    found = intervals(judgement.counts(owner_N, len(owners)), judgement.measures)
     return Assessment(
         **dict(scores),
+        conversations=len(owners),
         intervals={
             name: interval
             for name, interval in zip(MEASURES[judgement.task], found, strict=True)

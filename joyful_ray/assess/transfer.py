@@ -144,7 +144,7 @@ def _cell(
         tested_on=column,
         bundle=predictor.bundle.location.uri,
         utterances=found.utterances,
-        conversations=corpus.manifest.splits["test"].conversations,
+        conversations=found.conversations,
         score=found.values["weighted_f1"],
         interval=found.intervals.get("weighted_f1"),
         raw=found.raw.values["weighted_f1"],

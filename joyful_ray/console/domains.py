@@ -42,6 +42,10 @@ def show_transfer(screen: Screen, record: TransferRecord) -> None:
     screen.say("intervals: 95 %, by resampling whole conversations of the test split; one training run a row")
 
 
+def _score(cell: TransferCell) -> str:
+    return bounded(cell.score, cell.interval)
+
+
 def _unseen(cell: TransferCell) -> str:
     if cell.repeating is None:
         return "no texts"
