@@ -39,6 +39,8 @@ def fit_temperature(
         return None
     if task == "single-label":
         true_N = scores_NK.gather(1, truth.long()[:, None]).squeeze(1)
+    else:
+        truth = truth.reshape(scores_NK.shape).double()
 
     def slope(inverse: float) -> float:
         """Derivative of the negative log likelihood by 1 / temperature; it never falls."""
@@ -46,7 +48,7 @@ def fit_temperature(
             mean_N = (torch.softmax(inverse * scores_NK, dim=1) * scores_NK).sum(dim=1)
             total = (mean_N - true_N).sum()
         else:
-            total = ((torch.sigmoid(inverse * scores_NK) - truth.double()) * scores_NK).sum()
+            total = ((torch.sigmoid(inverse * scores_NK) - truth) * scores_NK).sum()
         return float(add(total[None].clone()))
 
     low, high = np.log(1.0 / HOTTEST), np.log(1.0 / COLDEST)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from joyful_ray.assess.assess import assess_bundle
@@ -17,8 +18,10 @@ from joyful_ray.cli import main
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import open_corpus, write_corpus
 from joyful_ray.errors import CheckpointError, ConfigError
+from joyful_ray.predict.predictor import Predictor
 from joyful_ray.records import TransferRecord
 from joyful_ray.schema import FeatureContract, Split
+from joyful_ray.train.calibration import fit_temperature
 from tests.tiny_corpus import LABELS, WIDTHS, small_job, tiny_conversation
 
 OTHER = {"joy": "happy", "anger": "mad", "neutral": "calm"}
@@ -95,6 +98,20 @@ def test_the_table_has_a_cell_for_every_row_and_column(job: JobConfig, record: T
 def test_a_row_of_several_knows_the_shared_labels_alone(job: JobConfig, record: TransferRecord) -> None:
     cards = [json.loads((Path(cell.bundle) / "bundle.json").read_text()) for cell in record.cells]
     assert [card["labels"] for card in cards] == [LABELS, LABELS, SHARED, SHARED]
+
+
+def test_a_bundle_holds_the_temperature_that_fits_dev(job: JobConfig, record: TransferRecord) -> None:
+    assert job.transfer is not None
+    predictor = Predictor.open(record.cells[0].bundle, device="cpu")
+    dev = list(open_corpus(job.transfer.corpora["ours"].corpus).tables("dev"))
+    truth = [
+        LABELS.index(label) if label else -1 for table in dev for row in table["labels"].to_pylist() for label in row
+    ]
+    labeled = torch.tensor(truth) >= 0
+    scores = predictor.scores(dev)[0][labeled]
+    expected = fit_temperature(scores, torch.tensor(truth)[labeled], task="single-label")
+    assert predictor.bundle.card.temperature == pytest.approx(expected, rel=1e-4)
+    assert predictor.answers.temperature == predictor.bundle.card.temperature
 
 
 def test_a_cell_is_what_evaluate_says_through_a_map(record: TransferRecord, job: JobConfig, tmp_path: Path) -> None:

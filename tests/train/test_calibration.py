@@ -35,7 +35,10 @@ def test_the_temperature_has_the_least_loss_of_a_fine_grid(task: Task, truth: to
     assert loss(found, task) <= loss(float(best), task) + 1e-12
 
 
-def test_ranks_together_find_what_one_finds() -> None:
+@pytest.mark.parametrize("task", ["single-label", "multi-label"])
+@pytest.mark.parametrize("first_share", [0, 10])
+def test_ranks_together_find_what_one_finds(task: Task, first_share: int) -> None:
+    truth = TRUTH if task == "single-label" else INDICATORS
     both, sums = threading.Barrier(2), [torch.zeros(0), torch.zeros(0)]
 
     def on_rank(rank: int) -> float | None:
@@ -46,12 +49,13 @@ def test_ranks_together_find_what_one_finds() -> None:
             both.wait(timeout=30)
             return total
 
-        mine = slice(0, 10) if rank == 0 else slice(10, None)
-        return fit_temperature(SCORES[mine], TRUTH[mine], task="single-label", add=add)
+        mine = slice(0, first_share) if rank == 0 else slice(first_share, None)
+        known = truth[mine] if len(SCORES[mine]) else torch.zeros(0)
+        return fit_temperature(SCORES[mine], known, task=task, add=add)
 
     with ThreadPoolExecutor(2) as ranks:
         first, second = ranks.map(on_rank, range(2))
-    assert first == second == pytest.approx(fit_temperature(SCORES, TRUTH, task="single-label"), rel=1e-9)
+    assert first == second == pytest.approx(fit_temperature(SCORES, truth, task=task), rel=1e-9)
 
 
 def test_scores_that_are_always_right_get_the_coldest_temperature_and_nothing_gets_none() -> None:
