@@ -92,13 +92,16 @@ def label_maps_of(corpora: Sequence[Corpus], given: Sequence[LabelMap]) -> list[
                 f"{', '.join(target.labels)} and {', '.join(other.target.labels)}"
             )
     shared = list(target.labels) if target is not None else corpora[0].manifest.labels
-    found, unused = [], list(given)
+    known = [set(corpus.manifest.labels) for corpus in corpora]
+    unused = [one for one in given if set(one.source.labels) not in known]
+    found = []
     for corpus in corpora:
         labels = corpus.manifest.labels
         fitting = [one for one in given if set(one.source.labels) == set(labels)]
+        if any(one.map != fitting[0].map for one in fitting):
+            raise ConfigError(f"two label maps name the labels of {corpus.location.uri}, and differ; give one of them")
         if fitting:
             found.append(fitting[0])
-            unused = [one for one in unused if one is not fitting[0]]
         elif set(labels) == set(shared):
             found.append(identity_map(corpus.manifest.name, shared) if shared else _no_labels(corpus))
         else:

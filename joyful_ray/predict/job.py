@@ -19,7 +19,7 @@ from joyful_ray.settings import ClusterConfig
 from joyful_ray.storage import Location, open_location
 from joyful_ray.train.bundle import read_bundle
 from joyful_ray.train.context import use_cores
-from joyful_ray.train.launch import ray_cluster
+from joyful_ray.train.launch import check_machine, ray_cluster
 
 Watch = Callable[[int, int], None]
 """Given the shards that are done, and how many there are."""
@@ -97,7 +97,9 @@ def _spread(errand: Errand, waiting: list[Piece], cluster: ClusterConfig, device
         use_cores(cluster.cpus_per_worker, predictor.device)
         yield from errand.work(predictor, waiting)
         return
-    with ray_cluster(JobConfig(cluster=cluster)):
+    job = JobConfig(cluster=cluster)
+    check_machine(job)
+    with ray_cluster(job):
         from joyful_ray.predict.pool import predict_on_ray
 
         yield from predict_on_ray(errand, waiting, cluster)

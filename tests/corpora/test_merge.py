@@ -128,6 +128,9 @@ def test_what_does_not_fit_is_refused(pair: tuple[list[str], list[str]], tmp_pat
     other = write_map(tmp_path, "o", ["a"], {"a": "good"}, to={"name": "else", "labels": ["good"]})
     with pytest.raises(ConfigError, match="lead to different labels: good, bad and good"):
         merge_corpora(corpora, out, label_maps=[*maps, other])
+    twice = write_map(tmp_path, "t", ["joy", "rage", "awe"], {"joy": "good", "rage": "bad", "awe": "good"})
+    with pytest.raises(ConfigError, match=r"two label maps name the labels of .*first, and differ"):
+        merge_corpora(corpora, out, label_maps=[*maps, twice])
     unlike = write(tmp_path, "unlike", ["happy", "glad", "sad"], ["sad"], extractor="y")
     with pytest.raises(CorpusError, match="expected extractor x, found extractor y"):
         merge_corpora([corpora[0], unlike], out, label_maps=maps)

@@ -18,7 +18,7 @@ import pytest
 
 from joyful_ray.cli import main
 from joyful_ray.corpora.shards import open_corpus, write_corpus
-from joyful_ray.errors import CheckpointError, CorpusError, TrainingError
+from joyful_ray.errors import CheckpointError, ConfigError, CorpusError, TrainingError
 from joyful_ray.predict.job import predict_corpus
 from joyful_ray.predict.predictor import Predictor
 from joyful_ray.schema import FeatureContract
@@ -194,6 +194,13 @@ def test_a_missing_modality_is_allowed_and_another_extractor_is_not(bundle: str,
     with pytest.raises(CorpusError, match="expected extractor made up, found extractor other; extract them alike"):
         predict_corpus(bundle, write("unfit", "other"), str(tmp_path / "out3"), cluster=HERE)
     assert not (tmp_path / "out3").exists()
+
+
+def test_more_workers_than_this_machine_could_run_are_refused(
+    bundle: str, tiny: Callable[..., str], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="asks for 1000 CPUs, this machine has"):
+        predict_corpus(bundle, tiny(), str(tmp_path), cluster=ClusterConfig(workers=1000))
 
 
 def test_scores_that_are_not_finite_end_it(bundle: str, tiny: Callable[..., str], tmp_path: Path) -> None:
