@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from joyful_ray import __version__
-from joyful_ray.commands import corpora, runs, settings
+from joyful_ray.commands import corpora, domains, predictions, runs, settings
 from joyful_ray.errors import TrainingError, UserError
 
 app = typer.Typer(
@@ -28,8 +28,11 @@ VERBS: dict[str, Callable[..., None]] = {
     "synth": corpora.synth,
     "import": corpora.import_,
     "inspect": corpora.inspect,
+    "merge": domains.merge,
     "train": runs.train,
     "evaluate": runs.evaluate,
+    "predict": predictions.predict,
+    "transfer": domains.transfer,
     "config": settings.config,
     "doctor": settings.doctor,
 }

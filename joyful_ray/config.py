@@ -29,6 +29,7 @@ from joyful_ray.settings import (
     ObjectiveConfig,
     Section,
     TrainConfig,
+    TransferConfig,
 )
 
 NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
@@ -54,6 +55,8 @@ class JobConfig(Section):
     objective: ObjectiveConfig = ObjectiveConfig()
     train: TrainConfig = TrainConfig()
     cluster: ClusterConfig = ClusterConfig()
+    transfer: TransferConfig | None = None
+    """What `joyful transfer` compares."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> JobConfig:
@@ -83,7 +86,7 @@ class JobConfig(Section):
     @property
     def fingerprint(self) -> str:
         """Hash of all that determines the answer: storage, cluster and the run's name do not."""
-        decisive = self.model_dump(mode="json", exclude={"name", "storage", "cluster", "corpus"})
+        decisive = self.model_dump(mode="json", exclude={"name", "storage", "cluster", "corpus", "transfer"})
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from joyful_ray.schema import FeatureContract, Modality, Task
+from joyful_ray.schema import FeatureContract, Modality, Split, Task
 
 VERSIONED = ("joyful-ray", "ray", "torch", "torch-geometric", "pyarrow", "numpy")
 
@@ -42,6 +42,118 @@ class Scores(_Record):
     def selection(self) -> float:
         """What selects an epoch on dev; greater is better."""
         return -self.values["mae"] if self.task == "regression" else self.values["weighted_f1"]
+
+
+class Interval(_Record):
+    """Bounds between which a score lies in 95 % of the resamplings of whole conversations."""
+
+    low: float
+    high: float
+
+
+class GroupScore(_Record):
+    """What selects an epoch (weighted F1, or the mean absolute error), over some of the utterances.
+
+    Attributes:
+        interval: None where fewer than two conversations have such utterances.
+    """
+
+    group: str
+    utterances: int
+    conversations: int
+    score: float
+    interval: Interval | None
+
+
+class Calibration(_Record):
+    """Expected calibration error over 15 bins, of the probabilities as they are and at the bundle's temperature."""
+
+    error: float
+    interval: Interval | None
+    temperature: float | None = None
+    error_at_temperature: float | None = None
+    interval_at_temperature: Interval | None = None
+
+
+class ModalityShift(_Record):
+    """How far one modality's features lie from those that the model was trained on, in training deviations.
+
+    Attributes:
+        present_share: utterances that have a vector.
+        mean_shift: root mean square, over the features, of the distance of their means; 0 without a shift.
+        largest_mean_shift: the same of the feature that has moved most.
+        width_ratio: median over the features of their deviation; 1 without a shift.
+        width_low, width_high: 5th and 95th percentile of the same.
+        far_share: utterances whose features lie, root mean square, more than two training deviations from the mean.
+    """
+
+    present_share: float
+    mean_shift: float
+    largest_mean_shift: float
+    width_ratio: float
+    width_low: float
+    width_high: float
+    far_share: float
+
+
+class Assessment(Scores):
+    """Scores of a bundle on a split of any corpus, with all that says how far to trust them.
+
+    Attributes:
+        conversations: with an utterance that is scored.
+        intervals: of `values`, by name.
+        groups: by speaker, conversation length, position and modality presence.
+        shift: by modality that both have; empty where the bundle takes features as they are.
+        label_map: names of both sides, where the labels were mapped; then the scores are of the labels that both have.
+        raw: the same without the map's mercy: dropped labels of the corpus count, and are always missed.
+        left_out: labeled utterances whose label the map drops.
+    """
+
+    conversations: int = 0
+    intervals: dict[str, Interval] = {}
+    calibration: Calibration | None = None
+    groups: dict[str, list[GroupScore]] = {}
+    shift: dict[Modality, ModalityShift] = {}
+    label_map: dict[str, str] | None = None
+    raw: Scores | None = None
+    left_out: int = 0
+
+
+class TransferCell(_Record):
+    """One cell of a transfer table: a model on a corpus, over the labels that all share.
+
+    Attributes:
+        utterances, conversations: that are scored.
+        score: weighted F1 over the shared labels, dropped utterances left out.
+        raw: weighted F1 over all labels of the corpus; those that the maps drop are always missed.
+        repeating: of the conversations, those that repeat a line of training; None without texts.
+        score_unseen: the score over the other conversations.
+    """
+
+    trained_on: list[str]
+    tested_on: str
+    bundle: str
+    utterances: int
+    conversations: int
+    score: float
+    interval: Interval | None
+    raw: float
+    calibration_error: float | None
+    repeating: int | None = None
+    score_unseen: float | None = None
+    interval_unseen: Interval | None = None
+
+
+class TransferRecord(_Record):
+    """`transfer.json`: a transfer table."""
+
+    name: str
+    fingerprint: str
+    seed: int
+    labels: list[str]
+    corpora: dict[str, dict[str, str]]
+    cells: list[TransferCell]
+    versions: dict[str, str]
 
 
 class EpochMetrics(_Record):
@@ -92,6 +204,7 @@ class BundleCard(_Record):
         speakers: speaker slots of the relations.
         reads_texts: whether it reads the words of `texts` beside the vectors.
         thresholds: per label (multi-label), tuned on dev.
+        temperature: by which scores are divided before they become probabilities, fitted on dev; None where it was not.
     """
 
     bundle_version: int = 1
@@ -104,7 +217,36 @@ class BundleCard(_Record):
     speakers: int
     reads_texts: bool = False
     thresholds: dict[str, float] = {}
+    temperature: float | None = None
     trained_on: dict[str, Any] = {}
+
+
+class PredictionCard(_Record):
+    """`_card.json`: written when the last shard's predictions are, with all that says where they come from.
+
+    Attributes:
+        bundle: `uri`, `hash` and `fingerprint` of the model.
+        corpus: `uri`, `name` and `hash` of what was read.
+        splits: conversations and utterances of each.
+        columns: names and Arrow types of every file.
+        temperature: by which scores were divided before they became probabilities; 1 leaves them as they are.
+        thresholds: per label (multi-label), the probability from which on it is predicted.
+        kept_shards: shards that an earlier command had finished.
+    """
+
+    bundle: dict[str, str]
+    corpus: dict[str, str]
+    splits: dict[Split, dict[str, int]]
+    columns: dict[str, str]
+    has_embedding: bool
+    temperature: float
+    thresholds: dict[str, float] = {}
+    shards: int
+    kept_shards: int
+    workers: int
+    seconds: float
+    utterances_per_second: float
+    versions: dict[str, str]
 
 
 def versions() -> dict[str, str]:

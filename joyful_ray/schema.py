@@ -63,6 +63,14 @@ class FeatureContract(_Entry):
     parameters: dict[str, Any] = {}
     licence: str = "unknown"
 
+    def difference(self, found: FeatureContract) -> tuple[str, str] | None:
+        """Where another contract disagrees, as (expected, found); what either leaves unsaid, it does not contradict."""
+        for key in ("width", "extractor", "version", "parameters"):
+            mine, its = getattr(self, key), getattr(found, key)
+            if mine != its and not any(value in ("unknown", {}) for value in (mine, its)):
+                return f"{key} {mine}", f"{key} {its}"
+        return None
+
 
 class ShardEntry(_Entry):
     """One Parquet file of a split; `rows` counts conversations."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from joyful_ray.schema import Modality
 
@@ -243,6 +243,35 @@ class TrainConfig(Section):
     """Latest checkpoints kept beside the selected one."""
     diagnostics: bool = True
     """Log gradient norms and cosines by term, over-smoothing, alignment and uniformity each epoch."""
+
+
+class TransferCorpus(Section):
+    """A corpus of a transfer table, and what its labels are called in it."""
+
+    corpus: str
+    """Path or s3:// URI."""
+    label_map: str
+    """Path or s3:// URI of a label map to the names that all corpora share."""
+
+
+class TransferConfig(Section):
+    """A transfer table: `trained on` x `tested on`."""
+
+    corpora: dict[str, TransferCorpus] = Field(min_length=1)
+    """By the name that the table gives it."""
+    train_on: list[list[str]] = Field(min_length=1)
+    """A row each: one corpus, with labels of its own, or several, merged in the shared ones."""
+    test_on: list[str] = Field(min_length=1)
+    """A column each."""
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> TransferConfig:
+        for name in [*self.test_on, *(name for row in self.train_on for name in row)]:
+            if name not in self.corpora:
+                raise ValueError(f"{name} is none of transfer.corpora, which has {', '.join(self.corpora)}")
+        if not all(self.train_on) or any(len(set(row)) < len(row) for row in self.train_on):
+            raise ValueError("each row of transfer.train_on names a corpus, and none twice")
+        return self
 
 
 class ClusterConfig(Section):

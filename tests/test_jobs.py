@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from joyful_ray.config import PRESETS, load_job
+from joyful_ray.corpora.label_map import read_label_map
 from joyful_ray.data.prepare import Facts
 from joyful_ray.train.build import build_objective
 from tests.corpus_shapes import (
@@ -20,7 +21,7 @@ from tests.corpus_shapes import (
     weightless_model,
 )
 
-JOBS = sorted((Path(__file__).parents[1] / "jobs").rglob("*.yaml"))
+JOBS = sorted((Path(__file__).parents[1] / "jobs").glob("*.yaml"))
 CORPORA: dict[str, Facts] = {
     "demo": facts_of({"text": 32, "audio": 16, "vision": 24}, labels=6, speakers=4),
     "iemocap-4way": IEMOCAP_4WAY,
@@ -30,6 +31,10 @@ CORPORA: dict[str, Facts] = {
     "mosi": MOSI,
 }
 every_job = pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
+TRANSFERS = [path for path in JOBS if load_job(path).transfer is not None]
+every_job_of_one_corpus = pytest.mark.parametrize(
+    "path", [path for path in JOBS if path not in TRANSFERS], ids=lambda path: path.stem
+)
 
 
 @every_job
@@ -42,7 +47,16 @@ def test_every_job_is_named_after_its_file(path: Path) -> None:
     assert load_job(path).name == path.stem
 
 
-@every_job
+@pytest.mark.parametrize("path", TRANSFERS, ids=lambda path: path.stem)
+def test_a_transfer_names_maps_that_ship_for_labels_that_all_share(path: Path) -> None:
+    plan = load_job(path).transfer
+    assert plan is not None
+    maps = {name: read_label_map(str(path.parents[1] / entry.label_map)) for name, entry in plan.corpora.items()}
+    assert {tuple(one.target.labels) for one in maps.values()} == {tuple(next(iter(maps.values())).target.labels)}
+    assert all(Path(entry.corpus).name == maps[name].source.name for name, entry in plan.corpora.items())
+
+
+@every_job_of_one_corpus
 def test_every_job_builds_a_model_for_its_corpus(path: Path) -> None:
     job = load_job(path)
     assert job.corpus is not None

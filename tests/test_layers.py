@@ -28,6 +28,7 @@ ROOMS = [
     "train",
     "tune",
     "predict",
+    "assess",
     "report",
     "submit",
     "demo",

@@ -11,6 +11,10 @@ Name = TypeVar("Name", bound=str)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; words go to stderr.")]
 Job = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The experiment.", show_default=False)]
+Bundle = Annotated[
+    str,
+    typer.Argument(metavar="BUNDLE", help="A trained model: <run>/bundle, a path or s3:// URI."),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=C", help="Change one setting; may be repeated.", show_default=False),

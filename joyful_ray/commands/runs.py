@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from joyful_ray.commands.options import Job, Json, Settings, one_of
+from joyful_ray.commands.options import Bundle, Job, Json, Settings, one_of
 
 DEVICES: tuple[Literal["auto", "cpu", "cuda"], ...] = ("auto", "cpu", "cuda")
 
@@ -62,23 +62,33 @@ def train(
 
 
 def evaluate(
-    bundle: Annotated[
-        str, typer.Argument(metavar="BUNDLE", help="A trained model: <run>/bundle, a path or s3:// URI.")
-    ],
+    bundle: Bundle,
     corpus: Annotated[str, typer.Option("--corpus", metavar="URI", help="The corpus to score it on.")],
     split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
+    label_map: Annotated[
+        str | None,
+        typer.Option(
+            "--label-map",
+            metavar="FILE",
+            help="What the model's labels are called in the corpus; see jobs/label-maps.",
+            show_default=False,
+        ),
+    ] = None,
+    details: Annotated[
+        bool, typer.Option("--details", help="Also show scores by group, and how far the features have shifted.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     as_json: Json = False,
 ) -> None:
-    """Score a trained model on a split of any corpus."""
-    from joyful_ray.console.runs import show_scores
+    """Score a trained model on a split of any corpus, also of another domain with other labels."""
+    from joyful_ray.console.assessments import show_assessment
     from joyful_ray.console.screen import Screen
     from joyful_ray.schema import SPLITS
 
     screen = Screen(as_json=as_json)
     chosen_split, chosen_device = one_of(SPLITS, split, "--split"), one_of(DEVICES, device, "--device")
-    from joyful_ray.train.evaluate import evaluate_bundle
+    from joyful_ray.assess.assess import assess_bundle
 
-    scores = evaluate_bundle(bundle, corpus, split=chosen_split, device=chosen_device)
-    show_scores(screen, {split: scores})
-    screen.result(scores)
+    assessment = assess_bundle(bundle, corpus, split=chosen_split, label_map=label_map, device=chosen_device)
+    show_assessment(screen, assessment, split=split, details=details)
+    screen.result(assessment)

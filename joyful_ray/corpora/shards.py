@@ -85,6 +85,18 @@ class Corpus:
         for shard in self._entry(split).shards:
             yield _read_table(self.location.join(shard.name), self.schema)
 
+    def read_checked(self, shard: ShardEntry) -> pa.Table:
+        """One shard, checked against the manifest as `open_corpus` checks it, from one reading of its bytes.
+
+        Raises:
+            CorpusError: it is not what the manifest says; expected and found.
+        """
+        place = self.location.join(shard.name)
+        data = place.read_bytes()
+        table = _check_shard(place, data, shard, self.manifest, whole=True)
+        assert table is not None
+        return table.select(self.schema.names).cast(self.schema)
+
     def read_table(self, split: Split) -> pa.Table:
         """The whole split; without rows where the split is absent or empty."""
         return pa.concat_tables([self.schema.empty_table(), *self.tables(split)])
@@ -120,7 +132,7 @@ def open_corpus(uri: str, *, verify: bool = True) -> Corpus:
             if shard.name != f"{split}/{place.name}" or place.name not in names:
                 _refuse(place, "a shard of the manifest", "no such file", AGAIN)
             if verify:
-                _check_shard(place, shard, manifest)
+                _check_shard(place, place.read_bytes(), shard, manifest)
     return Corpus(manifest, location)
 
 
@@ -162,8 +174,10 @@ def _check_sums(location: Location, manifest: Manifest) -> None:
                 _refuse(place, f"{total} {word} in {split}", f"shards with {parts} in all", AGAIN)
 
 
-def _check_shard(place: Location, shard: ShardEntry, manifest: Manifest) -> None:
-    data = place.read_bytes()
+def _check_shard(
+    place: Location, data: bytes, shard: ShardEntry, manifest: Manifest, *, whole: bool = False
+) -> pa.Table | None:
+    """Compare a shard with the manifest: `whole` decodes it once and gives it, else a column is in memory at a time."""
     digest = hashlib.sha256(data).hexdigest()
     if digest != shard.sha256:
         _refuse(place, f"sha256 {shard.sha256[:12]}…", f"{digest[:12]}… in {len(data)} bytes", AGAIN)
@@ -172,22 +186,24 @@ def _check_shard(place: Location, shard: ShardEntry, manifest: Manifest) -> None
         _check_columns(place, file.schema_arrow, _schema_of(manifest))
         if file.metadata.num_rows != shard.rows:
             _refuse(place, f"{shard.rows} conversations", str(file.metadata.num_rows), AGAIN)
-        lengths = _lengths(_lists(file, "utterance_ids"))
+        table = file.read() if whole else None
+        lengths = _lengths(_lists(file if table is None else table, "utterance_ids"))
         utterances = int(pc.sum(lengths).as_py())
         if utterances != shard.utterances:
             _refuse(place, f"{shard.utterances} utterances", str(utterances), AGAIN)
-        _check_lists(place, file, lengths, manifest)
+        _check_lists(place, file if table is None else table, lengths, manifest)
     except pa.ArrowException as error:
         _refuse(place, "a Parquet file", str(error).splitlines()[0], AGAIN)
+    return table
 
 
-def _check_lists(place: Location, file: pq.ParquetFile, lengths: pa.Array, manifest: Manifest) -> None:
-    """Every list is as long as its conversation, numbers are finite, names are there; a column in memory at a time."""
+def _check_lists(place: Location, shard: pa.Table | pq.ParquetFile, lengths: pa.Array, manifest: Manifest) -> None:
+    """Every list is as long as its conversation, numbers are finite, names are there."""
     widths: dict[str, int] = {str(name): width for name, width in manifest.widths.items()}
-    for column in file.schema_arrow.names:
+    for column in _schema_of(manifest).names:
         if column == "conversation_id":
             continue
-        lists = _lists(file, column)
+        lists = _lists(shard, column)
         found = _lengths(lists)
         expected = pc.multiply(lengths, widths.get(column, 1))
         wrong = pc.or_(pc.not_equal(found, expected), pc.equal(lengths, 0))
@@ -215,8 +231,9 @@ def _check_values(place: Location, column: str, lists: pa.ListArray, *, is_vecto
         _refuse(place, f"{expected} in {column} of conversation {row}", found, AGAIN)
 
 
-def _lists(file: pq.ParquetFile, column: str) -> pa.ListArray:
-    return file.read(columns=[column]).column(column).combine_chunks()
+def _lists(shard: pa.Table | pq.ParquetFile, column: str) -> pa.ListArray:
+    table = shard.read(columns=[column]) if isinstance(shard, pq.ParquetFile) else shard
+    return table.column(column).combine_chunks()
 
 
 def _lengths(lists: pa.ListArray) -> pa.Array:

@@ -31,6 +31,15 @@ class Moments:
     mean_W: NDArray[np.float64]
     squares_W: NDArray[np.float64]
 
+    @classmethod
+    def of(cls, values_NW: NDArray[np.floating]) -> Moments:
+        """Moments of the cells that are not NaN."""
+        matrix = values_NW.astype(np.float64)
+        valid = ~np.isnan(matrix)
+        count = valid.sum(axis=0).astype(np.float64)
+        mean = np.where(valid, matrix, 0.0).sum(axis=0) / np.maximum(count, 1.0)
+        return cls(count, mean, (np.where(valid, matrix - mean, 0.0) ** 2).sum(axis=0))
+
     def __add__(self, other: Moments) -> Moments:
         """Moments of both together (Chan, Golub and LeVeque 1983)."""
         count = self.count_W + other.count_W
@@ -75,8 +84,11 @@ class Encoding:
     scaling: Mapping[Modality, Scaling]
     words: WordHashing | None = None
 
-    def table(self, rows: pa.Table) -> pa.Table:
+    def table(self, rows: pa.Table, *, with_labels: bool = True) -> pa.Table:
         """Encode rows.
+
+        Args:
+            with_labels: False leaves every utterance unlabeled, so that rows of another task or labels will do.
 
         Returns:
             Columns `conversation_id`, `length`, `speakers` (ids by first appearance), `labels`, per modality
@@ -89,7 +101,7 @@ class Encoding:
             "conversation_id": ids,
             "length": pc.list_value_length(rows["utterance_ids"]).cast(pa.int32()),
             "speakers": _speaker_ids(rows["speakers"]),
-            "labels": self.label_values(rows["labels"]),
+            "labels": self.label_values(rows["labels"]) if with_labels else self._unlabeled(rows["utterance_ids"]),
         }
         if self.words is not None:
             columns |= _words(self.words, rows)
@@ -124,6 +136,11 @@ class Encoding:
             raise CorpusError(f"label {name!r} is not one of {', '.join(self.labels)}")
         return _relist(found.to_numpy(zero_copy_only=False).astype(np.float32), lists)
 
+    def _unlabeled(self, like: pa.ChunkedArray) -> pa.Array:
+        width = len(self.labels) if self.task == "multi-label" else 1
+        absent = UNLABELED if self.task == "single-label" else np.nan
+        return _relist(np.full(len(_one_chunk(like).flatten()) * width, absent, np.float32), like)
+
     def _label_indicators(self, lists: pa.ListArray) -> pa.Array:
         utterances = lists.flatten()
         indicators = np.zeros((len(utterances), len(self.labels)), np.float32)
@@ -138,15 +155,7 @@ class Encoding:
 
 def moments_of(rows: pa.Table, widths: Mapping[Modality, int]) -> dict[Modality, Moments]:
     """Moments of every modality's features over the cells that are present."""
-    moments = {}
-    for name, width in widths.items():
-        matrix = _flat(rows[name]).reshape(-1, width).astype(np.float64)
-        valid = ~np.isnan(matrix)
-        count = valid.sum(axis=0).astype(np.float64)
-        mean = np.where(valid, matrix, 0.0).sum(axis=0) / np.maximum(count, 1.0)
-        squares = (np.where(valid, matrix - mean, 0.0) ** 2).sum(axis=0)
-        moments[name] = Moments(count, mean, squares)
-    return moments
+    return {name: Moments.of(_flat(rows[name]).reshape(-1, width)) for name, width in widths.items()}
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,9 @@ class SplitStore:
 
     Args:
         tables: encoded by `encoding.table`.
+
+    Attributes:
+        rows: where each conversation stands in the tables, one after the other.
     """
 
     def __init__(self, tables: Sequence[pa.Table], encoding: Encoding) -> None:
@@ -61,6 +64,7 @@ class SplitStore:
         lengths = np.array([n for table in tables for n in table["length"].to_pylist()], np.int64)
         self.conversation_ids = [ids[int(place)] for place in order]
         self._places = [rows[int(place)] for place in order]
+        self.rows: NDArray[np.int64] = order
         self.lengths: NDArray[np.int64] = lengths[order] if ids else lengths
 
     def __len__(self) -> int:

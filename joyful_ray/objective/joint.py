@@ -91,13 +91,13 @@ class JointObjective(nn.Module):
         return sum((self.weights[n] * s / counts[n].clamp(min=1e-9) for n, s in sums.items()), torch.zeros(()))
 
     @staticmethod
-    def plain_loss(scores_NK: Tensor, batch: Batch, task: Task) -> Tensor:
+    def plain_loss(scores_NK: Tensor, labels: Tensor, task: Task) -> Tensor:
         """The task's loss of each utterance without weights or smoothing, as evaluation reports it: (N,)."""
         if task == "single-label":
-            return terms.cross_entropy(scores_NK, batch.labels, scores_NK.new_ones(scores_NK.shape[1]))
+            return terms.cross_entropy(scores_NK, labels, scores_NK.new_ones(scores_NK.shape[1]))
         if task == "multi-label":
-            return terms.binary_cross_entropy(scores_NK, batch.labels)
-        return terms.absolute_error(scores_NK, batch.labels)
+            return terms.binary_cross_entropy(scores_NK, labels)
+        return terms.absolute_error(scores_NK, labels)
 
     def _classification(self, scores_NK: Tensor, batch: Batch) -> Tensor:
         if self.task == "single-label":
@@ -108,7 +108,7 @@ class JointObjective(nn.Module):
                 focal_gamma=self.config.focal_gamma,
                 label_smoothing=self.config.label_smoothing,
             )
-        return self.plain_loss(scores_NK, batch, self.task)
+        return self.plain_loss(scores_NK, batch.labels, self.task)
 
     def _fusion(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         fused, sums = output.fused, {}

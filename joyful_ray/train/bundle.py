@@ -5,8 +5,10 @@ Shapes: W = width of a modality.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -35,12 +37,20 @@ class Bundle:
     job: JobConfig
     encoding: Encoding
     model: Joyful
+    location: Location
+
+    @cached_property
+    def hash(self) -> str:
+        """sha256 of the card and the weights: what another bundle differs in."""
+        digest = hashlib.sha256(self.card.model_dump_json().encode())
+        digest.update(self.location.join(MODEL).read_bytes())
+        return digest.hexdigest()
 
     def check_fits(self, manifest: Manifest) -> None:
-        """See that a corpus has what the model reads.
+        """See that a corpus has what the model reads; a modality that it lacks gets the model's stand-in.
 
         Raises:
-            CorpusError: a modality of another width, or none in common; expected and found.
+            CorpusError: vectors of another width or made otherwise, or no modality in common; expected and found.
         """
         common = [name for name in self.encoding.widths if name in manifest.widths]
         if not common:
@@ -53,10 +63,23 @@ class Bundle:
                     f"the bundle was trained on {name} vectors of width {width}, but the corpus {manifest.name} has "
                     f"width {found_width}; extract them with {self.card.modalities[name].extractor}"
                 )
+            difference = self.card.modalities[name].difference(manifest.modalities[name])
+            if difference:
+                raise CorpusError(
+                    f"the {name} vectors of the corpus {manifest.name} were made otherwise than those the bundle was "
+                    f"trained on: expected {difference[0]}, found {difference[1]}; extract them alike"
+                )
 
 
 def write_bundle(
-    location: Location, *, job: JobConfig, facts: Facts, weights: dict[str, Tensor], dev: Scores, epoch: int
+    location: Location,
+    *,
+    job: JobConfig,
+    facts: Facts,
+    weights: dict[str, Tensor],
+    dev: Scores,
+    epoch: int,
+    temperature: float | None = None,
 ) -> None:
     """Write a bundle; the card comes last."""
     encoding = facts.encoding
@@ -74,6 +97,7 @@ def write_bundle(
         reads_texts=encoding.words is not None,
         speakers=facts.speakers,
         thresholds={name: values["threshold"] for name, values in dev.per_label.items() if "threshold" in values},
+        temperature=temperature,
         trained_on=dict(facts.corpus) | {"epoch": epoch, "dev": dev.values},
     )
     write_tensors(location.join(MODEL), weights)
@@ -106,7 +130,7 @@ def read_bundle(uri: str) -> Bundle:
     model = build_model(job, Facts(encoding, card.modalities, card.trained_on, speakers=card.speakers))
     torch.set_rng_state(state)
     load_weights(model, read_tensors(location.join(MODEL)), source=location.uri)
-    return Bundle(card, job, encoding, model.eval())
+    return Bundle(card, job, encoding, model.eval(), location)
 
 
 def _read_card(place: Location) -> BundleCard:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from joyful_ray.corpora.shards import open_corpus
 from joyful_ray.data.batch import Batch
 from joyful_ray.data.source import ResidentSource
 from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import CorpusError
+from joyful_ray.model.joyful import Output
 from joyful_ray.objective.joint import JointObjective
 from joyful_ray.records import Scores
 from joyful_ray.schema import Split, Task
 from joyful_ray.train.bundle import read_bundle
 from joyful_ray.train.context import World, pick_device
 from joyful_ray.train.scores import Tally
+
+Keep = Callable[[Tensor, Tensor], None]
 
 
 @torch.no_grad()
@@ -30,24 +33,33 @@ def evaluate(
     world: World,
     precision: str = "fp32",
     thresholds: Mapping[str, float] | None = None,
+    keep: Keep | None = None,
 ) -> Scores:
     """Run this rank's batches, and add what was counted over all ranks.
 
     Args:
         thresholds: per label (multi-label); None tunes them on what is evaluated.
+        keep: given the scores and labels of each batch's labeled utterances, on the CPU.
     """
     was_training = model.training
     model.eval()
     tally = Tally(task, labels)
     for batch in batches:
         batch = batch.to(world.device)
-        with torch.autocast(world.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            scores_NK = model(batch).scores_NK
-        loss = JointObjective.plain_loss(scores_NK, batch, task)
+        scores_NK = forward(model, batch, precision=precision).scores_NK
+        loss = JointObjective.plain_loss(scores_NK, batch.labels, task)
+        if keep is not None:
+            keep(scores_NK[batch.labeled_N].float().cpu(), batch.labels[batch.labeled_N].cpu())
         tally.saw(scores_NK, batch.labels, batch.labeled_N, float(loss.sum()))
     tally.state = world.add(tally.state.to(world.device)).cpu()
     model.train(was_training)
     return tally.scores(thresholds)
+
+
+def forward(model: nn.Module, batch: Batch, *, precision: str) -> Output:
+    """The model's answer to a batch on its device, without augmented views, in the arithmetic it was trained with."""
+    with torch.autocast(batch.speakers_N.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        return model(batch)
 
 
 def evaluate_bundle(bundle_uri: str, corpus_uri: str, *, split: Split = "test", device: str = "auto") -> Scores:

@@ -50,7 +50,7 @@ def train(job: JobConfig, *, name: str | None = None, watch: Watch | None = None
     if job.cluster.workers == 0:
         pick_device(job.train.device)
     else:
-        _check_machine(job)
+        check_machine(job)
     directory = RunDirectory.of(job, name)
     train_somewhere = _train_here if job.cluster.workers == 0 else _train_on_ray
     with held_alone(directory.location):
@@ -155,8 +155,12 @@ def ray_cluster(job: JobConfig) -> Iterator[None]:
             ray.shutdown()
 
 
-def _check_machine(job: JobConfig) -> None:
-    """See that a local cluster would not be asked for far more processes than this machine has cores."""
+def check_machine(job: JobConfig) -> None:
+    """See that a local cluster would not be asked for far more processes than this machine has cores.
+
+    Raises:
+        ConfigError: it would; asked and found.
+    """
     asked, cores = job.cluster.workers * job.cluster.cpus_per_worker, os.cpu_count() or 1
     if job.cluster.address is None and asked > max(SMALL_MACHINE, OVERSUBSCRIPTION * cores):
         raise ConfigError(

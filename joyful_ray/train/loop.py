@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 
+import torch
+from torch import Tensor
+
 from joyful_ray.config import JobConfig
 from joyful_ray.data.prepare import Facts
 from joyful_ray.data.source import Source
@@ -18,11 +21,12 @@ from joyful_ray.records import EpochMetrics, RunRecord, Scores, versions
 from joyful_ray.schema import Split
 from joyful_ray.train.board import Board
 from joyful_ray.train.bundle import write_bundle
+from joyful_ray.train.calibration import fit_temperature
 from joyful_ray.train.checkpoint import latest_checkpoint, prune_checkpoints
 from joyful_ray.train.context import World
 from joyful_ray.train.diagnose import warnings_from
 from joyful_ray.train.directory import RunDirectory
-from joyful_ray.train.evaluate import evaluate
+from joyful_ray.train.evaluate import Keep, evaluate
 from joyful_ray.train.learner import EpochNumbers, Learner
 from joyful_ray.train.schedule import Progress
 
@@ -144,6 +148,7 @@ def _evaluate(
     learner: Learner,
     source: Source,
     thresholds: Mapping[str, float] | None = None,
+    keep: Keep | None = None,
 ) -> Scores:
     encoding = assignment.facts.encoding
     return evaluate(
@@ -154,19 +159,46 @@ def _evaluate(
         world=world,
         precision=assignment.job.train.precision,
         thresholds=thresholds,
+        keep=keep,
     )
+
+
+def _dev_and_temperature(assignment: Assignment, world: World, learner: Learner) -> tuple[Scores, float | None]:
+    """Dev scores of the selected weights, and the temperature that fits their probabilities to dev."""
+    encoding = assignment.facts.encoding
+    scores: list[Tensor] = [torch.zeros(0, max(len(encoding.labels), 1))]
+    labels: list[Tensor] = []
+
+    def keep(scores_NK: Tensor, truth: Tensor) -> None:
+        scores.append(scores_NK)
+        labels.append(truth)
+
+    dev = _evaluate(assignment, world, learner, assignment.sources["dev"](), keep=keep)
+    truth = torch.cat(labels) if labels else torch.zeros(0)
+    temperature = fit_temperature(
+        torch.cat(scores), truth, task=encoding.task, add=lambda values: world.add(values.to(world.device)).cpu()
+    )
+    return dev, temperature
 
 
 def _select_and_score(assignment: Assignment, world: World, learner: Learner, progress: Progress) -> RunRecord:
     job, facts, directory = assignment.job, assignment.facts, assignment.directory
     weights = learner.load_selected(directory.checkpoint(progress.best_epoch))
-    dev = _evaluate(assignment, world, learner, assignment.sources["dev"]())
+    dev, temperature = _dev_and_temperature(assignment, world, learner)
     test = None
     if "test" in assignment.sources:
         thresholds = {name: values["threshold"] for name, values in dev.per_label.items() if "threshold" in values}
         test = _evaluate(assignment, world, learner, assignment.sources["test"](), thresholds or None)
     if world.is_first:
-        write_bundle(directory.bundle, job=job, facts=facts, weights=weights, dev=dev, epoch=progress.best_epoch)
+        write_bundle(
+            directory.bundle,
+            job=job,
+            facts=facts,
+            weights=weights,
+            dev=dev,
+            epoch=progress.best_epoch,
+            temperature=temperature,
+        )
     return RunRecord(
         name=directory.location.name,
         outcome="finished" if progress.next_epoch >= job.train.epochs else "stopped-early",

@@ -78,9 +78,20 @@ class Tally:
         return torch.cat([torch.stack(parts), torch.zeros(16 - len(parts), dtype=torch.float64)])
 
 
-def single_label_scores(confusion: NDArray[np.float64], labels: Sequence[str], *, loss: float) -> Scores:
-    """Accuracy, weighted and macro F1 of a confusion table whose rows are true labels; an F1 without support is 0."""
-    hits, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+def single_label_scores(
+    confusion: NDArray[np.float64],
+    labels: Sequence[str],
+    *,
+    loss: float,
+    elsewhere: NDArray[np.float64] | None = None,
+) -> Scores:
+    """Accuracy, weighted and macro F1 of a confusion table whose rows are true labels; an F1 without support is 0.
+
+    Args:
+        elsewhere: per true label, utterances for which a label outside of the table was predicted.
+    """
+    missed = np.zeros(len(labels)) if elsewhere is None else elsewhere
+    hits, support, predicted = np.diag(confusion), confusion.sum(axis=1) + missed, confusion.sum(axis=0)
     precision, recall = _ratio(hits, predicted), _ratio(hits, support)
     f1 = _ratio(2 * hits, support + predicted)
     total = float(support.sum())
@@ -116,22 +127,39 @@ def _multi_label_scores(
     loss: float,
 ) -> Scores:
     weighted = binary_weighted_f1(cells)
-    per_label = {}
+    chosen = {}
     for k, name in enumerate(labels):
         if thresholds is None:
             middle = np.abs(np.array(THRESHOLDS) - 0.5)
-            chosen = int(np.lexsort((middle, -weighted[:, k]))[0])
+            chosen[name] = int(np.lexsort((middle, -weighted[:, k]))[0])
         else:
-            chosen = int(np.argmin(np.abs(np.array(THRESHOLDS) - thresholds[name])))
-        hit, false, missed, rest = cells[chosen, k]
+            chosen[name] = int(np.argmin(np.abs(np.array(THRESHOLDS) - thresholds[name])))
+    at_chosen = np.array([cells[chosen[name], k] for k, name in enumerate(labels)])
+    limits = {name: THRESHOLDS[place] for name, place in chosen.items()}
+    return multi_label_scores(at_chosen, labels, limits, utterances=utterances, loss=loss)
+
+
+def multi_label_scores(
+    cells: NDArray[np.float64], labels: Sequence[str], limits: Mapping[str, float], *, utterances: int, loss: float
+) -> Scores:
+    """Scores of several labels an utterance.
+
+    Args:
+        cells: (K, 4): true positives, false positives, false negatives, true negatives.
+        limits: thresholds that made the predictions, as far as they are known.
+    """
+    weighted = binary_weighted_f1(cells)
+    per_label = {}
+    for k, name in enumerate(labels):
+        hit, false, missed, rest = cells[k]
         per_label[name] = {
             "precision": float(hit / max(hit + false, 1.0)),
             "recall": float(hit / max(hit + missed, 1.0)),
             "f1": float(2 * hit / max(2 * hit + false + missed, 1.0)),
-            "weighted_f1": float(weighted[chosen, k]),
+            "weighted_f1": float(weighted[k]),
             "accuracy": float((hit + rest) / max(hit + false + missed + rest, 1.0)),
             "support": float(hit + missed),
-            "threshold": THRESHOLDS[chosen],
+            **({"threshold": limits[name]} if name in limits else {}),
         }
     means = {
         target: float(np.mean([per_label[name][key] for name in labels]))

@@ -127,8 +127,8 @@ def test_unknown_settings_in_a_card_are_refused_by_name(copied: Path) -> None:
         read_bundle(str(copied))
 
 
-def manifest(**widths: int) -> Manifest:
-    contracts = {name: FeatureContract(extractor="x", version="1", width=width) for name, width in widths.items()}
+def manifest(extractor: str = "made up", **widths: int) -> Manifest:
+    contracts = {name: FeatureContract(extractor=extractor, version="1", width=width) for name, width in widths.items()}
     return Manifest.model_validate(
         {"name": "other", "task": "single-label", "labels": LABELS, "modalities": contracts, "splits": {}}
     )
@@ -146,6 +146,12 @@ def test_a_corpus_without_any_modality_of_the_bundle_is_refused(written: Path) -
 
 def test_a_corpus_that_lacks_a_modality_fits(written: Path) -> None:
     read_bundle(str(written)).check_fits(manifest(text=6))
+
+
+def test_a_corpus_of_other_vectors_of_the_same_width_is_refused_and_an_unknown_extractor_is_not(written: Path) -> None:
+    read_bundle(str(written)).check_fits(manifest("unknown", text=6))
+    with pytest.raises(CorpusError, match="expected extractor made up, found extractor other"):
+        read_bundle(str(written)).check_fits(manifest("other", text=6))
 
 
 def test_a_corpus_of_another_task_or_without_the_split_is_refused(written: Path, tiny: Callable[..., str]) -> None:

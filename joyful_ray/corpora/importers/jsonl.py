@@ -113,7 +113,7 @@ def _drafts(reader: LineReader, survey: Survey) -> Iterator[tuple[Split, Draft]]
             yield split or "train", Draft("", problems=[Problem(content, place.uri, number)])
             continue
         assert split is not None
-        draft = _draft(content, place.uri, number, survey)
+        draft = draft_of_line(content, file=place.uri, line=number, has_texts=survey.has_texts)
         for name in survey.widths:
             if name in reader.patterns:
                 reference = {"npy": reader.patterns[name].format(split=split), "start": next_row[split]}
@@ -125,7 +125,8 @@ def _drafts(reader: LineReader, survey: Survey) -> Iterator[tuple[Split, Draft]]
         yield split, draft
 
 
-def _draft(content: Mapping[str, Any], file: str, line: int, survey: Survey) -> Draft:
+def draft_of_line(content: Mapping[str, Any], *, file: str, line: int, has_texts: bool) -> Draft:
+    """All of a line but its vectors; what is wrong with it is in the draft's problems."""
     conversation_id = content.get("conversation_id")
     draft = Draft(conversation_id if isinstance(conversation_id, str) else "", file=file)
 
@@ -146,7 +147,7 @@ def _draft(content: Mapping[str, Any], file: str, line: int, survey: Survey) -> 
         draft.labels = labels
     else:
         draft.problems.append(Problem("labels is not a list", file, line, draft.conversation_id))
-    if survey.has_texts and "texts" in content:
+    if has_texts and "texts" in content:
         draft.texts = strings("texts", None)
     draft.rows = [line] * max(1, len(draft.utterance_ids))
     return draft
@@ -158,7 +159,7 @@ def _add_vectors(draft: Draft, name: Modality, given: Any, width: int, reader: L
         if isinstance(given, dict):
             draft.vectors[name] = _referred(given, len(draft.utterance_ids), reader)
         else:
-            draft.vectors[name] = _inline(given, len(draft.utterance_ids), width)
+            draft.vectors[name] = inline_vectors(given, len(draft.utterance_ids), width)
     except ValueError as error:
         draft.problems.append(Problem(f"{name}: {error}", draft.file, line, draft.conversation_id))
 
@@ -180,8 +181,12 @@ def _referred(reference: Mapping[str, Any], count: int, reader: LineReader) -> N
     return np.ma.masked_invalid(values) if reader.nan_is_absent else values
 
 
-def _inline(rows: Any, count: int, width: int) -> np.ma.MaskedArray:
-    """Numbers as written; null, for a value or for a whole vector, is masked. Nothing at all: no vector is present."""
+def inline_vectors(rows: Any, count: int, width: int) -> np.ma.MaskedArray:
+    """Numbers as written; null, for a value or for a whole vector, is masked. Nothing at all: no vector is present.
+
+    Raises:
+        ValueError: not `count` vectors of `width` numbers each.
+    """
     vectors = np.ma.masked_all((count, width), dtype=np.float64)
     if rows is None:
         return vectors

@@ -1,0 +1,136 @@
+"""A label map: the labels of one corpus in the words of another, with no label of either side forgotten.
+
+    from: {name: meld, labels: [neutral, surprise, fear, sadness, joy, disgust, anger]}
+    to: {name: iemocap-4way, labels: [happy, sad, neutral, angry]}
+    map: {neutral: neutral, joy: happy, sadness: sad, anger: angry}
+    drop: {from: [surprise, fear, disgust], to: []}
+
+`from` are the labels that a model knows or a corpus has, `to` those of the corpus to score or to make. Several labels
+may go to one. A label without a counterpart stands in `drop`, so that leaving it out is a decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from joyful_ray.config import NOT_YAML
+from joyful_ray.corpora.importers.source import nearest
+from joyful_ray.errors import ConfigError
+from joyful_ray.storage import open_location
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Side(_Part):
+    """The labels of one side, and whose they are."""
+
+    name: str
+    labels: list[str] = Field(min_length=1)
+
+    @field_validator("labels")
+    @classmethod
+    def _named_once(cls, labels: list[str]) -> list[str]:
+        twice = next((label for label in labels if labels.count(label) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice!r} is named twice")
+        return labels
+
+
+class Dropped(_Part):
+    """Labels without a counterpart."""
+
+    source: list[str] = Field([], alias="from")
+    target: list[str] = Field([], alias="to")
+
+
+class LabelMap(_Part):
+    """Every label of `from` with its counterpart in `to`, or dropped; every label of `to` reached, or dropped."""
+
+    source: Side = Field(alias="from")
+    target: Side = Field(alias="to")
+    map: dict[str, str]
+    drop: Dropped = Dropped()
+
+    @model_validator(mode="after")
+    def _forgets_nothing(self) -> LabelMap:
+        sides = (
+            ("from", self.source.labels, list(self.map), self.drop.source),
+            ("to", self.target.labels, list(self.map.values()), self.drop.target),
+        )
+        for key, labels, mapped, dropped in sides:
+            for name in [*mapped, *dropped]:
+                if name not in labels:
+                    raise ValueError(f"{name!r} is no label of {key}; {nearest(name, labels)}")
+            for name in labels:
+                if name in mapped and name in dropped:
+                    raise ValueError(f"{name!r} of {key} is both mapped and dropped")
+                if name not in mapped and name not in dropped:
+                    raise ValueError(f"{name!r} of {key} is forgotten; map it, or name it in drop: {{{key}: […]}}")
+        return self
+
+    @property
+    def kept(self) -> list[str]:
+        """The labels of `to` that some label of `from` goes to, in the order of `to`."""
+        return [name for name in self.target.labels if name in self.map.values()]
+
+    def check_source(self, labels: Sequence[str], *, whose: str) -> None:
+        """See that `from` names exactly these labels, in any order.
+
+        Raises:
+            ConfigError: naming the first that differs.
+        """
+        _check_side("from", self.source, labels, whose)
+
+    def check_target(self, labels: Sequence[str], *, whose: str) -> None:
+        """See that `to` names exactly these labels, in any order.
+
+        Raises:
+            ConfigError: naming the first that differs.
+        """
+        _check_side("to", self.target, labels, whose)
+
+
+def _check_side(key: str, side: Side, labels: Sequence[str], whose: str) -> None:
+    forgotten = [name for name in labels if name not in side.labels]
+    if forgotten:
+        raise ConfigError(f"the label map's {key} ({side.name}) forgets {forgotten[0]!r}, a label of {whose}")
+    unknown = [name for name in side.labels if name not in labels]
+    if unknown:
+        raise ConfigError(
+            f"the label map's {key} ({side.name}) names {unknown[0]!r}, which is no label of {whose}; "
+            f"its labels are {', '.join(labels) or 'none'}"
+        )
+
+
+def read_label_map(uri: str) -> LabelMap:
+    """Read a label map.
+
+    Raises:
+        ConfigError: it is absent, not YAML, or forgets a label, which is named.
+    """
+    place = open_location(uri)
+    if not place.exists():
+        raise ConfigError(f"there is no label map at {place.uri}")
+    try:
+        content: Any = yaml.safe_load(place.read_text())
+    except NOT_YAML as error:
+        raise ConfigError(f"{place.uri} is not YAML: {' '.join(str(error).split())}") from None
+    try:
+        return LabelMap.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"label map {place.uri}: {f'{where}: ' if where else ''}{message}") from None
+
+
+def identity_map(name: str, labels: Sequence[str]) -> LabelMap:
+    """Every label to itself."""
+    side = {"name": name, "labels": list(labels)}
+    return LabelMap.model_validate({"from": side, "to": side, "map": {label: label for label in labels}})

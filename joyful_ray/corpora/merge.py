@@ -1,0 +1,184 @@
+"""Several corpora -> one, in labels that all of them share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from joyful_ray.corpora.label_map import LabelMap, identity_map, read_label_map
+from joyful_ray.corpora.shards import Corpus, open_corpus
+from joyful_ray.corpora.writer import CorpusWriter
+from joyful_ray.errors import ConfigError, CorpusError
+from joyful_ray.schema import (
+    MODALITIES,
+    SPLITS,
+    Conversation,
+    FeatureContract,
+    Label,
+    Manifest,
+    Modality,
+    Split,
+)
+
+
+def merge_corpora(
+    uris: Sequence[str],
+    out: str,
+    *,
+    label_maps: Sequence[str] = (),
+    name: str | None = None,
+    overwrite: bool = False,
+) -> Manifest:
+    """Write one corpus that holds the conversations of several, split by split.
+
+    A conversation's id begins with its corpus's name. An utterance whose label a map drops is unlabeled: it stays in
+    the conversation and out of the loss. A modality that a corpus lacks is not present there.
+
+    Args:
+        label_maps: files; each is used for the corpora whose labels its `from` names, and all lead to the same `to`. A
+            corpus without one must have those labels already.
+
+    Raises:
+        CorpusError: tasks or features do not fit; expected and found.
+        ConfigError: a label is forgotten, or a map fits no corpus.
+    """
+    corpora = [open_corpus(uri) for uri in uris]
+    maps = label_maps_of(corpora, [read_label_map(uri) for uri in label_maps])
+    first = corpora[0].manifest
+    for corpus in corpora[1:]:
+        if corpus.manifest.task != first.task:
+            raise CorpusError(
+                f"{corpus.location.uri} is labeled for {corpus.manifest.task}, the first for {first.task}"
+            )
+    contracts = common_contracts(corpora)
+    names = _distinct([corpus.manifest.name for corpus in corpora])
+    has_texts = all(corpus.manifest.has_texts for corpus in corpora)
+    sources = [
+        {"name": own, "uri": corpus.location.uri, "hash": corpus.hash, "labels_from": used.source.name}
+        for own, corpus, used in zip(names, corpora, maps, strict=True)
+    ]
+    with CorpusWriter(
+        out,
+        name=name or "-and-".join(names),
+        task=first.task,
+        labels=maps[0].target.labels if first.task != "regression" else [],
+        modalities=contracts,
+        has_texts=has_texts,
+        notes={"merged_from": sources},
+        overwrite=overwrite,
+    ) as writer:
+        for split in SPLITS:
+            for own, corpus, used in zip(names, corpora, maps, strict=True):
+                for conversation in _converted(corpus, split, own, used, contracts, has_texts):
+                    writer.write(split, conversation)
+    assert writer.manifest is not None
+    return writer.manifest
+
+
+def label_maps_of(corpora: Sequence[Corpus], given: Sequence[LabelMap]) -> list[LabelMap]:
+    """The map of each corpus, found by its labels; the identity where they are the shared ones already.
+
+    Raises:
+        ConfigError: a label of a corpus is forgotten, maps lead to different labels, or one fits no corpus.
+    """
+    target = given[0].target if given else None
+    for other in given[1:]:
+        if target is not None and other.target.labels != target.labels:
+            raise ConfigError(
+                f"the label maps of {given[0].source.name} and {other.source.name} lead to different labels: "
+                f"{', '.join(target.labels)} and {', '.join(other.target.labels)}"
+            )
+    shared = list(target.labels) if target is not None else corpora[0].manifest.labels
+    known = [set(corpus.manifest.labels) for corpus in corpora]
+    unused = [one for one in given if set(one.source.labels) not in known]
+    found = []
+    for corpus in corpora:
+        labels = corpus.manifest.labels
+        fitting = [one for one in given if set(one.source.labels) == set(labels)]
+        if any(one.map != fitting[0].map for one in fitting):
+            raise ConfigError(f"two label maps name the labels of {corpus.location.uri}, and differ; give one of them")
+        if fitting:
+            found.append(fitting[0])
+        elif set(labels) == set(shared):
+            found.append(identity_map(corpus.manifest.name, shared) if shared else _no_labels(corpus))
+        else:
+            named = next((one for one in given if set(one.source.labels) & set(labels)), None)
+            if named is not None:
+                named.check_source(labels, whose=corpus.location.uri)
+            strange = next(label for label in [*labels, *shared] if (label in labels) != (label in shared))
+            raise ConfigError(
+                f"the corpora differ in the label {strange!r}: {corpus.location.uri} needs a --label-map to "
+                f"{', '.join(shared)}"
+            )
+    if unused:
+        raise ConfigError(f"the label map from {unused[0].source.name} fits none of the corpora")
+    return found
+
+
+def _no_labels(corpus: Corpus) -> LabelMap:
+    """Regression has no names to map."""
+    return identity_map(corpus.manifest.name, ["number"])
+
+
+def common_contracts(corpora: Sequence[Corpus]) -> dict[Modality, FeatureContract]:
+    """Every modality that some corpus has.
+
+    Raises:
+        CorpusError: two corpora made the vectors of one modality otherwise.
+    """
+    contracts: dict[Modality, FeatureContract] = {}
+    for name in MODALITIES:
+        having = [corpus for corpus in corpora if name in corpus.manifest.modalities]
+        for corpus in having:
+            expected = contracts.setdefault(name, corpus.manifest.modalities[name])
+            difference = expected.difference(corpus.manifest.modalities[name])
+            if difference:
+                raise CorpusError(
+                    f"the {name} vectors of {corpus.location.uri} do not fit those of {having[0].location.uri}: "
+                    f"expected {difference[0]}, found {difference[1]}; extract them alike"
+                )
+    return contracts
+
+
+def _distinct(names: list[str]) -> list[str]:
+    counts, seen, found = Counter(names), Counter[str](), []
+    for name in names:
+        seen[name] += 1
+        found.append(name if counts[name] == 1 else f"{name}-{seen[name]}")
+    return found
+
+
+def _converted(
+    corpus: Corpus,
+    split: Split,
+    name: str,
+    label_map: LabelMap,
+    contracts: Mapping[Modality, FeatureContract],
+    has_texts: bool,
+) -> Iterator[Conversation]:
+    for conversation in corpus.conversations(split):
+        features, present = dict(conversation.features), dict(conversation.present)
+        for modality, contract in contracts.items():
+            if modality not in features:
+                features[modality] = np.full((len(conversation), contract.width), np.nan, np.float32)
+                present[modality] = np.zeros(len(conversation), np.bool_)
+        yield replace(
+            conversation,
+            conversation_id=f"{name}/{conversation.conversation_id}",
+            labels=[mapped_label(label, label_map) for label in conversation.labels],
+            features=features,
+            present=present,
+            texts=conversation.texts if has_texts else None,
+        )
+
+
+def mapped_label(label: Label, label_map: LabelMap) -> Label:
+    """A label in the words of the target; None where it is dropped."""
+    if isinstance(label, str):
+        return label_map.map.get(label)
+    if isinstance(label, list):
+        return list(dict.fromkeys(label_map.map[name] for name in label if name in label_map.map))
+    return label

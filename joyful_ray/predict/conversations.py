@@ -1,0 +1,62 @@
+"""Conversations as plain dicts -> a shard's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from joyful_ray.corpora.checks import Draft, Problem, Rules, problems_of
+from joyful_ray.corpora.importers.jsonl import draft_of_line, inline_vectors
+from joyful_ray.corpora.importers.jsonl_survey import KEYS
+from joyful_ray.corpora.importers.source import nearest
+from joyful_ray.corpora.tables import table_from_conversations
+from joyful_ray.errors import CorpusError
+from joyful_ray.schema import MODALITIES, Modality
+
+
+def rows_of(conversations: Iterable[Mapping[str, Any]], widths: Mapping[Modality, int]) -> pa.Table:
+    """Check conversations given as plain dicts, and put them into the columns of a shard; labels are left out.
+
+    Raises:
+        CorpusError: the first that is not what it must be, with its place in the list, counted from 1.
+    """
+    rules = Rules("single-label", (), dict(widths))
+    found, seen = [], set()
+    for number, content in enumerate(conversations, start=1):
+        draft = _draft(content, number, widths)
+        problems = problems_of(draft, rules)
+        if not problems and draft.conversation_id in seen:
+            problems = [Problem(f"its id {draft.conversation_id} is that of an earlier one")]
+        if problems:
+            raise CorpusError(f"conversation {number} of those given: {problems[0].reason}")
+        seen.add(draft.conversation_id)
+        found.append(draft.conversation())
+    return table_from_conversations(found, task="single-label", modalities=list(widths), has_texts=False)
+
+
+def _draft(content: object, number: int, widths: Mapping[Modality, int]) -> Draft:
+    if not isinstance(content, Mapping):
+        return Draft("", problems=[Problem(f"it is a {type(content).__name__}, not a dict")])
+    for key in content:
+        if key not in KEYS:
+            return Draft("", problems=[Problem(f"unknown key {key!r}; {nearest(str(key), KEYS)}")])
+    unread = [name for name in MODALITIES if name in content and name not in widths]
+    if unread:
+        return Draft("", problems=[Problem(f"{unread[0]} vectors, but the bundle reads {', '.join(widths)}")])
+    named = {"conversation_id": f"conversation-{number}", **content}
+    draft = draft_of_line(named, file="", line=number, has_texts=False)
+    draft.labels = [None] * len(draft.utterance_ids)
+    for name, width in widths.items():
+        given = content.get(name)
+        try:
+            draft.vectors[name] = (
+                np.ma.asarray(given)
+                if isinstance(given, np.ndarray)
+                else inline_vectors(given, len(draft.utterance_ids), width)
+            )
+        except ValueError as error:
+            draft.problems.append(Problem(f"{name}: {error}"))
+    return draft

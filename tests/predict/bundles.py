@@ -1,0 +1,38 @@
+"""Bundles that were never trained, for tests of what is done with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from joyful_ray.corpora.shards import open_corpus
+from joyful_ray.data.prepare import prepare_here
+from joyful_ray.records import Scores
+from joyful_ray.storage import open_location
+from joyful_ray.train.build import build_model
+from joyful_ray.train.bundle import write_bundle
+from tests.tiny_corpus import LABELS, small_job
+
+__all__ = ["LABELS", "write_random_bundle"]
+
+
+def write_random_bundle(folder: Path, corpus: str, *, seed: int = 5, **settings: Any) -> str:
+    """A bundle for a corpus, its last layer large enough that answers differ."""
+    job = small_job(settings, seed=seed)
+    facts, _ = prepare_here(open_corpus(corpus), job)
+    labels = facts.encoding.labels
+    dev = Scores(
+        task=facts.encoding.task,
+        utterances=1,
+        loss=0.0,
+        values={"accuracy": 1.0},
+        per_label={name: {"threshold": 0.4} for name in labels} if facts.encoding.task == "multi-label" else {},
+    )
+    model = build_model(job, facts)
+    with torch.no_grad():
+        model.classifier.scores.weight *= 20.0
+        model.classifier.scores.bias.zero_()
+    write_bundle(open_location(str(folder)), job=job, facts=facts, weights=model.state_dict(), dev=dev, epoch=0)
+    return str(folder)
