@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from joyful_ray import __version__
-from joyful_ray.commands import corpora, runs, settings
+from joyful_ray.commands import cluster, corpora, runs, settings
 from joyful_ray.errors import TrainingError, UserError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "inspect": corpora.inspect,
     "train": runs.train,
     "evaluate": runs.evaluate,
+    "submit": cluster.submit,
     "config": settings.config,
     "doctor": settings.doctor,
 }
@@ -83,4 +84,5 @@ def _joyful(
 
 
 for name, verb in VERBS.items():
-    app.command(name=name)(verb)
+    app.command(name=name, context_settings=cluster.ANYTHING if name == "submit" else None)(verb)
+app.add_typer(cluster.jobs_group())

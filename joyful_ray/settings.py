@@ -244,4 +244,5 @@ class ClusterConfig(Section):
     """Lost workers or nodes after which the run gives up; -1 never."""
     collective_timeout_s: float = Field(120.0, gt=0.0)
     address: str | None = None
-    """Ray cluster to join; null starts a local one."""
+    """Ray cluster to join; null joins the one that RAY_ADDRESS names, as it does in a submitted job, else starts a
+    local one."""

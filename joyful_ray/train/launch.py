@@ -133,7 +133,7 @@ def ray_cluster(job: JobConfig) -> Iterator[None]:
     needed = job.cluster.workers * job.cluster.cpus_per_worker
     joined_before = ray.is_initialized()
     if not joined_before:
-        address = job.cluster.address or "local"
+        address = cluster_address(job) or "local"
         size: dict[str, Any] = (
             {"num_cpus": max(os.cpu_count() or 1, math.ceil(needed) + 1)} if address == "local" else {}
         )
@@ -147,7 +147,7 @@ def ray_cluster(job: JobConfig) -> Iterator[None]:
     for name in ("ray.train", "ray.data", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        if job.cluster.address is None or joined_before:
+        if cluster_address(job) is None or joined_before:
             _check_fits(job, ray.cluster_resources())
         yield
     finally:
@@ -155,10 +155,17 @@ def ray_cluster(job: JobConfig) -> Iterator[None]:
             ray.shutdown()
 
 
+def cluster_address(job: JobConfig) -> str | None:
+    """The cluster to join: the job's, or the one this process is part of (Ray sets RAY_ADDRESS in a submitted job)."""
+    named = os.environ.get("RAY_ADDRESS", "")
+    # With a scheme it is a job server's, to which one submits.
+    return job.cluster.address or (named if named and "://" not in named and named != "local" else None)
+
+
 def _check_machine(job: JobConfig) -> None:
     """See that a local cluster would not be asked for far more processes than this machine has cores."""
     asked, cores = job.cluster.workers * job.cluster.cpus_per_worker, os.cpu_count() or 1
-    if job.cluster.address is None and asked > max(SMALL_MACHINE, OVERSUBSCRIPTION * cores):
+    if cluster_address(job) is None and asked > max(SMALL_MACHINE, OVERSUBSCRIPTION * cores):
         raise ConfigError(
             f"cluster.workers asks for {asked:g} CPUs, this machine has {cores}; "
             "ask for fewer, or name a cluster with cluster.address"
