@@ -191,7 +191,8 @@ def _first_cause(error: BaseException) -> str:
     """The first failing rank's error, not the last line of a log."""
     failures = getattr(error, "worker_failures", None) or {}
     if failures:
-        rank = min(failures)
+        # A worker that was killed says no time: it went before those that missed it.
+        rank = min(failures, key=lambda each: (getattr(failures[each], "failed_at", 0.0), each))
         cause: BaseException = failures[rank]
         while cause.__cause__ is not None:
             cause = cause.__cause__

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 
+import torch
+
 from joyful_ray.config import JobConfig
 from joyful_ray.data.prepare import Facts
 from joyful_ray.data.source import Source
@@ -70,8 +72,10 @@ def fit(assignment: Assignment, world: World, learner: Learner) -> Progress:
     train, directory = assignment.job.train, assignment.directory
     progress = _resume(directory, learner, world)
     source, dev = assignment.sources["train"](), assignment.sources["dev"]()
+    longest_s = 0.0
     with _board(directory, world, progress) as board:
         while not progress.is_done(train):
+            _check_time(assignment, world, progress, longest_s)
             began = time.perf_counter()
             numbers = learner.train_epoch(source, progress)
             scores = _evaluate(assignment, world, learner, dev)
@@ -98,7 +102,23 @@ def fit(assignment: Assignment, world: World, learner: Learner) -> Progress:
                 board.epoch(metrics)
                 _save(directory, learner, progress, keep=train.keep_checkpoints)
             world.report({"epoch": metrics.epoch, "dev": scores.selection, "loss": metrics.losses["total"]})
+            longest_s = max(longest_s, time.perf_counter() - began)
     return progress
+
+
+def _check_time(assignment: Assignment, world: World, progress: Progress, longest_s: float) -> None:
+    """Begin no epoch that would end after `cluster.max_hours`; the first rank's clock decides for all."""
+    limit = assignment.job.cluster.max_hours
+    if limit is None:
+        return
+    left_s = assignment.started + 3600 * limit - time.time()
+    is_over = torch.tensor(float(world.is_first and left_s < longest_s), device=world.device)
+    if world.add(is_over) > 0:
+        done = progress.next_epoch
+        raise TrainingError(
+            f"stopped after {done} of {assignment.job.train.epochs} epochs: another would end after cluster.max_hours "
+            f"({limit:g}); " + ("the same command continues the run" if done else "raise it, nothing was trained")
+        )
 
 
 def _check_sound(numbers: EpochNumbers, dev: Scores, *, epoch: int) -> None:
