@@ -26,7 +26,9 @@ fi
 # Only this job's processes may speak to its Ray.
 export RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
-export RAY_AUTH_TOKEN RAY_USAGE_STATS_ENABLED=0 RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300
+export RAY_AUTH_TOKEN RAY_USAGE_STATS_ENABLED=0
+# Seconds that busy machines and slow shared file systems may take to start Ray.
+export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300 RAY_raylet_start_wait_time_s=120
 
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 head_ip=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname -I | awk '{print $1}')
@@ -39,12 +41,22 @@ if [ "${1:-}" = train ] && [ -n "$ends" ]; then
   command+=(--max-hours "$hours")
 fi
 
-ray_options=(--num-cpus="$SLURM_CPUS_PER_TASK" --disable-usage-stats)
+ray_options=(--num-cpus="$SLURM_CPUS_PER_TASK" --dashboard-port=$((30000 + SLURM_JOB_ID % 10000)) --disable-usage-stats)
 if [ -n "${SLURM_GPUS_ON_NODE:-}" ]; then
   ray_options+=(--num-gpus="$SLURM_GPUS_ON_NODE")
 fi
 
+# `ray symmetric-run` ends with status 0 where Ray did not start, so the command leaves its own status behind.
+ended=$(mktemp)
+trap 'rm -f "$ended"' EXIT
+
 # RAY_ADDRESS makes the command join this cluster instead of starting one of its own.
 srun --nodes="$SLURM_NNODES" --ntasks="$SLURM_NNODES" \
   ray symmetric-run --address "$address" --min-nodes "$SLURM_NNODES" "${ray_options[@]}" \
-  -- env RAY_ADDRESS="$address" "${joyful[@]}" "${command[@]}"
+  -- env RAY_ADDRESS="$address" sh -c '"$@"; status=$?; echo $status > "$0"; exit $status' "$ended" \
+  "${joyful[@]}" "${command[@]}" || true
+if [ ! -s "$ended" ]; then
+  echo "joyful: Ray did not start on these nodes; see above" >&2
+  exit 1
+fi
+exit "$(cat "$ended")"

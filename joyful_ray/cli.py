@@ -30,6 +30,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "inspect": corpora.inspect,
     "train": runs.train,
     "evaluate": runs.evaluate,
+    "plan": cluster.plan,
     "submit": cluster.submit,
     "config": settings.config,
     "doctor": settings.doctor,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from joyful_ray.commands.options import Json, one_of
+from joyful_ray.commands.options import Job, Json, Settings, one_of
 from joyful_ray.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -79,6 +79,34 @@ def submit(
         return
     with interrupted_politely(server, job, screen.say):
         _ends_as(screen, server.follow(job, _writer(as_json=as_json)))
+
+
+def plan(
+    job: Job,
+    settings: Settings = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Ray workers.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Option(help="The run's name.", show_default=False)] = None,
+    address: Address = None,
+    price: Annotated[
+        float | None,
+        typer.Option("--price-per-gpu-hour", min=0, help="Say what the GPU-hours cost.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a run would take: memory, storage, time with its uncertainty, GPU-hours, money. Trains nothing."""
+    from joyful_ray.config import load_job
+    from joyful_ray.console.plan import show_plan
+    from joyful_ray.console.screen import Screen
+    from joyful_ray.submit.plan import plan_run
+
+    screen = Screen(as_json=as_json)
+    resolved = load_job(job, [*(settings or []), *([f"cluster.workers={workers}"] if workers is not None else [])])
+    if name is not None:
+        resolved = resolved.model_copy(update={"name": name})
+    screen.say("rehearsing some steps; this takes under a minute")
+    found = plan_run(resolved, address=address, price=price)
+    show_plan(screen, found)
+    screen.result(found)
 
 
 def list_(address: Address = None, as_json: Json = False) -> None:

@@ -58,7 +58,7 @@ def run(assignment: Assignment, world: World) -> RunRecord:
     progress = fit(assignment, world, learner)
     fit_s = time.time() - assignment.started - setup_s
     record = _select_and_score(assignment, world, learner, progress)
-    peak = max(int(str(value)) for value in world.gather(_peak_memory_bytes()))
+    peak = max(int(str(value)) for value in world.gather(peak_memory_bytes()))
     total_s = time.time() - assignment.started
     seconds = {"setup": setup_s, "fit": fit_s, "selection": total_s - setup_s - fit_s, "total": total_s}
     record = record.model_copy(update={"seconds": seconds, "peak_memory_bytes": peak})
@@ -225,6 +225,7 @@ def warnings_of(dev: Scores) -> list[str]:
     ]
 
 
-def _peak_memory_bytes() -> int:
+def peak_memory_bytes() -> int:
+    """The most memory that this process has held."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

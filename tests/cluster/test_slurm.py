@@ -48,7 +48,7 @@ def test_a_run_through_sbatch_finishes_on_the_cluster_that_the_script_forms(slur
     }
     command = [*slurm, "sbatch", *asked, "cluster/slurm.sh", *words]
     done = subprocess.run(
-        command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=400, check=False
+        command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=900, check=False
     )
     printed = log.read_text() if log.exists() else done.stderr
     assert done.returncode == 0, printed[-4000:]
