@@ -17,7 +17,7 @@ from joyful_ray.errors import ClusterError, ConfigError
 from joyful_ray.train.launch import cluster_address
 from joyful_ray.train.rehearsal import Rehearsal, rehearse
 
-RAY_START_S, RAY_START_IN_PROCESSES = 4.0, 5.0
+RAY_START_S, RAY_START_IN_PROCESSES = 4.0, 3.5
 """Ray's start, workers included: some seconds of waiting, and about the work of starting so many torch processes."""
 REPORT_S = 0.3
 """How long an epoch's report waits for Ray Train to look: its interval, which `launch.py` sets."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import multiprocessing
 import os
@@ -26,6 +25,7 @@ from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus
 from joyful_ray.data.batch import Batch
 from joyful_ray.data.encode import Survey
+from joyful_ray.data.plan import Step, plan_epoch, plan_evaluation
 from joyful_ray.data.prepare import Facts, facts_of, unscaled_encoding
 from joyful_ray.data.reading import Reading, read_shard, readings
 from joyful_ray.data.source import ResidentSource, Work
@@ -41,7 +41,7 @@ from joyful_ray.train.learner import Learner
 from joyful_ray.train.schedule import Progress
 
 Found = TypeVar("Found")
-MEASURED_S, LEAST_STEPS, MOST_STEPS = 6.0, 4, 40
+MEASURED_S, STEPS_OF_A_PART, LEAST_PARTS, MOST_PARTS = 6.0, 4, 3, 12
 EVALUATED_BATCHES = 6
 SAMPLED_CONVERSATIONS = 4000
 """Of a large corpus this much of each split is read; sizes come from the manifest."""
@@ -85,20 +85,19 @@ class Rehearsal:
 class _Part:
     """Some steps of an epoch, cut for as many workers as the job has, whoever of them is here."""
 
-    source: ResidentSource
-    first: int
-    count: int
+    store: SplitStore
+    planned: list[Step]
     workers: int
 
     def steps(self, *, world: int) -> int:
-        return self.count
+        return len(self.planned)
 
     def epoch(self, epoch: int, *, rank: int, world: int) -> Iterator[Work]:
-        work = self.source.epoch(epoch, rank=rank, world=self.workers)
-        return itertools.islice(work, self.first, self.first + self.count)
+        for step in self.planned:
+            yield [(micro, self.store.batch(micro.conversations)) for micro in step.of_rank(rank, self.workers)]
 
     def once(self, *, rank: int, world: int) -> Iterator[Batch]:
-        return itertools.islice(self.source.once(rank=rank, world=self.workers), EVALUATED_BATCHES)
+        return (batch for work in self.epoch(0, rank=rank, world=world) for _, batch in work)
 
 
 def rehearse(job: JobConfig, corpus: Corpus) -> Rehearsal:
@@ -149,7 +148,7 @@ def _rehearse(job: JobConfig, corpus: Corpus, place: tuple[int, int], meeting: s
     try:
         prepare_s, (facts, stores) = _timed(device, lambda: _sample(job, corpus))
         learner = Learner(_without_diagnostics(job), facts, world)
-        steps = _time_steps(job, learner, ResidentSource.of(job, stores["train"]), world)
+        steps = _time_steps(job, learner, stores["train"], world)
         dev_s = _time_dev(job, learner, facts, stores["dev"], world)
         diagnose_s = _time_diagnostics(job, learner, facts, stores["train"])
         save_s, checkpoint_bytes, weights_bytes = _time_saving(learner)
@@ -161,7 +160,7 @@ def _rehearse(job: JobConfig, corpus: Corpus, place: tuple[int, int], meeting: s
         processes=world.size,
         device=str(device.type),
         parameters=sum(parameter.numel() for parameter in learner.model.parameters()),
-        steps=len(steps),
+        steps=len(steps) * STEPS_OF_A_PART,
         step_s=statistics.fmean(steps),
         step_error_s=statistics.stdev(steps) / math.sqrt(len(steps)) if len(steps) > 1 else statistics.fmean(steps),
         dev_s=dev_s * share,
@@ -213,34 +212,39 @@ def _utterances(corpus: Corpus, split: Split, stores: Mapping[Split, SplitStore]
     return entry.utterances if entry is not None and entry.conversations else stores[split].utterances
 
 
-def _time_steps(job: JobConfig, learner: Learner, source: ResidentSource, world: World) -> list[float]:
-    """Seconds of each step; the first, which also allocates, is run and left out."""
-    workers = max(job.cluster.workers, 1)
-    progress = Progress(next_epoch=job.train.fusion_epochs if job.train.stages == "two-phase" else 0)
-    available = source.steps(world=workers)
+def _time_steps(job: JobConfig, learner: Learner, store: SplitStore, world: World) -> list[float]:
+    """Seconds a step, of several parts of an epoch; the first part, which also allocates, is left out."""
+    train, workers = job.train, max(job.cluster.workers, 1)
+    plan = plan_epoch(
+        store.lengths,
+        seed=job.seed,
+        epoch=0,
+        batch_conversations=train.batch_conversations,
+        micro_batches=train.micro_batches,
+    )
+    progress = Progress(next_epoch=train.fusion_epochs if train.stages == "two-phase" else 0)
 
-    def one(index: int) -> float:
-        part = _Part(source, first=index % available, count=1, workers=workers)
-        return learner.train_epoch(part, progress).train_seconds
+    def of_part(start: int) -> float:
+        steps = [plan[(start + index) % len(plan)] for index in range(STEPS_OF_A_PART)]
+        numbers = learner.train_epoch(_Part(store, steps, workers), progress)
+        return numbers.train_seconds / STEPS_OF_A_PART
 
-    one(0)
-    second = torch.tensor(one(1), dtype=torch.float64, device=world.device)
-    mean = float(world.add(second)) / world.size
-    count = min(max(int(MEASURED_S / max(mean, 1e-6)), LEAST_STEPS), MOST_STEPS)
-    # Spread over the epoch: a corpus may be in the order of its conversations' lengths.
-    return [one(2 + round(index * max(available - 1, 1) / count)) for index in range(count)]
+    of_part(0)
+    mean = float(world.add(torch.tensor(of_part(0), dtype=torch.float64, device=world.device))) / world.size
+    parts = min(max(int(MEASURED_S / max(mean * STEPS_OF_A_PART, 1e-6)), LEAST_PARTS), MOST_PARTS)
+    # Spread over the epoch, of which no two steps cost the same.
+    return [of_part(index * len(plan) // parts) for index in range(parts)]
 
 
 def _time_dev(job: JobConfig, learner: Learner, facts: Facts, store: SplitStore, world: World) -> float:
-    """Seconds of a pass over the dev conversations that were read."""
-    source = ResidentSource.of(job, store)
+    """Seconds of a pass over the dev conversations that were read, of which some batches are evaluated."""
     workers = max(job.cluster.workers, 1)
-    batches = sum(1 for _ in source.once(rank=0, world=workers))
+    mine = plan_evaluation(store.lengths, utterances=job.train.evaluation_utterances)[world.rank :: workers]
 
     def some() -> object:
         return evaluate(
             learner.evaluated,
-            _Part(source, first=0, count=0, workers=workers).once(rank=world.rank, world=workers),
+            (store.batch(conversations) for conversations in mine[:EVALUATED_BATCHES]),
             task=facts.encoding.task,
             labels=list(facts.encoding.labels),
             world=world,
@@ -248,7 +252,7 @@ def _time_dev(job: JobConfig, learner: Learner, facts: Facts, store: SplitStore,
         )
 
     seconds, _ = _timed(world.device, some)
-    return seconds * batches / max(min(batches, EVALUATED_BATCHES), 1)
+    return seconds * len(mine) / max(len(mine[:EVALUATED_BATCHES]), 1)
 
 
 def _time_diagnostics(job: JobConfig, learner: Learner, facts: Facts, store: SplitStore) -> float:

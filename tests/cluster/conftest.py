@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -23,9 +24,6 @@ from tests.s3_server import free_port, make_bucket, s3_server
 
 CHECKOUT = Path(__file__).parents[2]
 BUCKET = "clusters"
-TOKEN = "planted-token-of-the-cluster-0123456789"
-CLUSTER_SECRET = "planted-secret-that-the-cluster-holds"
-SHELL_SECRET = "planted-secret-of-the-users-own-shell"
 START_TIMEOUT_S = 240
 
 
@@ -36,12 +34,15 @@ class Head:
     Attributes:
         shell: the environment of a user who submits to it; its bucket's key is another than the head's.
         temporary: where Ray keeps its session, with all logs.
+        token, secret: of the cluster, and of its bucket; made anew for each head, so that no file holds them.
     """
 
     url: str
     endpoint: str
     shell: dict[str, str]
     temporary: Path
+    token: str
+    secret: str
 
     def joyful(self, *words: str, timeout_s: float = 900) -> subprocess.CompletedProcess[str]:
         """Run one command as the user would."""
@@ -76,6 +77,7 @@ def without_clouds_and_clusters() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     """The head; it sees the bucket by its own environment."""
+    token, secret, shell_secret = (f"planted-{secrets.token_hex(16)}" for _ in range(3))
     programs = tmp_path_factory.mktemp("programs")
     (programs / "joyful").write_text(f'#!/bin/sh\nexec {sys.executable} -m joyful_ray "$@"\n')
     (programs / "joyful").chmod(0o755)
@@ -83,7 +85,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(CHECKOUT),
         "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": TOKEN,
+        "RAY_AUTH_TOKEN": token,
     }
     # A socket's path may have 107 characters, so this folder lies directly in the temporary directory.
     temporary = Path(tempfile.mkdtemp(prefix="jh-"))
@@ -93,29 +95,30 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         port = free_port()
         command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", f"--port={free_port()}"]
         command += [f"--dashboard-port={port}", "--dashboard-host=127.0.0.1", "--num-cpus=4", "--disable-usage-stats"]
-        command += [f"--temp-dir={temporary}", "--object-store-memory=300000000", "--ray-client-server-port=0"]
+        command += [f"--temp-dir={temporary}", f"--ray-client-server-port={free_port()}"]
+        command += ["--object-store-memory=300000000"]
         log = temporary / "start.log"
         with log.open("w") as output:
             process = subprocess.Popen(
                 command,
-                env=plain | credentials | {"AWS_SECRET_ACCESS_KEY": CLUSTER_SECRET},
+                env=plain | credentials | {"AWS_SECRET_ACCESS_KEY": secret},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         try:
             url = f"http://127.0.0.1:{port}"
-            _wait_until_it_answers(url, process, log)
-            shell = plain | {"AWS_ACCESS_KEY_ID": "shell", "AWS_SECRET_ACCESS_KEY": SHELL_SECRET}
+            _wait_until_it_answers(url, token, process, log)
+            shell = plain | {"AWS_ACCESS_KEY_ID": "shell", "AWS_SECRET_ACCESS_KEY": shell_secret}
             shell |= {"RAY_API_SERVER_ADDRESS": url, "BUCKET": f"s3://{BUCKET}/joyful"}
-            yield Head(url, endpoint, shell, temporary)
+            yield Head(url, endpoint, shell, temporary, token, secret)
         finally:
             _end(process)
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _wait_until_it_answers(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    request = urllib.request.Request(f"{url}/api/jobs/", headers={"Authorization": f"Bearer {TOKEN}"})
+def _wait_until_it_answers(url: str, token: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    request = urllib.request.Request(f"{url}/api/jobs/", headers={"Authorization": f"Bearer {token}"})
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         try:

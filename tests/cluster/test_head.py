@@ -7,13 +7,14 @@ import re
 import subprocess
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from joyful_ray.storage import Location, open_location
-from tests.cluster.conftest import BUCKET, CLUSTER_SECRET, SHELL_SECRET, TOKEN, Head
+from tests.cluster.conftest import BUCKET, Head
 
 pytestmark = [pytest.mark.cluster, pytest.mark.ray, pytest.mark.s3, pytest.mark.slow]
 CHECKOUT = Path(__file__).parents[2]
@@ -31,7 +32,7 @@ def blocks(path: Path) -> list[str]:
 def bucket(head: Head, monkeypatch: pytest.MonkeyPatch) -> Location:
     """The cluster's bucket, seen with the cluster's key."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "cluster")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CLUSTER_SECRET)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", head.secret)
     return open_location(f"s3://{BUCKET}/joyful?endpoint_override={head.endpoint}")
 
 
@@ -104,7 +105,7 @@ def test_the_demo_is_submitted_as_it_stands(head: Head) -> None:
 def test_a_wrong_token_is_one_line(head: Head) -> None:
     for token, expected in (("", "asks for a token"), ("another-token", "does not take this token")):
         shell = head.shell | {"RAY_AUTH_MODE": "", "RAY_AUTH_TOKEN": token}
-        done = Head(head.url, head.endpoint, shell, head.temporary).joyful("jobs", "list")
+        done = replace(head, shell=shell).joyful("jobs", "list")
         assert done.returncode == 2
         (line,) = done.stderr.splitlines()
         assert expected in line
@@ -113,7 +114,7 @@ def test_a_wrong_token_is_one_line(head: Head) -> None:
 # Last in this file: it looks at all that the tests before it left behind.
 def test_no_secret_is_in_any_listing_log_config_or_record(head: Head, bucket: Location) -> None:
     texts = {"joyful jobs list": head.joyful("jobs", "list", "--json").stdout}
-    request = urllib.request.Request(f"{head.url}/api/jobs/", headers={"Authorization": f"Bearer {TOKEN}"})
+    request = urllib.request.Request(f"{head.url}/api/jobs/", headers={"Authorization": f"Bearer {head.token}"})
     with urllib.request.urlopen(request, timeout=30) as answer:
         texts["jobs with runtime_env and metadata"] = answer.read().decode()
     ray_list = subprocess.run(
@@ -131,5 +132,5 @@ def test_no_secret_is_in_any_listing_log_config_or_record(head: Head, bucket: Lo
     packages = [path for path in head.temporary.rglob("working_dir_files/*/*.yaml") if path.is_file()]
     texts |= {str(path): path.read_text() for path in packages}
     for where, text in texts.items():
-        for secret in (TOKEN, CLUSTER_SECRET, SHELL_SECRET):
+        for secret in (head.token, head.secret, head.shell["AWS_SECRET_ACCESS_KEY"]):
             assert secret not in text, f"a secret stands in {where}"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import CHECKOUT, TOKEN, without_clouds_and_clusters
+from tests.cluster.conftest import CHECKOUT, without_clouds_and_clusters
 from tests.tiny_corpus import write_tiny
 
 pytestmark = [pytest.mark.cluster, pytest.mark.ray, pytest.mark.slow]
@@ -21,7 +22,7 @@ def test_two_workers_on_two_of_three_nodes_finish_a_run(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("three_nodes.py")), corpus, str(tmp_path / "runs")],
         cwd=CHECKOUT,
-        env=environment | {"RAY_AUTH_TOKEN": TOKEN},
+        env=environment | {"RAY_AUTH_TOKEN": secrets.token_hex(16)},
         capture_output=True,
         text=True,
         timeout=900,
