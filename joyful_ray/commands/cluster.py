@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from joyful_ray.submit.jobs import JobCard
 
 SENDS_NOWHERE = ("submit", "jobs")
+READ = ("bundle", "corpus", "source", "uri")
+"""Names of arguments and options, of any verb, that say what is read."""
 DEPENDENCIES: tuple[Literal["auto", "locked", "none"], ...] = ("auto", "locked", "none")
 ANYTHING = {"ignore_unknown_options": True, "allow_extra_args": True}
 

@@ -139,7 +139,7 @@ class JobServer:
         return environment
 
     def _refuse_twin(self, order: Order) -> None:
-        if order.job is None:
+        if not order.goes_on:
             return
         for card in self.list():
             if card.run == order.run and not card.is_over:

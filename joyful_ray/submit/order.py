@@ -25,7 +25,7 @@ class Order:
 
     Attributes:
         words: the command, from its verb on.
-        run: name of the run, study or demo that it works on, where it has one.
+        run: name of the run or study that it goes on with; of other commands, the verb.
         job: its job file, resolved.
         notes: what the user should know before it runs.
     """
@@ -34,6 +34,11 @@ class Order:
     run: str
     job: JobConfig | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it works in a run's directory, in which one command at a time may be."""
+        return self.words[0] in KEEPS_RUNS
 
     @property
     def uses_bucket(self) -> bool:
@@ -53,28 +58,35 @@ def read_order(
     job_file: Path | None = None,
     overrides: Sequence[str] = (),
     name: str | None = None,
+    reads: Sequence[str] = (),
+    writes: Sequence[str] = (),
 ) -> Order:
     """Check a command whose words the command line has already understood.
 
     Args:
         packing: what travels with it.
         job_file, overrides, name: what the command says of its job, where it has one.
+        reads, writes: places that it names itself, such as a bundle, or where results go.
 
     Raises:
         ConfigError: the job is wrong, its files do not travel, its results would be lost, or a word is a secret.
     """
     refuse_secrets(words)
     verb = words[0]
+    for place in reads:
+        _refuse_absent(place, packing)
+    for place in writes:
+        _refuse_lost(place, f"{verb} writes to {place}")
     if job_file is None:
-        return Order(tuple(words), name or verb, notes=_notes(verb, words))
+        return Order(tuple(words), verb, notes=_notes(verb, words))
     inside = _inside(job_file, packing)
     job = load_job(packing.folder / inside, list(overrides))
-    run = name or job.name
+    run = (name or job.name) if verb in KEEPS_RUNS else verb
     _refuse_other_cluster(job)
     if verb in KEEPS_RUNS:
-        _refuse_lost_runs(job)
+        _refuse_lost(job.storage, f"storage is {job.storage}", remedy="--set storage=")
     if job.corpus is not None:
-        _refuse_absent_corpus(job.corpus, packing)
+        _refuse_absent(job.corpus, packing, remedy="--set corpus=")
     return Order(tuple(words), run, job, _notes(verb, (job.storage,) if verb in KEEPS_RUNS else ()))
 
 
@@ -104,24 +116,24 @@ def _refuse_other_cluster(job: JobConfig) -> None:
         )
 
 
-def _refuse_lost_runs(job: JobConfig) -> None:
-    if "://" not in job.storage and not os.path.isabs(job.storage):
+def _refuse_lost(place: str, what: str, *, remedy: str = "") -> None:
+    if "://" not in place and not os.path.isabs(place):
         raise ConfigError(
-            f"storage is {job.storage}, a folder that the cluster removes with the job; add --set storage=s3://BUCKET/"
-            "PREFIX, or an absolute path that all nodes share"
+            f"{what}, a folder that the cluster removes with the job; name {remedy}s3://BUCKET/PREFIX, or an absolute "
+            "path that all nodes share"
         )
-    open_location(job.storage)
+    open_location(place)
 
 
-def _refuse_absent_corpus(corpus: str, packing: Packing) -> None:
-    if "://" in corpus or os.path.isabs(corpus):
-        open_location(corpus)
+def _refuse_absent(place: str, packing: Packing, *, remedy: str = "") -> None:
+    if "://" in place or os.path.isabs(place):
+        open_location(place)
         return
-    name = os.path.normpath(corpus).replace(os.sep, "/")
+    name = os.path.normpath(place).replace(os.sep, "/")
     if not packing.holds(name):
         raise ConfigError(
-            f"corpus is {corpus}, which does not travel with the job ({_why(name, packing)}); put it in a bucket and "
-            "add --set corpus=s3://BUCKET/PREFIX, or name an absolute path that all nodes share"
+            f"{place} does not travel with the job ({_why(name, packing)}); put it in a bucket and name "
+            f"{remedy}s3://BUCKET/PREFIX, or name an absolute path that all nodes share"
         )
 
 

@@ -130,7 +130,7 @@ def _choose(
 def _reason_to_leave(path: Path, name: str, is_folder: bool, specs: list[tuple[str, GitIgnoreSpec]]) -> str | None:
     if KEYS.match_file(path.name):
         return "key"
-    if is_folder and (path.name in LEFT_ANYWHERE or (path / "pyvenv.cfg").is_file() or name.endswith(".egg-info")):
+    if path.name in LEFT_ANYWHERE or (is_folder and ((path / "pyvenv.cfg").is_file() or name.endswith(".egg-info"))):
         return "tools"
     if is_folder and name in LEFT_AT_THE_TOP:
         return "data"

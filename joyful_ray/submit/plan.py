@@ -30,7 +30,11 @@ OPTIMIZER_COPIES = 2
 
 
 class Resources(BaseModel):
-    """What there is to run on."""
+    """What there is to run on.
+
+    Attributes:
+        is_here: whether this process runs on it, so that what is timed here holds there.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -38,6 +42,7 @@ class Resources(BaseModel):
     nodes: int
     cpus: float
     gpus: float
+    is_here: bool = True
 
 
 class Plan(BaseModel):
@@ -151,7 +156,7 @@ def _training_conversations(corpus: Corpus, job: JobConfig) -> int:
 
 def _error(rehearsal: Rehearsal, workers: int, resources: Resources) -> float:
     of_steps = 2 * rehearsal.step_error_s / rehearsal.step_s
-    untimed = UNKNOWN_ERROR if workers > rehearsal.processes or resources.where != "this machine" else 0.0
+    untimed = UNKNOWN_ERROR if workers > rehearsal.processes or not resources.is_here else 0.0
     return math.hypot(LEAST_ERROR, of_steps, untimed)
 
 
@@ -184,7 +189,8 @@ def _resources_by_http(address: str) -> Resources:
     if answer.status_code != 200:
         raise ClusterError(f"{url} does not say what nodes it has (status {answer.status_code})")
     found = answer.json()["data"]["result"]["result"]
-    return _summed(url, [node["resources_total"] for node in found if node["state"] == "ALIVE"])
+    nodes = [node["resources_total"] for node in found if node["state"] == "ALIVE"]
+    return _summed(url, nodes).model_copy(update={"is_here": False})
 
 
 def _summed(where: str, nodes: list[dict[str, float]]) -> Resources:
@@ -251,7 +257,7 @@ def warnings_of(
             f"timed with {rehearsal.processes} processes, not {workers}; each step exchanges "
             f"{rehearsal.weights_bytes:,} bytes of gradients between workers, which was not timed between machines"
         )
-    elif resources.where != "this machine":
+    elif not resources.is_here:
         found.append("timed on this machine; its cluster may be faster or slower. joyful submit plan … times it there")
     return found
 

@@ -64,9 +64,11 @@ def test_the_readmes_commands_run_and_a_stopped_run_continues(head: Head, bucket
     together = "\n".join(said.values())
     assert "dependencies: none to install; the image has all" in together
     assert "none of this shell's are sent" in together
-    assert re.search(r"package: .* files, [\d,]+ bytes, [\d,]+ zipped; left out: .*\.git/", together)
+    assert re.search(r"package: .* files, [\d,]+ bytes, [\d,]+ zipped; left out: .*\.git", together)
     assert "steps an epoch" in together
-    assert "first: finished after" in together, "the log was not followed to its end"
+    assert re.search(r"first: (finished|stopped-early) after \d+ epochs", together), (
+        "the log was not followed to its end"
+    )
     assert "STOPPED" in together
     record = json.loads(run.join("record.json").read_text())
     assert record["workers"] == 2
@@ -91,7 +93,7 @@ def test_the_readmes_commands_run_and_a_stopped_run_continues(head: Head, bucket
 
 def places(bucket: Location) -> list[str]:
     root = f"s3://{bucket.path}"
-    words = [f"corpus={root}/corpora/small", f"storage={root}/runs", "train.epochs=8"]
+    words = [f"corpus={root}/corpora/small", f"storage={root}/runs", "train.epochs=30"]
     return [word for text in words for word in ("--set", text)]
 
 

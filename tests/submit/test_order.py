@@ -35,6 +35,10 @@ def test_a_run_is_known_by_its_name_and_its_bucket(packing: Packing) -> None:
     assert order.run == "mine"
     assert train(packing, BUCKET, name="other").run == "other"
     assert order.uses_bucket
+    assert order.goes_on
+    plan = read_order(["plan", "jobs/a.yaml"], packing, job_file=Path("jobs/a.yaml"), overrides=BUCKET)
+    assert plan.run == "plan", "it is no job of the run, which may be stopped by its name"
+    assert not plan.goes_on
     assert order.notes == ()
     assert order.entrypoint("python3") == (
         "python3 -m joyful_ray train jobs/a.yaml --set corpus=s3://bucket/c --set storage=s3://bucket/runs"
@@ -45,7 +49,7 @@ def test_a_run_is_known_by_its_name_and_its_bucket(packing: Packing) -> None:
     ("overrides", "expected"),
     [
         (["corpus=s3://bucket/c"], "storage is runs, a folder that the cluster removes"),
-        (["storage=s3://bucket/runs", "corpus=corpora/meld"], "corpus is corpora/meld, which does not travel"),
+        (["storage=s3://bucket/runs", "corpus=corpora/meld"], "corpora/meld does not travel with the job"),
         ([*BUCKET, "cluster.address=10.0.0.1:6379"], "joins the cluster it runs on"),
         ([*BUCKET, "train.epoch=3"], "did you mean train.epochs"),
         (["storage=s3://key:word@bucket/runs"], "credentials do not belong in a URI"),
@@ -54,6 +58,15 @@ def test_a_run_is_known_by_its_name_and_its_bucket(packing: Packing) -> None:
 def test_a_run_that_would_be_lost_or_fail_is_refused(packing: Packing, overrides: list[str], expected: str) -> None:
     with pytest.raises(Exception, match=expected.replace(".", r"\.")):
         train(packing, overrides)
+
+
+def test_places_that_a_command_names_itself_are_checked_too(packing: Packing) -> None:
+    words = ["predict", "runs/a/bundle", "--corpus", "s3://b/c", "--out", "s3://b/o"]
+    with pytest.raises(ConfigError, match=r"runs/a/bundle does not travel .*(stay at home|is not there)"):
+        read_order(words, packing, reads=["runs/a/bundle", "s3://b/c"], writes=["s3://b/o"])
+    with pytest.raises(ConfigError, match="synth writes to corpora/a, a folder that the cluster removes"):
+        read_order(["synth", "--out", "corpora/a"], packing, writes=["corpora/a"])
+    assert read_order(["evaluate", "s3://b/bundle"], packing, reads=["s3://b/bundle", "small"]).run == "evaluate"
 
 
 def test_a_corpus_that_travels_is_taken(packing: Packing) -> None:

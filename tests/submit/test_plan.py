@@ -20,6 +20,7 @@ from joyful_ray.train.rehearsal import Rehearsal
 from tests.tiny_corpus import small_job, write_tiny
 
 HERE = Resources(where="this machine", nodes=1, cpus=4, gpus=0)
+ELSEWHERE = {"where": "http://head:8265", "is_here": False}
 TIMED = Rehearsal(
     processes=2,
     device="cpu",
@@ -77,7 +78,7 @@ def test_money_is_gpus_times_hours_times_price(corpus: Corpus) -> None:
 def test_uncertainty_grows_with_scattered_steps_and_with_what_was_not_timed(corpus: Corpus) -> None:
     scattered = planned(corpus, job_of(), replace(TIMED, step_error_s=0.4))
     assert scattered.error == pytest.approx(math.hypot(0.15, 0.4))
-    elsewhere = planned(corpus, job_of(), resources=HERE.model_copy(update={"where": "http://head:8265"}))
+    elsewhere = planned(corpus, job_of(), resources=HERE.model_copy(update=ELSEWHERE))
     assert elsewhere.error == pytest.approx(math.hypot(0.15, 0.5))
     many = planned(corpus, job_of(cluster={"workers": 4}))
     assert many.error == pytest.approx(math.hypot(0.15, 0.5))
@@ -95,7 +96,7 @@ def test_uncertainty_grows_with_scattered_steps_and_with_what_was_not_timed(corp
         ({}, HERE.model_copy(update={"gpus": 2}), "has 2 GPUs, and cluster.gpus_per_worker is 0"),
         ({"cluster": {"max_hours": 0.001}}, HERE, "cluster.max_hours (0.001) is less than all epochs take"),
         ({"cluster": {"workers": 4}}, HERE, "timed with 2 processes, not 4"),
-        ({}, HERE.model_copy(update={"where": "http://head:8265"}), "joyful submit plan"),
+        ({}, HERE.model_copy(update=ELSEWHERE), "joyful submit plan"),
     ],
 )
 def test_what_would_idle_wait_or_be_stopped_is_warned_of(
