@@ -137,7 +137,7 @@ def add_up(
         epoch_s=epoch_s,
         hours=hours,
         earliest_hours=(setup_s + min(train.patience + 1, train.epochs) * epoch_s) / 3600,
-        error=_error(rehearsal, workers, resources),
+        error=_error(job, rehearsal, resources),
         gpu_hours=gpus * hours,
         money=None if price is None else price * gpus * hours,
         measured=f"{rehearsal.steps} steps on {rehearsal.device}, {rehearsal.processes} side by side on this machine",
@@ -154,10 +154,14 @@ def _training_conversations(corpus: Corpus, job: JobConfig) -> int:
     return whole - len(cut_dev([str(n) for n in range(whole)], fraction=job.data.dev_fraction, seed=job.seed))
 
 
-def _error(rehearsal: Rehearsal, workers: int, resources: Resources) -> float:
+def _error(job: JobConfig, rehearsal: Rehearsal, resources: Resources) -> float:
     of_steps = 2 * rehearsal.step_error_s / rehearsal.step_s
-    untimed = UNKNOWN_ERROR if workers > rehearsal.processes or not resources.is_here else 0.0
-    return math.hypot(LEAST_ERROR, of_steps, untimed)
+    is_timed = job.cluster.workers <= rehearsal.processes and resources.is_here and not _lacks_gpu(job, rehearsal)
+    return math.hypot(LEAST_ERROR, of_steps, 0.0 if is_timed else UNKNOWN_ERROR)
+
+
+def _lacks_gpu(job: JobConfig, rehearsal: Rehearsal) -> bool:
+    return job.cluster.gpus_per_worker > 0 and rehearsal.device == "cpu"
 
 
 def resources_of(job: JobConfig, address: str | None) -> Resources:
@@ -252,7 +256,12 @@ def warnings_of(
         found.append(
             f"cluster.max_hours ({cluster.max_hours:g}) is less than all epochs take; the same command continues then"
         )
-    if workers > rehearsal.processes:
+    if _lacks_gpu(job, rehearsal):
+        found.append(
+            "timed on a CPU, since no GPU is here: the run will be faster by far. joyful submit plan … --driver-gpus 1 "
+            "times it on one"
+        )
+    elif workers > rehearsal.processes:
         found.append(
             f"timed with {rehearsal.processes} processes, not {workers}; each step exchanges "
             f"{rehearsal.weights_bytes:,} bytes of gradients between workers, which was not timed between machines"

@@ -30,11 +30,30 @@ def loaded(path: Path) -> Any:
 
 @cache
 def schema(kind: str) -> dict[str, Any]:
+    """KubeRay's schema of a kind, with unknown fields refused."""
+    every = closed(json.loads(Path(__file__).with_name("kuberay-1.7.0.json").read_text()))
+    return {"$defs": every["$defs"], **every[kind]}
+
+
+@pytest.mark.parametrize("kind", ["RayCluster", "RayJob"])
+def test_the_schema_here_is_the_operators(kind: str) -> None:
     folder = Path(os.environ.get("JOYFUL_KUBERAY_SCHEMAS", CHECKOUT.parent / "shared" / "reference" / "kuberay"))
-    place = folder / f"{kind}_v1_schema.json"
-    if not place.is_file():
-        pytest.skip(f"no KubeRay schemas at {folder}; set JOYFUL_KUBERAY_SCHEMAS")
-    return closed(json.loads(place.read_text()))
+    whole = folder / f"{kind.lower()}_v1_schema.json"
+    if not whole.is_file():
+        pytest.skip(f"no whole KubeRay schemas at {folder}; set JOYFUL_KUBERAY_SCHEMAS")
+    theirs = closed(json.loads(whole.read_text()))
+    del theirs["properties"]["status"]
+    assert fields(schema(kind), schema(kind)) == fields(theirs, theirs)
+
+
+def fields(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
+    """The tree of fields, each with its type and what it may be."""
+    while "$ref" in node:
+        node = root["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+    own = {key: node[key] for key in ("type", "enum", "required") if key in node}
+    parts = {name: fields(part, root) for name, part in node.get("properties", {}).items()}
+    items = {"[]": fields(node["items"], root)} if "items" in node else {}
+    return own | parts | items
 
 
 def closed(node: Any) -> Any:
@@ -73,9 +92,9 @@ def test_every_file_names_the_locks_ray_and_no_other() -> None:
             assert named == {locked_ray()}, path
 
 
-@pytest.mark.parametrize("kind", ["raycluster", "rayjob"])
+@pytest.mark.parametrize("kind", ["RayCluster", "RayJob"])
 def test_a_manifest_is_kuberays(kind: str) -> None:
-    assert not problems(loaded(KUBERAY / f"{kind}.yaml"), schema(kind))
+    assert not problems(loaded(KUBERAY / f"{kind.lower()}.yaml"), schema(kind))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +112,7 @@ def test_a_mistyped_field_would_be_found(path: tuple[Any, ...]) -> None:
     for part in path[:-1]:
         place = place[part]
     place[path[-1]] = {}
-    assert problems(manifest, schema("raycluster"))
+    assert problems(manifest, schema("RayCluster"))
 
 
 def test_the_jobs_cluster_is_the_cluster() -> None:
@@ -154,10 +173,13 @@ def test_the_network_policy_is_kuberays_kind_of_rule() -> None:
     assert (policy["apiVersion"], policy["kind"]) == ("networking.k8s.io/v1", "NetworkPolicy")
     assert set(policy["spec"]) == {"podSelector", "policyTypes", "ingress"}
     # The operator's own field for policies takes the same rules, whose schema is at hand.
-    head = schema("raycluster")["properties"]["spec"]["properties"]["networkPolicy"]["properties"]["head"]["properties"]
-    assert not problems(policy["spec"]["ingress"], head["ingressRules"])
-    selector = head["ingressRules"]["items"]["properties"]["from"]["items"]["properties"]["podSelector"]
-    assert not problems(policy["spec"]["podSelector"], selector)
+    head = {"ingressRules": [*policy["spec"]["ingress"], {"from": [{"podSelector": policy["spec"]["podSelector"]}]}]}
+    cluster = copy.deepcopy(loaded(KUBERAY / "raycluster.yaml"))
+    cluster["spec"]["networkPolicy"] = {"head": head}
+    rules = schema("RayCluster")
+    assert not problems(cluster, rules)
+    head["ingressRules"][0]["fromm"] = []
+    assert problems(cluster, rules)
 
 
 @pytest.mark.parametrize("name", ["aws", "gcp"])

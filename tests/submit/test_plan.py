@@ -93,6 +93,7 @@ def test_uncertainty_grows_with_scattered_steps_and_with_what_was_not_timed(corp
         ({}, HERE, "a micro-batch holds about"),
         ({"cluster": {"workers": 4, "cpus_per_worker": 2.0}}, HERE, "4 workers ask for 8 CPUs, this machine has 4"),
         ({"cluster": {"gpus_per_worker": 1.0}}, HERE, "2 workers ask for 2 GPUs, this machine has 0"),
+        ({"cluster": {"gpus_per_worker": 1.0}}, HERE, "timed on a CPU, since no GPU is here"),
         ({}, HERE.model_copy(update={"gpus": 2}), "has 2 GPUs, and cluster.gpus_per_worker is 0"),
         ({"cluster": {"max_hours": 0.001}}, HERE, "cluster.max_hours (0.001) is less than all epochs take"),
         ({"cluster": {"workers": 4}}, HERE, "timed with 2 processes, not 4"),
