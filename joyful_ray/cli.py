@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from joyful_ray import __version__
-from joyful_ray.commands import corpora, domains, predictions, runs, settings
+from joyful_ray.commands import cluster, corpora, domains, predictions, runs, settings
 from joyful_ray.errors import TrainingError, UserError
 
 app = typer.Typer(
@@ -33,6 +33,8 @@ VERBS: dict[str, Callable[..., None]] = {
     "evaluate": runs.evaluate,
     "predict": predictions.predict,
     "transfer": domains.transfer,
+    "plan": cluster.plan,
+    "submit": cluster.submit,
     "config": settings.config,
     "doctor": settings.doctor,
 }
@@ -86,4 +88,5 @@ def _joyful(
 
 
 for name, verb in VERBS.items():
-    app.command(name=name)(verb)
+    app.command(name=name, context_settings=cluster.ANYTHING if name == "submit" else None)(verb)
+app.add_typer(cluster.jobs_group())

@@ -21,5 +21,9 @@ class StorageError(UserError):
     """A path or URI cannot be reached, read or written."""
 
 
+class ClusterError(UserError):
+    """A Ray cluster cannot be reached, or does not take what is asked of it."""
+
+
 class TrainingError(Exception):
     """Work that had begun cannot go on: exit status 1."""

@@ -285,5 +285,9 @@ class ClusterConfig(Section):
     max_failures: int = Field(2, ge=-1)
     """Lost workers or nodes after which the run gives up; -1 never."""
     collective_timeout_s: float = Field(120.0, gt=0.0)
+    max_hours: float | None = Field(None, gt=0.0)
+    """Hours after which a command stops: it begins no epoch that would end later, by the longest so far. The same
+    command goes on from there; null is no limit."""
     address: str | None = None
-    """Ray cluster to join; null starts a local one."""
+    """Ray cluster to join; null joins the one that RAY_ADDRESS names, as it does in a submitted job, else starts a
+    local one."""

@@ -42,6 +42,10 @@ def train(
     name: Annotated[
         str | None, typer.Option(help="The run's name; continues it if unfinished.", show_default=False)
     ] = None,
+    max_hours: Annotated[
+        float | None,
+        typer.Option(metavar="H", help="Stop with a checkpoint before so many hours are over.", show_default=False),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train one run: selected on dev, scored on test once."""
@@ -53,6 +57,7 @@ def train(
 
     screen = Screen(as_json=as_json)
     overrides = [*(settings or []), *([f"cluster.workers={workers}"] if workers is not None else [])]
+    overrides += [f"cluster.max_hours={max_hours}"] if max_hours is not None else []
     resolved = load_job(job, overrides)
     with TrainingDisplay(screen, epochs=resolved.train.epochs) as display:
         display.stage(f"training {name or resolved.name} on {resolved.corpus}")

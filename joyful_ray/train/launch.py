@@ -133,7 +133,7 @@ def ray_cluster(job: JobConfig) -> Iterator[None]:
     needed = job.cluster.workers * job.cluster.cpus_per_worker
     joined_before = ray.is_initialized()
     if not joined_before:
-        address = job.cluster.address or "local"
+        address = cluster_address(job) or "local"
         size: dict[str, Any] = (
             {"num_cpus": max(os.cpu_count() or 1, math.ceil(needed) + 1)} if address == "local" else {}
         )
@@ -147,12 +147,19 @@ def ray_cluster(job: JobConfig) -> Iterator[None]:
     for name in ("ray.train", "ray.data", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        if job.cluster.address is None or joined_before:
+        if cluster_address(job) is None or joined_before:
             _check_fits(job, ray.cluster_resources())
         yield
     finally:
         if not joined_before:
             ray.shutdown()
+
+
+def cluster_address(job: JobConfig) -> str | None:
+    """The cluster to join: the job's, or the one this process is part of (Ray sets RAY_ADDRESS in a submitted job)."""
+    named = os.environ.get("RAY_ADDRESS", "")
+    # With a scheme it is a job server's, to which one submits.
+    return job.cluster.address or (named if named and "://" not in named and named != "local" else None)
 
 
 def check_machine(job: JobConfig) -> None:
@@ -162,7 +169,7 @@ def check_machine(job: JobConfig) -> None:
         ConfigError: it would; asked and found.
     """
     asked, cores = job.cluster.workers * job.cluster.cpus_per_worker, os.cpu_count() or 1
-    if job.cluster.address is None and asked > max(SMALL_MACHINE, OVERSUBSCRIPTION * cores):
+    if cluster_address(job) is None and asked > max(SMALL_MACHINE, OVERSUBSCRIPTION * cores):
         raise ConfigError(
             f"cluster.workers asks for {asked:g} CPUs, this machine has {cores}; "
             "ask for fewer, or name a cluster with cluster.address"
@@ -188,7 +195,8 @@ def _first_cause(error: BaseException) -> str:
     """The first failing rank's error, not the last line of a log."""
     failures = getattr(error, "worker_failures", None) or {}
     if failures:
-        rank = min(failures)
+        # A worker that was killed says no time: it went before those that missed it.
+        rank = min(failures, key=lambda each: (getattr(failures[each], "failed_at", 0.0), each))
         cause: BaseException = failures[rank]
         while cause.__cause__ is not None:
             cause = cause.__cause__

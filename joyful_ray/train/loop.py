@@ -60,7 +60,7 @@ def run(assignment: Assignment, world: World) -> RunRecord:
     progress = fit(assignment, world, learner)
     fit_s = time.time() - assignment.started - setup_s
     record = _select_and_score(assignment, world, learner, progress)
-    peak = max(int(str(value)) for value in world.gather(_peak_memory_bytes()))
+    peak = max(int(str(value)) for value in world.gather(peak_memory_bytes()))
     total_s = time.time() - assignment.started
     seconds = {"setup": setup_s, "fit": fit_s, "selection": total_s - setup_s - fit_s, "total": total_s}
     record = record.model_copy(update={"seconds": seconds, "peak_memory_bytes": peak})
@@ -74,8 +74,10 @@ def fit(assignment: Assignment, world: World, learner: Learner) -> Progress:
     train, directory = assignment.job.train, assignment.directory
     progress = _resume(directory, learner, world)
     source, dev = assignment.sources["train"](), assignment.sources["dev"]()
+    longest_s = 0.0
     with _board(directory, world, progress) as board:
         while not progress.is_done(train):
+            _check_time(assignment, world, progress, longest_s)
             began = time.perf_counter()
             numbers = learner.train_epoch(source, progress)
             scores = _evaluate(assignment, world, learner, dev)
@@ -102,7 +104,23 @@ def fit(assignment: Assignment, world: World, learner: Learner) -> Progress:
                 board.epoch(metrics)
                 _save(directory, learner, progress, keep=train.keep_checkpoints)
             world.report({"epoch": metrics.epoch, "dev": scores.selection, "loss": metrics.losses["total"]})
+            longest_s = max(longest_s, time.perf_counter() - began)
     return progress
+
+
+def _check_time(assignment: Assignment, world: World, progress: Progress, longest_s: float) -> None:
+    """Begin no epoch that would end after `cluster.max_hours`; the first rank's clock decides for all."""
+    limit = assignment.job.cluster.max_hours
+    if limit is None:
+        return
+    left_s = assignment.started + 3600 * limit - time.time()
+    is_over = torch.tensor(float(world.is_first and left_s < longest_s), device=world.device)
+    if world.add(is_over) > 0:
+        done = progress.next_epoch
+        raise TrainingError(
+            f"stopped after {done} of {assignment.job.train.epochs} epochs: another would end after cluster.max_hours "
+            f"({limit:g}); " + ("the same command continues the run" if done else "raise it, nothing was trained")
+        )
 
 
 def _check_sound(numbers: EpochNumbers, dev: Scores, *, epoch: int) -> None:
@@ -237,6 +255,7 @@ def warnings_of(dev: Scores) -> list[str]:
     ]
 
 
-def _peak_memory_bytes() -> int:
+def peak_memory_bytes() -> int:
+    """The most memory that this process has held."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -50,3 +51,7 @@ def train_on_worker(config: dict[str, Any]) -> None:
     except (TrainingError, UserError) as error:
         if world.is_first:
             directory.write_failure(str(error))
+    except Exception as error:
+        # The rank that failed first is the cause; the others fail waiting for it, and may be heard before it.
+        error.failed_at = time.time()  # type: ignore[attr-defined]
+        raise

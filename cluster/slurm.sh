@@ -1,0 +1,62 @@
+#!/bin/bash
+# A command on a Ray cluster that Slurm's nodes form for it:
+#   sbatch cluster/slurm.sh train jobs/meld.yaml --name meld --set corpus=… --set storage=…
+# The same line again continues the run. Lines with CHANGE are yours to set; corpus and storage must be a bucket or a
+# folder that all nodes share.
+#SBATCH --job-name=joyful
+#SBATCH --nodes=2               # CHANGE: machines
+#SBATCH --ntasks-per-node=1     # one Ray node a machine
+#SBATCH --cpus-per-task=8       # CHANGE: cores of a machine
+##SBATCH --gpus-per-node=1      # CHANGE: one # less where there are GPUs
+#SBATCH --time=04:00:00         # CHANGE: training stops with a checkpoint ten minutes before
+#SBATCH --exclusive             # `ray symmetric-run` ends with `ray stop`, which ends all Ray of yours on the machine
+#SBATCH --output=joyful-%j.log
+set -euo pipefail
+
+# CHANGE: where joyful is installed, the same on all nodes; its Ray is 2.60.0, as the lock file's
+source "${JOYFUL_VENV:-$HOME/joyful/.venv}/bin/activate"
+joyful=(python -m joyful_ray)
+
+# Credentials of the bucket, as lines `export AWS_…=…`, in a file that only you may read.
+storage_file=${JOYFUL_STORAGE_ENV:-$HOME/.joyful-storage}
+if [ -f "$storage_file" ]; then
+  set -a; source "$storage_file"; set +a
+fi
+
+# Only this job's processes may speak to its Ray.
+export RAY_AUTH_MODE=token
+RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
+export RAY_AUTH_TOKEN RAY_USAGE_STATS_ENABLED=0
+# Seconds that busy machines and slow shared file systems may take to start Ray.
+export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300 RAY_raylet_start_wait_time_s=120
+
+head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+head_ip=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname -I | awk '{print $1}')
+address=$head_ip:$((20000 + SLURM_JOB_ID % 10000))
+
+command=("$@")
+ends=$(date -d "$(squeue -h -j "$SLURM_JOB_ID" -o %e)" +%s 2>/dev/null || true)
+if [ "${1:-}" = train ] && [ -n "$ends" ]; then
+  hours=$(awk -v left=$((ends - $(date +%s) - 600)) 'BEGIN { printf "%.3f", (left > 60 ? left : 60) / 3600 }')
+  command+=(--max-hours "$hours")
+fi
+
+ray_options=(--num-cpus="$SLURM_CPUS_PER_TASK" --dashboard-port=$((30000 + SLURM_JOB_ID % 10000)) --disable-usage-stats)
+if [ -n "${SLURM_GPUS_ON_NODE:-}" ]; then
+  ray_options+=(--num-gpus="$SLURM_GPUS_ON_NODE")
+fi
+
+# `ray symmetric-run` ends with status 0 where Ray did not start, so the command leaves its own status behind.
+ended=$(mktemp)
+trap 'rm -f "$ended"' EXIT
+
+# RAY_ADDRESS makes the command join this cluster instead of starting one of its own.
+srun --nodes="$SLURM_NNODES" --ntasks="$SLURM_NNODES" \
+  ray symmetric-run --address "$address" --min-nodes "$SLURM_NNODES" "${ray_options[@]}" \
+  -- env RAY_ADDRESS="$address" sh -c '"$@"; status=$?; echo $status > "$0"; exit $status' "$ended" \
+  "${joyful[@]}" "${command[@]}" || true
+if [ ! -s "$ended" ]; then
+  echo "joyful: Ray did not start on these nodes; see above" >&2
+  exit 1
+fi
+exit "$(cat "$ended")"

@@ -1,0 +1,146 @@
+"""A real Ray head with token authentication, a bucket that only it has the key of, and a shell that has neither."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from tests.s3_server import free_port, make_bucket, s3_server
+
+CHECKOUT = Path(__file__).parents[2]
+BUCKET = "clusters"
+START_TIMEOUT_S = 240
+
+
+@dataclass(frozen=True)
+class Head:
+    """A Ray head of this machine.
+
+    Attributes:
+        shell: the environment of a user who submits to it; its bucket's key is another than the head's.
+        temporary: where Ray keeps its session, with all logs.
+        token, secret: of the cluster, and of its bucket; made anew for each head, so that no file holds them.
+    """
+
+    url: str
+    endpoint: str
+    shell: dict[str, str]
+    temporary: Path
+    token: str
+    secret: str
+
+    def joyful(self, *words: str, timeout_s: float = 900) -> subprocess.CompletedProcess[str]:
+        """Run one command as the user would."""
+        return subprocess.run(
+            [sys.executable, "-m", "joyful_ray", *words],
+            cwd=CHECKOUT,
+            env=self.shell,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    def bash(self, script: str, timeout_s: float = 900) -> subprocess.CompletedProcess[str]:
+        """Run a block of a README."""
+        return subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=CHECKOUT,
+            env=self.shell,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+
+def without_clouds_and_clusters() -> dict[str, str]:
+    """This process's environment without what says where a bucket or a cluster is."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_ADDRESS"))}
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    """The head; it sees the bucket by its own environment."""
+    token, secret, shell_secret = (f"planted-{secrets.token_hex(16)}" for _ in range(3))
+    programs = tmp_path_factory.mktemp("programs")
+    (programs / "joyful").write_text(f'#!/bin/sh\nexec {sys.executable} -m joyful_ray "$@"\n')
+    (programs / "joyful").chmod(0o755)
+    plain = without_clouds_and_clusters() | {
+        "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(CHECKOUT),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": token,
+    }
+    # A socket's path may have 107 characters, so this folder lies directly in the temporary directory.
+    temporary = Path(tempfile.mkdtemp(prefix="jh-"))
+    with s3_server() as endpoint:
+        make_bucket(endpoint, BUCKET)
+        credentials = {"AWS_ACCESS_KEY_ID": "cluster", "AWS_ENDPOINT_URL": endpoint, "AWS_DEFAULT_REGION": "us-east-1"}
+        port = free_port()
+        command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", f"--port={free_port()}"]
+        command += [f"--dashboard-port={port}", "--dashboard-host=127.0.0.1", "--num-cpus=4", "--disable-usage-stats"]
+        command += [f"--temp-dir={temporary}", f"--ray-client-server-port={free_port()}"]
+        command += ["--object-store-memory=300000000"]
+        log = temporary / "start.log"
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                command,
+                env=plain | credentials | {"AWS_SECRET_ACCESS_KEY": secret},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _wait_until_it_answers(url, token, process, log)
+            shell = plain | {"AWS_ACCESS_KEY_ID": "shell", "AWS_SECRET_ACCESS_KEY": shell_secret}
+            shell |= {"RAY_API_SERVER_ADDRESS": url, "BUCKET": f"s3://{BUCKET}/joyful"}
+            yield Head(url, endpoint, shell, temporary, token, secret)
+        finally:
+            _end(process)
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _wait_until_it_answers(url: str, token: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    request = urllib.request.Request(f"{url}/api/jobs/", headers={"Authorization": f"Bearer {token}"})
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(request, timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    raise RuntimeError(f"no Ray head at {urlsplit(url).netloc}: {log.read_text()[-2000:]}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End what was started here, and no other Ray of this machine."""
+    try:
+        started = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        started = []
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    _, left = psutil.wait_procs(started, timeout=10)
+    for each in left:
+        each.kill()

@@ -1,0 +1,138 @@
+"""The way to a cluster, on a real Ray head: the commands of cluster/README.md, a run stopped and continued, secrets."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from joyful_ray.storage import Location, open_location
+from tests.cluster.conftest import BUCKET, Head
+
+pytestmark = [pytest.mark.cluster, pytest.mark.ray, pytest.mark.s3, pytest.mark.slow]
+CHECKOUT = Path(__file__).parents[2]
+BLOCK = re.compile(r"^<!-- run -->\n```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SAID_TIMEOUT_S = 600
+
+
+def blocks(path: Path) -> list[str]:
+    """The marked blocks of a README, without the lines that are the user's to set."""
+    found = BLOCK.findall(path.read_text())
+    return ["".join(line for line in block.splitlines(True) if "# CHANGE" not in line) for block in found]
+
+
+@pytest.fixture
+def bucket(head: Head, monkeypatch: pytest.MonkeyPatch) -> Location:
+    """The cluster's bucket, seen with the cluster's key."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "cluster")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", head.secret)
+    return open_location(f"s3://{BUCKET}/joyful?endpoint_override={head.endpoint}")
+
+
+def epochs(run: Location) -> list[int]:
+    place = run.join("metrics.jsonl")
+    return [json.loads(line)["epoch"] for line in place.read_text().splitlines()] if place.exists() else []
+
+
+def wait_for(epoch: int, run: Location) -> None:
+    deadline = time.monotonic() + SAID_TIMEOUT_S
+    while epoch not in epochs(run):
+        assert time.monotonic() < deadline, "the run did not come so far"
+        time.sleep(0.5)
+
+
+def printed(done: subprocess.CompletedProcess[str]) -> str:
+    return f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+
+
+def test_the_readmes_commands_run_and_a_stopped_run_continues(head: Head, bucket: Location) -> None:
+    run = bucket.join("runs/first")
+    said: dict[str, str] = {}
+    for block in blocks(CHECKOUT / "cluster/README.md"):
+        if "jobs stop" in block:
+            wait_for(1, run)
+        done = head.bash(block)
+        assert done.returncode == 0, f"{block}\n{printed(done)}"
+        said[block] = done.stdout
+    together = "\n".join(said.values())
+    assert "dependencies: none to install; the image has all" in together
+    assert "none of this shell's are sent" in together
+    assert re.search(r"package: .* files, [\d,]+ bytes, [\d,]+ zipped; left out: .*\.git", together)
+    assert "steps an epoch" in together
+    assert re.search(r"first: (finished|stopped-early) after \d+ epochs", together), (
+        "the log was not followed to its end"
+    )
+    assert "STOPPED" in together
+    record = json.loads(run.join("record.json").read_text())
+    assert record["workers"] == 2
+    assert epochs(run) == list(range(record["epochs"]))
+    begun = [name for name in run.join("tensorboard").list() if "tfevents" in name]
+    assert len(begun) == 2, "it began again instead of going on"
+    listed = json.loads(head.joyful("jobs", "list", "--json").stdout)["jobs"]
+    of_run = [job for job in listed if job["run"] == "first"]
+    assert [job["status"] for job in of_run] == ["SUCCEEDED", "STOPPED"]
+    assert all(job["job"].startswith("first-") for job in of_run)
+    assert not [job for job in listed if "survey" in job["job"]], "the survey stays in the list"
+    # a finished run is not trained again, and the reason is the command's own line
+    again = head.joyful("submit", "train", "jobs/demo.yaml", "--name", "first", *places(bucket), "--json")
+    assert again.returncode == 1
+    answer = json.loads(again.stdout.splitlines()[-1])
+    assert "run first in" in answer["error"]
+    assert "is finished; give this one another --name" in answer["error"]
+    status = json.loads(head.joyful("jobs", "status", "first", "--json").stdout)
+    assert status["status"] == "FAILED"
+    assert "is finished" in status["error"]
+
+
+def places(bucket: Location) -> list[str]:
+    root = f"s3://{bucket.path}"
+    words = [f"corpus={root}/corpora/small", f"storage={root}/runs", "train.epochs=30"]
+    return [word for text in words for word in ("--set", text)]
+
+
+def test_the_demo_is_submitted_as_it_stands(head: Head) -> None:
+    done = head.joyful("submit", "demo", "--workers", "0", "--address", head.url)
+    assert done.returncode == 0, printed(done)
+    assert "the bundle, opened again from disk, scores weighted F1" in done.stdout
+    assert re.search(r"job demo-\S+: succeeded after \d+ s", done.stdout)
+
+
+def test_a_wrong_token_is_one_line(head: Head) -> None:
+    for token, expected in (("", "asks for a token"), ("another-token", "does not take this token")):
+        shell = head.shell | {"RAY_AUTH_MODE": "", "RAY_AUTH_TOKEN": token}
+        done = replace(head, shell=shell).joyful("jobs", "list")
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert expected in line
+
+
+# Last in this file: it looks at all that the tests before it left behind.
+def test_no_secret_is_in_any_listing_log_config_or_record(head: Head, bucket: Location) -> None:
+    texts = {"joyful jobs list": head.joyful("jobs", "list", "--json").stdout}
+    request = urllib.request.Request(f"{head.url}/api/jobs/", headers={"Authorization": f"Bearer {head.token}"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        texts["jobs with runtime_env and metadata"] = answer.read().decode()
+    ray_list = subprocess.run(
+        ["ray", "job", "list", "--address", head.url], env=head.shell, capture_output=True, text=True, check=True
+    )
+    texts["ray job list"] = ray_list.stdout + ray_list.stderr
+    jobs: list[dict[str, Any]] = json.loads(texts["jobs with runtime_env and metadata"])
+    assert any(job["metadata"].get("joyful_run") == "first" for job in jobs if job["metadata"])
+    assert "first-" in texts["ray job list"]
+    for name in ("config.yaml", "metrics.jsonl", "record.json", "bundle/bundle.json"):
+        texts[name] = bucket.join("runs/first", name).read_text()
+    logs = [path for path in head.temporary.rglob("*") if path.is_file() and "/logs/" in str(path.resolve())]
+    assert any("job-driver-first" in path.name for path in logs)
+    texts |= {str(path): path.read_text(errors="replace") for path in logs}
+    packages = [path for path in head.temporary.rglob("working_dir_files/*/*.yaml") if path.is_file()]
+    texts |= {str(path): path.read_text() for path in packages}
+    for where, text in texts.items():
+        for secret in (head.token, head.secret, head.shell["AWS_SECRET_ACCESS_KEY"]):
+            assert secret not in text, f"a secret stands in {where}"

@@ -1,0 +1,221 @@
+"""What stands in cluster/: of the lock's Ray, valid by the owners' own schemas, with every field to change marked."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft7Validator, Draft202012Validator
+
+CHECKOUT = Path(__file__).parents[2]
+CLUSTER = CHECKOUT / "cluster"
+KUBERAY = CLUSTER / "kuberay"
+FILES = sorted(path for path in CLUSTER.rglob("*") if path.is_file())
+YOURS = re.compile(r"REPOSITORY|\bPROJECT\b|/IMAGE\b|s3://BUCKET|0{12}|ami-0+")
+MARK_REACHES = 3
+"""Lines: a comment cannot stand inside a folded text, and follows it."""
+
+
+def loaded(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
+
+
+@cache
+def schema(kind: str) -> dict[str, Any]:
+    """KubeRay's schema of a kind, with unknown fields refused."""
+    every = closed(json.loads(Path(__file__).with_name("kuberay-1.7.0.json").read_text()))
+    return {"$defs": every["$defs"], **every[kind]}
+
+
+@pytest.mark.parametrize("kind", ["RayCluster", "RayJob"])
+def test_the_schema_here_is_the_operators(kind: str) -> None:
+    folder = Path(os.environ.get("JOYFUL_KUBERAY_SCHEMAS", CHECKOUT.parent / "shared" / "reference" / "kuberay"))
+    whole = folder / f"{kind.lower()}_v1_schema.json"
+    if not whole.is_file():
+        pytest.skip(f"no whole KubeRay schemas at {folder}; set JOYFUL_KUBERAY_SCHEMAS")
+    theirs = closed(json.loads(whole.read_text()))
+    del theirs["properties"]["status"]
+    assert fields(schema(kind), schema(kind)) == fields(theirs, theirs)
+
+
+def fields(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
+    """The tree of fields, each with its type and what it may be."""
+    while "$ref" in node:
+        node = root["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+    own = {key: node[key] for key in ("type", "enum", "required") if key in node}
+    parts = {name: fields(part, root) for name, part in node.get("properties", {}).items()}
+    items = {"[]": fields(node["items"], root)} if "items" in node else {}
+    return own | parts | items
+
+
+def closed(node: Any) -> Any:
+    """The schema with unknown fields refused wherever fields are listed."""
+    if isinstance(node, list):
+        return [closed(part) for part in node]
+    if not isinstance(node, dict):
+        return node
+    strict = {key: closed(value) for key, value in node.items()}
+    if isinstance(strict.get("properties"), dict) and not node.get("x-kubernetes-preserve-unknown-fields"):
+        strict.setdefault("additionalProperties", False)
+    return strict
+
+
+def problems(manifest: Any, rules: dict[str, Any]) -> list[str]:
+    return [
+        f"{'.'.join(map(str, error.absolute_path))}: {error.message[:200]}"
+        for error in Draft202012Validator(rules).iter_errors(manifest)
+    ]
+
+
+def locked_ray() -> str:
+    return next(
+        line.split("==")[1].strip()
+        for line in (CHECKOUT / "requirements.lock").read_text().splitlines()
+        if line.startswith("ray==")
+    )
+
+
+def test_every_file_names_the_locks_ray_and_no_other() -> None:
+    for path in FILES:
+        named = set(re.findall(r"\b2\.\d\d+\.\d+\b", path.read_text()))
+        if path.name == "network-policy.yaml":
+            assert not named
+        else:
+            assert named == {locked_ray()}, path
+
+
+@pytest.mark.parametrize("kind", ["RayCluster", "RayJob"])
+def test_a_manifest_is_kuberays(kind: str) -> None:
+    assert not problems(loaded(KUBERAY / f"{kind.lower()}.yaml"), schema(kind))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("spec", "authOption"),
+        ("spec", "headGroupSpec", "replicass"),
+        ("spec", "workerGroupSpecs", 1, "template", "spec", "toleration"),
+        ("spec", "workerGroupSpecs", 0, "template", "spec", "containers", 0, "envfrom"),
+    ],
+)
+def test_a_mistyped_field_would_be_found(path: tuple[Any, ...]) -> None:
+    manifest = copy.deepcopy(loaded(KUBERAY / "raycluster.yaml"))
+    place = manifest
+    for part in path[:-1]:
+        place = place[part]
+    place[path[-1]] = {}
+    assert problems(manifest, schema("RayCluster"))
+
+
+def test_the_jobs_cluster_is_the_cluster() -> None:
+    assert loaded(KUBERAY / "rayjob.yaml")["spec"]["rayClusterSpec"] == loaded(KUBERAY / "raycluster.yaml")["spec"]
+
+
+def test_the_clusters_keep_the_token_and_their_ports_to_themselves() -> None:
+    spec = loaded(KUBERAY / "raycluster.yaml")["spec"]
+    assert spec["authOptions"]["mode"] == "token"
+    assert spec["headGroupSpec"]["serviceType"] == "ClusterIP"
+    assert spec["enableInTreeAutoscaling"] is True
+    for name in ("aws", "gcp"):
+        launcher = loaded(CLUSTER / f"{name}.yaml")
+        assert "--env RAY_AUTH_MODE=token" in launcher["docker"]["run_options"]
+        assert any("--dashboard-host=127.0.0.1" in line for line in launcher["head_start_ray_commands"])
+    assert "RAY_AUTH_MODE=token" in (CLUSTER / "Dockerfile").read_text()
+    assert "RAY_AUTH_MODE=token" in (CLUSTER / "slurm.sh").read_text()
+
+
+def test_storage_comes_by_secret_and_no_file_holds_a_key() -> None:
+    spec = loaded(KUBERAY / "raycluster.yaml")["spec"]
+    groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+    for container in (container for group in groups for container in group["template"]["spec"]["containers"]):
+        assert container["envFrom"] == [{"secretRef": {"name": "joyful-storage"}}]
+        assert "env" not in container
+    for path in FILES:
+        values = re.findall(r"AWS_(?:SECRET_ACCESS_KEY|ACCESS_KEY_ID)=(\S*)", path.read_text())
+        assert all(value[:1] in "…" for value in values), path
+
+
+def test_spot_workers_tell_ray_before_they_go() -> None:
+    spec = loaded(KUBERAY / "raycluster.yaml")["spec"]
+    (spot,) = [
+        group for group in spec["workerGroupSpecs"] if group.get("labels", {}).get("ray.io/market-type") == "spot"
+    ]
+    pod = spot["template"]["spec"]
+    (container,) = pod["containers"]
+    notice = container["lifecycle"]["preStop"]["exec"]["command"][-1]
+    assert "DRAIN_NODE_REASON_PREEMPTION" in notice
+    deadline = int(re.search(r"--deadline-remaining-seconds (\d+)", notice)[1])  # type: ignore[index]
+    assert deadline < pod["terminationGracePeriodSeconds"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert any(each["key"] == "nvidia.com/gpu" for each in pod["tolerations"])
+
+
+def test_the_drain_command_is_one_that_this_ray_has() -> None:
+    from click.testing import CliRunner
+    from ray.scripts.scripts import cli
+
+    shown = CliRunner().invoke(cli, ["drain-node", "--help"])
+    assert shown.exit_code == 0
+    for word in ("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "--deadline-remaining-seconds"):
+        assert word in shown.output
+
+
+def test_the_network_policy_is_kuberays_kind_of_rule() -> None:
+    policy = loaded(KUBERAY / "network-policy.yaml")
+    assert (policy["apiVersion"], policy["kind"]) == ("networking.k8s.io/v1", "NetworkPolicy")
+    assert set(policy["spec"]) == {"podSelector", "policyTypes", "ingress"}
+    # The operator's own field for policies takes the same rules, whose schema is at hand.
+    head = {"ingressRules": [*policy["spec"]["ingress"], {"from": [{"podSelector": policy["spec"]["podSelector"]}]}]}
+    cluster = copy.deepcopy(loaded(KUBERAY / "raycluster.yaml"))
+    cluster["spec"]["networkPolicy"] = {"head": head}
+    rules = schema("RayCluster")
+    assert not problems(cluster, rules)
+    head["ingressRules"][0]["fromm"] = []
+    assert problems(cluster, rules)
+
+
+@pytest.mark.parametrize("name", ["aws", "gcp"])
+def test_a_launcher_file_is_rays(name: str) -> None:
+    import ray
+
+    rules = json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
+    launcher = loaded(CLUSTER / f"{name}.yaml")
+    assert not [error.message for error in Draft7Validator(rules).iter_errors(launcher)]
+    assert launcher["head_node_type"] in launcher["available_node_types"]
+    assert list(Draft7Validator(rules).iter_errors({**launcher, "head_nodetype": "head"}))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_every_field_to_change_is_marked(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    is_prose = path.suffix == ".md" or path.name == "Dockerfile"
+    for number, line in enumerate(lines):
+        if YOURS.search(line) and not (is_prose and not line.startswith("docker ")):
+            assert any("CHANGE" in near for near in lines[number : number + 1 + MARK_REACHES]), f"{path}:{number + 1}"
+
+
+def test_the_rayjobs_command_is_one_that_joyful_understands() -> None:
+    import shlex
+
+    import typer
+
+    from joyful_ray.cli import app
+
+    program, verb, *words = shlex.split(loaded(KUBERAY / "rayjob.yaml")["spec"]["entrypoint"])
+    assert program == "joyful"
+    group = typer.main.get_command(app)
+    said = group.commands[verb].make_context(verb, words).params  # type: ignore[attr-defined]
+    assert (CHECKOUT / said["job"]).is_file()
+    assert said["max_hours"] * 3600 < loaded(KUBERAY / "rayjob.yaml")["spec"]["activeDeadlineSeconds"]
+
+
+def test_the_slurm_script_is_bash() -> None:
+    subprocess.run(["bash", "-n", str(CLUSTER / "slurm.sh")], check=True)

@@ -1,0 +1,35 @@
+"""A run whose workers stand on different nodes."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.conftest import CHECKOUT, without_clouds_and_clusters
+from tests.tiny_corpus import write_tiny
+
+pytestmark = [pytest.mark.cluster, pytest.mark.ray, pytest.mark.slow]
+
+
+def test_two_workers_on_two_of_three_nodes_finish_a_run(tmp_path: Path) -> None:
+    corpus = write_tiny(tmp_path / "corpus")
+    environment = without_clouds_and_clusters() | {"PYTHONPATH": str(CHECKOUT), "RAY_AUTH_MODE": "token"}
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("three_nodes.py")), corpus, str(tmp_path / "runs")],
+        cwd=CHECKOUT,
+        env=environment | {"RAY_AUTH_TOKEN": secrets.token_hex(16)},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert (found["nodes"], found["cpus"]) == (3, 3.0)
+    assert (found["workers"], found["epochs"]) == (2, 2)
+    assert len(found["placed_on"]) == 2

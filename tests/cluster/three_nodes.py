@@ -1,0 +1,50 @@
+"""Three Ray nodes on this machine, and a job on them: `python three_nodes.py CORPUS STORAGE` says where workers ran."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import ray
+from ray.cluster_utils import Cluster
+
+from joyful_ray.submit.plan import resources_of
+from joyful_ray.train.launch import train
+from tests.tiny_corpus import small_job
+
+
+def main(corpus: str, storage: str) -> None:
+    """One core a node, so that two workers need two of them."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        job = small_job(
+            {"name": "spread", "corpus": corpus, "storage": storage, "train": {"epochs": 2}},
+            {"cluster": {"workers": 2, "address": cluster.address}},
+        )
+        resources = resources_of(job, None)
+        record = train(job)
+        ray.init(address=cluster.address, log_to_driver=False)
+        from ray.util.state import list_actors
+
+        workers = [actor for actor in list_actors(limit=1000) if actor.class_name == "RayTrainWorker"]
+        print(
+            json.dumps(
+                {
+                    "nodes": resources.nodes,
+                    "cpus": resources.cpus,
+                    "workers": record.workers,
+                    "epochs": record.epochs,
+                    "placed_on": sorted({worker.node_id for worker in workers}),
+                }
+            )
+        )
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

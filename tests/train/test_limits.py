@@ -1,0 +1,151 @@
+"""A run that uses up its hours, the rank that failed first, and which cluster a run joins."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from ray.train.v2.api.exceptions import WorkerGroupError
+
+from joyful_ray.errors import CheckpointError, TrainingError
+from joyful_ray.train import loop
+from joyful_ray.train.directory import RunDirectory
+from joyful_ray.train.launch import _first_cause, cluster_address, train
+from tests.tiny_corpus import small_job
+
+Tiny = Callable[..., str]
+
+
+class Clock:
+    """Stands in for `time` in the loop: an epoch takes an hour."""
+
+    epochs = 0
+
+    def time(self) -> float:
+        return time.time() + 3600.0 * self.epochs
+
+    def perf_counter(self) -> float:
+        return 3600.0 * self.epochs
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    add = RunDirectory.add_metrics
+
+    def and_tick(directory: RunDirectory, metrics: object) -> None:
+        add(directory, metrics)  # type: ignore[arg-type]
+        found.epochs += 1
+
+    monkeypatch.setattr(RunDirectory, "add_metrics", and_tick)
+    monkeypatch.setattr(loop, "time", found)
+    return found
+
+
+def test_a_run_stops_before_the_epoch_that_would_end_too_late_and_the_same_command_continues(
+    tiny: Tiny, tmp_path: Path, clock: Clock
+) -> None:
+    whole = small_job(corpus=tiny(), storage=str(tmp_path), name="whole", train={"epochs": 5})
+    expected = train(whole)
+    job = small_job(
+        corpus=tiny(), storage=str(tmp_path), name="limited", train={"epochs": 5}, cluster={"max_hours": 3.5}
+    )
+    clock.epochs = 0
+    with pytest.raises(TrainingError, match=r"^stopped after 3 of 5 epochs: .* \(3\.5\); the same command continues"):
+        train(job)
+    directory = RunDirectory.of(job)
+    assert [line.epoch for line in directory.metrics()] == [0, 1, 2]
+    assert directory.checkpoint(2).join("progress.json").exists()
+    assert directory.read_record() is None
+    clock.epochs = 0
+    record = train(job)
+    assert [line.epoch for line in directory.metrics()] == [0, 1, 2, 3, 4]
+    assert record.dev == expected.dev
+    assert record.test == expected.test
+
+
+def test_the_hours_may_differ_when_a_run_continues_and_no_other_setting_may(
+    tiny: Tiny, tmp_path: Path, clock: Clock
+) -> None:
+    settings = {"corpus": tiny(), "storage": str(tmp_path), "name": "run"}
+    job = small_job(settings, train={"epochs": 3}, cluster={"max_hours": 1.5})
+    with pytest.raises(TrainingError, match="stopped after 1 of 3"):
+        train(job)
+    with pytest.raises(CheckpointError, match=r"train\.learning_rate"):
+        train(small_job(settings, train={"epochs": 3, "learning_rate": 0.5}))
+    clock.epochs = 0
+    assert train(small_job(settings, train={"epochs": 3})).epochs == 3
+    assert job.fingerprint == small_job(settings, train={"epochs": 3}).fingerprint
+
+
+def test_a_limit_that_is_over_before_the_first_epoch_says_so(tiny: Tiny, tmp_path: Path) -> None:
+    job = small_job(corpus=tiny(), storage=str(tmp_path), cluster={"max_hours": 1e-9})
+    with pytest.raises(TrainingError, match="raise it, nothing was trained"):
+        train(job)
+
+
+def failed(*, at: float | None, cause: Exception) -> Exception:
+    if at is not None:
+        cause.failed_at = at  # type: ignore[attr-defined]
+    return cause
+
+
+def test_the_rank_that_failed_first_is_named_and_not_the_lowest() -> None:
+    failures = {
+        0: failed(at=12.0, cause=RuntimeError("Connection closed by peer")),
+        1: failed(at=11.0, cause=ValueError("the cause\nand more")),
+        2: failed(at=12.5, cause=RuntimeError("Connection closed by peer")),
+    }
+    assert _first_cause(WorkerGroupError("failed", failures)) == "rank 1: ValueError: the cause"
+
+
+def test_a_rank_that_was_killed_went_before_those_that_missed_it() -> None:
+    failures = {
+        0: failed(at=12.0, cause=RuntimeError("Connection closed by peer")),
+        1: failed(at=None, cause=RuntimeError("the actor died")),
+    }
+    assert _first_cause(WorkerGroupError("failed", failures)) == "rank 1: RuntimeError: the actor died"
+
+
+@pytest.mark.parametrize(
+    ("variable", "setting", "expected"),
+    [
+        (None, None, None),
+        ("10.0.0.1:6379", None, "10.0.0.1:6379"),
+        ("auto", None, "auto"),
+        ("http://127.0.0.1:8265", None, None),
+        ("local", None, None),
+        ("10.0.0.1:6379", "10.0.0.2:6379", "10.0.0.2:6379"),
+    ],
+)
+def test_a_run_joins_the_cluster_that_it_is_part_of(
+    variable: str | None, setting: str | None, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("RAY_ADDRESS", variable)
+    assert cluster_address(small_job(cluster={"address": setting})) == expected
+
+
+def test_all_ranks_stop_together(tiny: Tiny) -> None:
+    """The first rank's clock decides: a rank whose own clock says otherwise stops or goes on with it."""
+    asked: list[float] = []
+
+    class Others:
+        is_first = False
+        device = torch.device("cpu")
+
+        def add(self, value: torch.Tensor) -> torch.Tensor:
+            asked.append(float(value))
+            return value + 1.0  # the first rank's word
+
+    class Assignment:
+        job = small_job(cluster={"max_hours": 1000.0})
+        started = time.time()
+
+    with pytest.raises(TrainingError, match="stopped after"):
+        loop._check_time(Assignment(), Others(), loop.Progress(next_epoch=2), 0.0)  # type: ignore[arg-type]
+    assert asked == [0.0]
