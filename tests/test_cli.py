@@ -43,7 +43,7 @@ def errors(capsys: pytest.CaptureFixture[str]) -> list[str]:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["trian"], "Did you mean 'train'?"),
+        (["trian"], "Did you mean 'train'"),
         (["train"], "Missing argument 'JOB.yaml'"),
         (["train", "--wrokers", "3"], "--workers"),
         (["train", "job.yaml", "--workers", "many"], "--workers"),
