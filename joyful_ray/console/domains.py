@@ -31,14 +31,16 @@ def show_transfer(screen: Screen, record: TransferRecord) -> None:
         screen.table(
             header,
             [[name, *(_unseen(row[column]) for column in columns)] for name, row in rows.items()],
-            title="The same without the conversations that repeat a line of training (their number)",
+            title="Without repeated lines",
         )
+        screen.say("in brackets: conversations that repeat a line of five words or more of training, left out here")
     screen.say()
     screen.table(
         header,
         [[name, *(f"{row[column].raw:.3f}" for column in columns)] for name, row in rows.items()],
-        title="Raw: over all labels of the corpus; those without a counterpart are always missed",
+        title="Raw",
     )
+    screen.say("raw: over all labels of the corpus; those without a counterpart are always missed")
     screen.say("intervals: 95 %, by resampling whole conversations of the test split; one training run a row")
 
 
