@@ -114,7 +114,8 @@ def rehearse(job: JobConfig, corpus: Corpus) -> Rehearsal:
     with tempfile.TemporaryDirectory() as folder:
         meeting = f"file://{folder}/meeting"
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(max_workers=processes, mp_context=context) as pool:
+        # Each a session of its own, as Ray's workers are: Linux shares a busy machine's cores by session.
+        with ProcessPoolExecutor(max_workers=processes, mp_context=context, initializer=os.setsid) as pool:
             parts = [
                 pool.submit(_rehearse, job, corpus, (rank, processes), meeting, began) for rank in range(processes)
             ]

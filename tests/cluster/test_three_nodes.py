@@ -30,6 +30,5 @@ def test_two_workers_on_two_of_three_nodes_finish_a_run(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
-    assert (found["nodes"], found["cpus"]) == (3, 3.0)
-    assert (found["workers"], found["epochs"]) == (2, 2)
-    assert len(found["placed_on"]) == 2
+    # One core a node and one a worker: no node can hold both workers.
+    assert found == {"nodes": 3, "cpus": 3.0, "workers": 2, "epochs": 2}
