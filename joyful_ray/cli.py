@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from joyful_ray import __version__
-from joyful_ray.commands import corpora, runs, settings
+from joyful_ray.commands import corpora, runs, searches, settings
 from joyful_ray.errors import TrainingError, UserError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "inspect": corpora.inspect,
     "train": runs.train,
     "evaluate": runs.evaluate,
+    "search": searches.search,
     "config": settings.config,
     "doctor": settings.doctor,
 }
