@@ -70,7 +70,8 @@ class SearchDisplay:
         self._ended = ended
 
     def _say_ended(self, trial: Trial, study: Study) -> None:
-        words = f"{trial.name:<8} {trial.outcome:<8} {self._value(trial)}  {len(trial.epochs):>3} epochs, {trial.seconds:5.0f} s"
+        words = f"{trial.name:<8} {trial.outcome:<8} {self._value(trial)}"
+        words += f"  {len(trial.epochs):>3} epochs, {trial.seconds:5.0f} s"
         words += f"  {trial.reason}" if trial.outcome == "failed" else ""
         best = study.best(self._goal)
         if trial.drawn.role == "search" and best is not None:
@@ -91,7 +92,9 @@ class SearchDisplay:
         study = self._study
         if study is not None and study.trials:
             running = [trial for trial in study.trials.values() if trial.outcome is None and trial.starts]
-            counts = Counter(trial.outcome or "running" for trial in study.own if trial.outcome or trial.starts)
+            counts: Counter[str] = Counter(
+                trial.outcome or "running" for trial in study.own if trial.outcome or trial.starts
+            )
             best = study.best(self._goal)
             words = [f"{counts[state]} {state}" for state in STATES if counts[state]]
             words.append(f"of {self._wanted(study)} trials")

@@ -112,7 +112,7 @@ def _train_on_ray(job: JobConfig, corpus: Corpus, directory: RunDirectory, start
         try:
             trainer.fit()
         except TrainingFailedError as error:
-            raise TrainingError(_first_cause(error)) from error
+            raise TrainingError(first_cause(error)) from error
     failure = directory.read_failure()
     if failure is not None:
         raise TrainingError(failure)
@@ -188,7 +188,7 @@ def _ray_storage(directory: RunDirectory) -> str:
     return location.uri
 
 
-def _first_cause(error: BaseException) -> str:
+def first_cause(error: BaseException) -> str:
     """The first failing rank's error, not the last line of a log."""
     failures = getattr(error, "worker_failures", None) or {}
     if failures:

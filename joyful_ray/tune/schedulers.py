@@ -10,10 +10,9 @@ from typing import Any
 from ray.tune import schedulers
 from ray.tune.schedulers import TrialScheduler
 
-from joyful_ray.search_settings import SearchConfig
 from joyful_ray.tune.goals import Goal
 from joyful_ray.tune.space import Space, rounded
-from joyful_ray.tune.study import Trial
+from joyful_ray.tune.study import Study, Trial
 
 EPOCHS, SCORE = "epochs", "score"
 PAUSING = ("hyperband", "pbt")
@@ -58,6 +57,57 @@ def scheduler_of(space: Space, *, epochs: int) -> TrialScheduler:
             )
         case "none":
             return schedulers.FIFOScheduler()
+
+
+class Remembering(TrialScheduler):
+    """Judges no epoch twice: one that the ledger holds was judged in an earlier sitting, and is only taken note of.
+
+    A trial that goes on tells its earlier epochs again. With the rungs of the trials that went on beside it, a new
+    scheduler would now stop it at a rung that it had passed.
+    """
+
+    def __init__(self, inner: TrialScheduler, study: Study) -> None:
+        super().__init__()
+        self._inner, self._study = inner, study
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_inner"], name)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
+        """The inner scheduler's decision, or to go on."""
+        known = self._study.trials[str(trial)].epochs
+        number, seconds = result.get("numbers/epoch"), result.get("numbers/seconds")
+        was_judged = any(line.epoch == number and line.seconds == seconds for line in known)
+        decision = self._inner.on_trial_result(tune_controller, trial, result)
+        return TrialScheduler.CONTINUE if was_judged and decision == TrialScheduler.STOP else decision
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        """The inner scheduler knows what it compares."""
+        return True
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Passed on."""
+        self._inner.on_trial_add(tune_controller, trial)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Passed on."""
+        self._inner.on_trial_error(tune_controller, trial)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict) -> None:
+        """Passed on."""
+        self._inner.on_trial_complete(tune_controller, trial, result)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """Passed on."""
+        self._inner.on_trial_remove(tune_controller, trial)
+
+    def choose_trial_to_run(self, tune_controller: Any, **more: Any) -> Any:
+        """Passed on."""
+        return self._inner.choose_trial_to_run(tune_controller, **more)
+
+    def debug_string(self) -> str:
+        """Passed on."""
+        return self._inner.debug_string()
 
 
 def teach(scheduler: TrialScheduler, trials: Iterable[Trial], goal: Goal) -> None:

@@ -1,4 +1,4 @@
-"""A search from the driver: checks before anything is spent, trials on Ray Tune, the winner confirmed, test read once."""
+"""A search from the driver: checks before anything is spent, trials on Ray Tune, the winner confirmed and tested."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def _on_ray(plan: Plan, book: Any, sitting: int, stage: Stage) -> int:
     with ray_cluster(job_with(plan.space.job, cluster), dashboard=True):
         import ray
 
-        from joyful_ray.tune.schedulers import PAUSING, scheduler_of, teach
+        from joyful_ray.tune.schedulers import PAUSING, Remembering, scheduler_of, teach
         from joyful_ray.tune.searcher import new_trials, tidy
         from joyful_ray.tune.size import check_heirs, measure, slots_of
         from joyful_ray.tune.trial import Shared
@@ -182,7 +182,7 @@ def _on_ray(plan: Plan, book: Any, sitting: int, stage: Stage) -> int:
             run_trials(
                 shared,
                 book,
-                scheduler,
+                Remembering(scheduler, book.study),
                 unfinished=unfinished,
                 new=new_trials(book, draws, wanted=wanted, seeds=search.repeat.seeds, first_seed=first_seed),
                 learned=draws.ended,

@@ -11,7 +11,6 @@ from ray.tune.search import Searcher
 
 from joyful_ray.storage import Location
 from joyful_ray.tune.draws import Draws
-from joyful_ray.tune.goals import Goal
 from joyful_ray.tune.ledger import AnyEvent, Changed, Drawn, Ended, Epoch, Ledger, Restarted, Started
 from joyful_ray.tune.study import Study, Trial
 from joyful_ray.tune.telling import Result, dev_of
@@ -48,8 +47,8 @@ class LedgerSearcher(Searcher):
         super().__init__()
         self._book, self._waiting, self._new = book, list(unfinished), new
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next trial's config."""
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial's config, or that there are no more."""
         if self._waiting:
             trial = self._waiting.pop(0)
             return _config(trial.drawn, trial.settings)

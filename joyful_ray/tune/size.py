@@ -1,4 +1,4 @@
-"""How much a search will take: trials at a time from what the cluster has free, and bytes on storage, before it starts."""
+"""How much a search will take, before it starts: trials at a time from what is free, and bytes on storage."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from joyful_ray.records import Scores
 from joyful_ray.tune.goals import Goal
 from joyful_ray.tune.ledger import (
     AnyEvent,

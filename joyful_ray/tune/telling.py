@@ -24,7 +24,7 @@ class Reporter:
     """
 
     def __init__(self, goal: Goal, send: Callable[[Result], None], *, extra: Mapping[str, Any] | None = None) -> None:
-        self._goal, self._send = goal, send
+        self.goal, self._send = goal, send
         self._extra = dict(extra or {})
         self._score: float | None = None
         self._held: Result | None = None
@@ -58,7 +58,7 @@ class Reporter:
 
     def _result(self, numbers: Mapping[str, float]) -> Result:
         if numbers["is_best"]:
-            self._score = self._goal.merit(dev_of(numbers))
+            self._score = self.goal.merit(dev_of(numbers))
         self._last = {"epochs": int(numbers["epoch"]) + 1, "numbers": dict(numbers)}
         if self._score is not None:
             self._last["score"] = self._score

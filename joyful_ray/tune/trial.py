@@ -136,7 +136,7 @@ def _train(trial: str, config: dict[str, Any], shared: Shared, directory: RunDir
         if job.cluster.workers:
             from joyful_ray.tune.nested import train_on_workers
 
-            record = train_on_workers(job, prepared, directory, shared.goal)
+            record = train_on_workers(job, prepared, directory, reporter)
         else:
             record = _train_here(job, prepared, directory, reporter)
     if config.get("counts") and not has_dev_counts(directory):
