@@ -31,6 +31,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "train": runs.train,
     "evaluate": runs.evaluate,
     "search": searches.search,
+    "report": searches.report,
     "config": settings.config,
     "doctor": settings.doctor,
 }

@@ -40,3 +40,31 @@ def search(
         )
     show_search(screen, record)
     screen.result(record)
+
+
+def report(
+    places: Annotated[
+        list[str], typer.Argument(metavar="RUN…", help="Directories of runs and searches: paths or s3:// URIs.")
+    ],
+    out: Annotated[
+        str | None,
+        typer.Option("--out", metavar="FILE.html", help="Where the page goes; beside the first otherwise."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Tables and pictures of runs and searches: on the terminal, and as one HTML page that needs no network."""
+    from joyful_ray.console.reports import show_report
+    from joyful_ray.console.screen import Screen
+    from joyful_ray.report.gather import gather
+    from joyful_ray.report.page import page
+    from joyful_ray.storage import open_location
+
+    screen = Screen(as_json=as_json)
+    runs, searches = gather(places)
+    target = open_location(out) if out else open_location(places[0]).join("report.html")
+    target.write_text(page(runs, searches))
+    show_report(screen, runs, searches)
+    screen.say(f"\nthe page is at {target.uri}; open it in a browser")
+    records = {each.name: each.record and each.record.model_dump(mode="json") for each in searches}
+    records |= {each.name: each.record and each.record.model_dump(mode="json") for each in runs}
+    screen.result({"report": target.uri, "records": records})

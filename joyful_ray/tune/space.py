@@ -139,7 +139,7 @@ class Space:
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """The ranges as optuna knows them; choices stand for themselves as JSON."""
-        return {path: _distribution(entry) for path, entry in self.ranges.items()}
+        return {path: distribution(entry) for path, entry in self.ranges.items()}
 
     def known_values(self, settings: Mapping[str, Any]) -> dict[str, Any] | None:
         """What a trial of another space has in the ranges of this one, as optuna takes it; None where it lies outside.
@@ -148,11 +148,11 @@ class Space:
         """
         found: dict[str, Any] = {}
         complete = self.complete({path: settings.get(path, setting(self.job, path)) for path in self.ranges})
-        for path, distribution in self.distributions().items():
+        for path, kind in self.distributions().items():
             if path not in complete:
                 continue
             value = as_optuna(self.ranges[path], complete[path])
-            if not _contains(distribution, value):
+            if not contains(kind, value):
                 return None
             found[path] = value
         return found
@@ -315,7 +315,8 @@ def _probes(entry: RangeConfig) -> Iterator[Any]:
         yield low + INNER * (high - low)
 
 
-def _distribution(entry: RangeConfig) -> BaseDistribution:
+def distribution(entry: RangeConfig) -> BaseDistribution:
+    """A range as optuna knows it."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if entry.kind == "choice":
@@ -329,7 +330,8 @@ def _distribution(entry: RangeConfig) -> BaseDistribution:
     return FloatDistribution(low, last, log=entry.kind == "log", step=entry.step)
 
 
-def _contains(distribution: BaseDistribution, value: Any) -> bool:
+def contains(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a value, as optuna takes it, lies in a range."""
     try:
         return bool(distribution._contains(distribution.to_internal_repr(value)))
     except (ValueError, TypeError):

@@ -1,0 +1,45 @@
+"""What plots share: colours, layout, and a figure as a piece of a page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import plotly.graph_objects as go
+import plotly.io
+
+COLOURS = {"finished": "#2563eb", "stopped": "#9ca3af", "failed": "#dc2626", "running": "#d97706", "best": "#059669"}
+CYCLE = ["#2563eb", "#d97706", "#059669", "#7c3aed", "#dc2626", "#0891b2", "#be185d", "#4d7c0f"]
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
+BAND = "rgba(37, 99, 235, 0.15)"
+
+
+def figure(*, height: int = 380, **layout: Any) -> go.Figure:
+    """An empty figure in the house's look."""
+    found = go.Figure()
+    styled(found, height=height, **layout)
+    return found
+
+
+def styled(found: go.Figure, *, height: int, **layout: Any) -> go.Figure:
+    """The house's look."""
+    look: dict[str, Any] = {
+        "template": "plotly_white",
+        "margin": {"l": 60, "r": 20, "t": 30, "b": 50},
+        "font": {"family": FONT, "size": 13, "color": "#1f2937"},
+        "colorway": CYCLE,
+        "hoverlabel": {"align": "left"},
+        "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
+    }
+    found.update_layout(height=height, **look | layout)
+    return found
+
+
+def piece(found: go.Figure) -> str:
+    """A figure as HTML that a page with plotly.js shows; it grows with the window."""
+    return plotly.io.to_html(
+        found,
+        include_plotlyjs=False,
+        full_html=False,
+        default_width="100%",
+        config={"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d"]},
+    )
