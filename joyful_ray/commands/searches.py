@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -65,6 +65,6 @@ def report(
     target.write_text(page(runs, searches))
     show_report(screen, runs, searches)
     screen.say(f"\nthe page is at {target.uri}; open it in a browser")
-    records = {each.name: each.record and each.record.model_dump(mode="json") for each in searches}
+    records: dict[str, Any] = {each.name: each.record and each.record.model_dump(mode="json") for each in searches}
     records |= {each.name: each.record and each.record.model_dump(mode="json") for each in runs}
     screen.result({"report": target.uri, "records": records})

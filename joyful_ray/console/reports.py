@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from joyful_ray.report.gather import Run, Search
     from joyful_ray.report.tables import TableOfWords
 
+SETTINGS = 4
+"""Settings of a trial that fit beside its scores."""
+
 
 def show_report(screen: Screen, runs: Sequence[Run], searches: Sequence[Search]) -> None:
     """Searches, then runs."""
@@ -24,7 +27,7 @@ def show_report(screen: Screen, runs: Sequence[Run], searches: Sequence[Search])
         candidates = search.record.candidates if search.record is not None else []
         for found in (
             tables.confirmed(search, candidates),
-            tables.best_trials(search),
+            tables.best_trials(search, settings=SETTINGS),
             tables.importances(search),
             tables.failures(search),
         ):

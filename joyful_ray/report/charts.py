@@ -15,13 +15,6 @@ BAND = "rgba(37, 99, 235, 0.15)"
 
 def figure(*, height: int = 380, **layout: Any) -> go.Figure:
     """An empty figure in the house's look."""
-    found = go.Figure()
-    styled(found, height=height, **layout)
-    return found
-
-
-def styled(found: go.Figure, *, height: int, **layout: Any) -> go.Figure:
-    """The house's look."""
     look: dict[str, Any] = {
         "template": "plotly_white",
         "margin": {"l": 60, "r": 20, "t": 30, "b": 50},
@@ -30,6 +23,7 @@ def styled(found: go.Figure, *, height: int, **layout: Any) -> go.Figure:
         "hoverlabel": {"align": "left"},
         "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
     }
+    found = go.Figure()
     found.update_layout(height=height, **look | layout)
     return found
 
@@ -41,5 +35,5 @@ def piece(found: go.Figure) -> str:
         include_plotlyjs=False,
         full_html=False,
         default_width="100%",
-        config={"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d"]},
+        config={"responsive": True, "displayModeBar": False},
     )

@@ -21,12 +21,15 @@ class Card:
     """One picture, table or text with its title.
 
     Attributes:
+        pictures: one, or several small ones.
+        is_wide: the picture needs width, and scrolls where there is none.
         opens, closes: a row of cards that stand side by side where the window is wide enough.
     """
 
     title: str
     words: str = ""
-    picture: str = ""
+    pictures: Sequence[str] = ()
+    is_wide: bool = False
     table: TableOfWords | None = None
     text: str = ""
     opens: bool = False
@@ -65,22 +68,25 @@ def search_part(search: Search) -> Part:
         facts=tables.facts(search),
     )
     add = part.cards.append
-    if not any(trial.epochs for trial in search.study.searched):
+    if not any(trial.outcome in ("finished", "stopped") and trial.selected for trial in search.study.searched):
         return part
     if confirm:
         words = "The same seeds for each; the interval is of a paired bootstrap over conversations and seeds."
         add(_picture("Is the winner real?", search_charts.confirmation(search, confirm), words))
         part.cards[-1].table = tables.confirmed(search, confirm)
-    add(_picture("Trials", search_charts.history(search)))
+    add(_picture("Trials", search_charts.history(search), "Each at the epoch that it selected on dev."))
     add(_picture("Learning curves", search_charts.curves(search), "A cross marks where a trial was stopped early."))
     part.cards[-2].opens = part.cards[-1].closes = True
     if search.importance:
         words = "What sets the best quarter of the trials apart from all (PED-ANOVA)."
         add(_picture("What mattered", search_charts.importances(search), words))
-    words = "Rings were stopped early and count with what they had reached. The band holds nine in ten resampled means."
-    add(_picture("The score along each setting", search_charts.sensitivity(search), words))
+    is_whole = all(trial.outcome == "finished" for trial in search_charts.judged(search))
+    which = "Finished trials" if is_whole else "Rings were stopped early and count with what they had reached"
+    words = f"{which}; the band holds nine in ten resampled means."
+    add(Card("The score along each setting", words, [piece(each) for each in search_charts.sensitivity(search)]))
     words = "A line a trial, the best the brightest. Drag along an axis to keep only some, drag its name to move it."
     add(_picture("All settings together", search_charts.parallel(search), words))
+    part.cards[-1].is_wide = True
     if len(search.goals) > 1:
         add(_picture("What a better score costs", search_charts.front(search)))
     add(Card("Best trials", table=tables.best_trials(search)))
@@ -121,7 +127,7 @@ def runs_part(runs: Sequence[Run]) -> Part:
 
 
 def _picture(title: str, figure: go.Figure, words: str = "") -> Card:
-    return Card(title, words, piece(figure))
+    return Card(title, words, [piece(figure)])
 
 
 def _how(search: Search) -> str:

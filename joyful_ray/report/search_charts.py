@@ -9,21 +9,21 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from joyful_ray.records import Candidate
-from joyful_ray.report.charts import BAND, COLOURS, figure, styled
+from joyful_ray.report.charts import BAND, COLOURS, figure
 from joyful_ray.report.gather import Search
 from joyful_ray.report.sensitivity import curve, group_mean
 from joyful_ray.search_settings import RangeConfig
 from joyful_ray.tune.study import Trial
 
-SHORT = {"feature_dropout": "feature dropout"}
+ENOUGH = 10
+"""Finished trials that show a setting's effect without those that were stopped early."""
 
 
 def history(search: Search) -> go.Figure:
     """Trials in the order in which they ended, and the best so far."""
-    found = figure(xaxis_title="trial, in the order of ending", yaxis_title=f"dev {search.goal.name}")
+    found = figure(xaxis_title="trial, in the order of ending", yaxis_title=f"dev {search.goal.name}", height=420)
     ended = _scored(search)
     for outcome in ("finished", "stopped"):
         chosen = [(place, trial) for place, trial in enumerate(ended, start=1) if trial.outcome == outcome]
@@ -110,39 +110,43 @@ def parallel(search: Search) -> go.Figure:
     order = list(search.importance) or list(search.ranges)
     dimensions = [_axis(path, search.ranges[path], trials) for path in order[:10]]
     dimensions.append({"label": f"dev {search.goal.name}", "values": scores})
-    found = figure(height=460, margin={"l": 90, "r": 70, "t": 110, "b": 30})
+    found = figure(height=460, margin={"l": 60, "r": 110, "t": 120, "b": 24})
     found.add_trace(
         go.Parcoords(
             dimensions=dimensions,
-            labelangle=-20,
+            labelangle=-30,
+            labelside="top",
             line={"color": scores, "colorscale": "Viridis", "reversescale": search.goal.sign < 0, "showscale": False},
         )
     )
     return found
 
 
-def sensitivity(search: Search) -> go.Figure:
-    """The dev score along each setting, with a band in which nine in ten resampled means lie."""
-    paths = list(search.importance) or list(search.ranges)
-    columns = min(3, len(paths))
-    rows = math.ceil(len(paths) / columns)
-    found = make_subplots(
-        rows=rows, cols=columns, shared_yaxes=True, horizontal_spacing=0.03, vertical_spacing=min(0.3 / rows, 0.12)
-    )
-    trials = _scored(search)
-    for place, path in enumerate(paths):
-        cell = {"row": place // columns + 1, "col": place % columns + 1}
+def sensitivity(search: Search) -> list[go.Figure]:
+    """The dev score along each setting, with a band in which nine in ten resampled means lie: a figure a setting."""
+    trials = judged(search)
+    scores = [_value(search, trial) for trial in trials]
+    # A few trials that never got going would press all others together.
+    low, high = np.quantile(scores, [0.1, 0.9]) if search.goal.sign > 0 else np.quantile(scores, [0.0, 0.9])
+    top = max(scores) if search.goal.sign > 0 else high
+    margin = 0.12 * max(top - low, 1e-3)
+    figures = []
+    for path in list(search.importance) or list(search.ranges):
         entry = search.ranges[path]
         known = [trial for trial in trials if path in trial.settings]
-        if entry.is_number:
-            _along(found, search, path, entry, known, cell)
-        else:
-            _choices(found, search, path, entry, known, cell)
-        found.update_xaxes(title_text=path, title_standoff=4, title_font_size=12, **cell)
-    styled(found, height=70 + 240 * rows, showlegend=False)
-    for row in range(1, rows + 1):
-        found.update_yaxes(title_text=f"dev {search.goal.name}", row=row, col=1)
-    return found
+        found = figure(height=250, showlegend=False, margin={"l": 50, "r": 12, "t": 12, "b": 46})
+        found.update_xaxes(title_text=path, title_standoff=6, title_font_size=12)
+        found.update_yaxes(range=[low - margin, top + margin])
+        (_along if entry.is_number else _choices)(found, search, path, known)
+        figures.append(found)
+    return figures
+
+
+def judged(search: Search) -> list[Trial]:
+    """Finished trials, where there are enough; else those that were stopped early too, with what they had reached."""
+    trials = _scored(search)
+    finished = [trial for trial in trials if trial.outcome == "finished"]
+    return finished if len(finished) >= ENOUGH else trials
 
 
 def front(search: Search) -> go.Figure:
@@ -196,9 +200,8 @@ def confirmation(search: Search, candidates: Sequence[Candidate]) -> go.Figure:
     return found
 
 
-def _along(
-    found: go.Figure, search: Search, path: str, entry: RangeConfig, trials: Sequence[Trial], cell: dict[str, int]
-) -> None:
+def _along(found: go.Figure, search: Search, path: str, trials: Sequence[Trial]) -> None:
+    entry = search.ranges[path]
     values = [float(trial.settings[path]) for trial in trials]
     scores = [_value(search, trial) for trial in trials]
     band = curve(values, scores, is_log=entry.kind == "log")
@@ -210,22 +213,19 @@ def _along(
             fillcolor=BAND,
             line={"width": 0},
             hoverinfo="skip",
-            **cell,
         )
-        found.add_scatter(
-            x=band.at, y=band.mean, mode="lines", line={"color": COLOURS["finished"]}, hoverinfo="skip", **cell
-        )
-    _points(found, values, trials, scores, cell)
+        found.add_scatter(x=band.at, y=band.mean, mode="lines", line={"color": COLOURS["finished"]}, hoverinfo="skip")
+    _points(found, values, trials, scores)
     if entry.kind == "log":
-        found.update_xaxes(type="log", **cell)
+        ticks = np.geomspace(*entry.bounds, 5).tolist()
+        found.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{tick:.2g}" for tick in ticks], minor_showgrid=False)
 
 
-def _choices(
-    found: go.Figure, search: Search, path: str, entry: RangeConfig, trials: Sequence[Trial], cell: dict[str, int]
-) -> None:
+def _choices(found: go.Figure, search: Search, path: str, trials: Sequence[Trial]) -> None:
+    entry = search.ranges[path]
     names = [_word(value) for value in entry.choice or []]
     scores = [_value(search, trial) for trial in trials]
-    _points(found, [_word(trial.settings[path]) for trial in trials], trials, scores, cell)
+    _points(found, [_word(trial.settings[path]) for trial in trials], trials, scores)
     for name in names:
         chosen = [s for s, trial in zip(scores, trials, strict=True) if _word(trial.settings[path]) == name]
         if chosen:
@@ -237,14 +237,11 @@ def _choices(
                 marker={"color": COLOURS["finished"], "size": 11, "symbol": "diamond"},
                 error_y={"type": "data", "symmetric": False, "array": [high - mean], "arrayminus": [mean - low]},
                 hovertemplate=f"{name}: mean %{{y:.4f}}<extra></extra>",
-                **cell,
             )
-    found.update_xaxes(type="category", categoryorder="array", categoryarray=names, **cell)
+    found.update_xaxes(type="category", categoryorder="array", categoryarray=names)
 
 
-def _points(
-    found: go.Figure, xs: Sequence[Any], trials: Sequence[Trial], ys: Sequence[float], cell: dict[str, int]
-) -> None:
+def _points(found: go.Figure, xs: Sequence[Any], trials: Sequence[Trial], ys: Sequence[float]) -> None:
     found.add_scatter(
         x=list(xs),
         y=list(ys),
@@ -256,12 +253,11 @@ def _points(
         },
         text=[_hover(trial) for trial in trials],
         hovertemplate="%{text}<br>%{y:.4f}<extra></extra>",
-        **cell,
     )
 
 
 def _axis(path: str, entry: RangeConfig, trials: Sequence[Trial]) -> dict[str, Any]:
-    label = path.replace(".", ".<br>", 1) if len(path) > 24 else path
+    label = ".".join(path.split(".")[-2:]) if path.startswith("augment.") else path.split(".")[-1]
     if not entry.is_number:
         names = [_word(value) for value in entry.choice or []]
         places = [names.index(_word(trial.settings[path])) if path in trial.settings else -1 for trial in trials]

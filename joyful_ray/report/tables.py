@@ -56,14 +56,22 @@ def label_scores(scores: Scores, title: str) -> TableOfWords:
     return TableOfWords(title, ["label", *(name.replace("_", " ") for name in columns)], rows)
 
 
-def best_trials(search: Search) -> TableOfWords:
-    """The best trials: scores, cost and settings."""
+def best_trials(search: Search, *, settings: int | None = None) -> TableOfWords:
+    """The best trials: scores, cost and settings.
+
+    Args:
+        settings: how many of them, those that mattered most; None is all.
+    """
     ranked = [trial for _, trials, _ in search.study.ranked(search.goal) for trial in trials][:SHOWN]
-    paths = list(search.importance) or list(search.ranges)
+    paths = (list(search.importance) or list(search.ranges))[:settings]
     rows = []
     for trial in ranked:
         values = trial.values() or {}
-        cells = [trial.name, trial.outcome or "", *(f"{values[goal.name]:.4f}" for goal in search.goals)]
+        cells = [
+            trial.name,
+            trial.outcome or "",
+            *(f"{values[goal.name]:.4f}" for goal in search.goals if goal.name != "seconds"),
+        ]
         rows.append(
             [*cells, str(len(trial.epochs)), f"{trial.seconds:.0f}", *(word(trial.settings.get(p)) for p in paths)]
         )

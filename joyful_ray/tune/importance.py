@@ -17,8 +17,8 @@ LEAST = 8
 def importance(study: Study, space: Mapping[str, RangeConfig], goal: Goal) -> dict[str, float]:
     """Share of each setting, the greatest first; they add to 1. Empty with fewer than 8 trials, or all alike.
 
-    PED-ANOVA asks what sets the better trials apart from all, so trials that were stopped early count as they should: as
-    not among the better ones.
+    PED-ANOVA asks what sets the better trials apart from all, so trials that were stopped early count as they should:
+    as not among the better ones.
 
     Source: Watanabe, Bansal and Hutter, PED-ANOVA (IJCAI 2023).
     """
