@@ -64,11 +64,14 @@ class Remembering(TrialScheduler):
 
     A trial that goes on tells its earlier epochs again. With the rungs of the trials that went on beside it, a new
     scheduler would now stop it at a rung that it had passed.
+
+    Args:
+        pauses: whether trials may be put aside; the median rule would do so while it knows too few others.
     """
 
-    def __init__(self, inner: TrialScheduler, study: Study) -> None:
+    def __init__(self, inner: TrialScheduler, study: Study, *, pauses: bool = False) -> None:
         super().__init__()
-        self._inner, self._study = inner, study
+        self._inner, self._study, self._pauses = inner, study, pauses
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_inner"], name)
@@ -79,6 +82,8 @@ class Remembering(TrialScheduler):
         number, seconds = result.get("numbers/epoch"), result.get("numbers/seconds")
         was_judged = any(line.epoch == number and line.seconds == seconds for line in known)
         decision = self._inner.on_trial_result(tune_controller, trial, result)
+        if decision == TrialScheduler.PAUSE and not self._pauses:
+            return TrialScheduler.CONTINUE
         return TrialScheduler.CONTINUE if was_judged and decision == TrialScheduler.STOP else decision
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
@@ -116,7 +121,7 @@ def teach(scheduler: TrialScheduler, trials: Iterable[Trial], goal: Goal) -> Non
         return
     for trial in trials:
         known: Any = _Known(trial.name)
-        controller: Any = None
+        controller: Any = _NoOthers()
         points = trial.curve(goal)
         if not points:
             continue
@@ -131,6 +136,14 @@ class _Known:
     """What these schedulers look at in a trial."""
 
     trial_id: str
+
+
+class _NoOthers:
+    """Ray Tune's controller, as long as nothing runs."""
+
+    def get_live_trials(self) -> list[Any]:
+        """None."""
+        return []
 
 
 class _Keep:

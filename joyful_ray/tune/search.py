@@ -182,7 +182,7 @@ def _on_ray(plan: Plan, book: Any, sitting: int, stage: Stage) -> int:
             run_trials(
                 shared,
                 book,
-                Remembering(scheduler, book.study),
+                Remembering(scheduler, book.study, pauses=search.scheduler in PAUSING),
                 unfinished=unfinished,
                 new=new_trials(book, draws, wanted=wanted, seeds=search.repeat.seeds, first_seed=first_seed),
                 learned=draws.ended,
