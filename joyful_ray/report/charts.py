@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import plotly.graph_objects as go
@@ -29,11 +30,13 @@ def figure(*, height: int = 380, **layout: Any) -> go.Figure:
 
 
 def piece(found: go.Figure) -> str:
-    """A figure as HTML that a page with plotly.js shows; it grows with the window."""
+    """A figure as HTML that a page with plotly.js shows; it grows with the window. The same figure, the same text."""
+    name = f"figure-{hashlib.sha256(found.to_json().encode()).hexdigest()[:16]}"
     return plotly.io.to_html(
         found,
         include_plotlyjs=False,
         full_html=False,
+        div_id=name,
         default_width="100%",
         config={"responsive": True, "displayModeBar": False},
     )

@@ -121,7 +121,7 @@ def teach(scheduler: TrialScheduler, trials: Iterable[Trial], goal: Goal) -> Non
         return
     for trial in trials:
         known: Any = _Known(trial.name)
-        controller: Any = _NoOthers()
+        controller: Any = NoOthers()
         points = trial.curve(goal)
         if not points:
             continue
@@ -138,7 +138,7 @@ class _Known:
     trial_id: str
 
 
-class _NoOthers:
+class NoOthers:
     """Ray Tune's controller, as long as nothing runs."""
 
     def get_live_trials(self) -> list[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,14 +12,14 @@ from joyful_ray.tune.draws import draws_of
 from joyful_ray.tune.goals import Goal
 from joyful_ray.tune.importance import importance
 from joyful_ray.tune.ledger import AnyEvent, Drawn, Ended, Epoch
-from joyful_ray.tune.schedulers import Remembering, scheduler_of, teach
+from joyful_ray.tune.schedulers import NoOthers, Remembering, scheduler_of, teach
 from joyful_ray.tune.size import check_heirs, measure, slots_of
 from joyful_ray.tune.space import Settings, Space
 from joyful_ray.tune.study import Study, Trial
 from tests.corpus_shapes import MELD_HERE
 
 F1 = Goal("weighted_f1", 1)
-CONTROLLER: Any = None
+CONTROLLER: Any = NoOthers()
 RATE = {"train.learning_rate": {"log": [1e-4, 1e-1]}, "objective.contrast_weight": {"uniform": [0.0, 1.0]}}
 
 
@@ -61,8 +60,7 @@ def test_a_new_scheduler_stops_what_is_worse_than_earlier_trials(scheduler: str)
             teach(found, known.trials.values(), F1)
         trial: Any = Running("new")
         found.on_trial_add(CONTROLLER, trial)
-        controller: Any = SimpleNamespace(get_live_trials=list)
-        decisions[is_taught] = found.on_trial_result(controller, trial, {"epochs": 3, "score": 0.3})
+        decisions[is_taught] = found.on_trial_result(CONTROLLER, trial, {"epochs": 3, "score": 0.3})
     assert decisions == {False: "CONTINUE", True: "STOP"}
 
 
@@ -91,7 +89,7 @@ def test_optuna_learns_from_what_the_ledger_knows() -> None:
     near = sum(abs(config["objective.contrast_weight"] - 0.8) < 0.2 for config in found if config is not None)
     assert near >= 7, "at random it would be four of ten"
     shares = importance(known, dict(space.ranges), F1)
-    assert list(shares)[0] == "objective.contrast_weight"
+    assert next(iter(shares)) == "objective.contrast_weight"
     assert shares["objective.contrast_weight"] > 0.8
     assert sum(shares.values()) == pytest.approx(1.0)
 
@@ -111,7 +109,7 @@ def test_trials_at_a_time_follow_from_what_is_free() -> None:
     assert slots_of(search, {"CPU": 16.0, "GPU": 1.0}) == 4
     assert slots_of(search, {"CPU": 16.0, "GPU": 2.0}) == 5
     assert slots_of(search, {"CPU": 3.0, "GPU": 2.0}) == 2
-    with pytest.raises(ConfigError, match="a trial asks for 1.5 CPUs and 0.25 GPUs, free are 1 CPUs and 0 GPUs"):
+    with pytest.raises(ConfigError, match=r"a trial asks for 1.5 CPUs and 0.25 GPUs, free are 1 CPUs and 0 GPUs"):
         slots_of(search, {"CPU": 1.0})
     nested = space_of(cpus_per_trial=2, workers_per_trial=2).search
     assert slots_of(nested, {"CPU": 4.0}) == 1, "the trial itself needs a little beside its workers"
@@ -120,11 +118,11 @@ def test_trials_at_a_time_follow_from_what_is_free() -> None:
 def test_storage_is_predicted_and_bounded() -> None:
     size = measure(space_of(keep_best=2, confirm=None), MELD_HERE, slots=2, trials=10)
     assert 3 * 4 * size.parameters < size.storage_bytes
-    with pytest.raises(ConfigError, match="more than search.storage_limit_bytes 1,000"):
+    with pytest.raises(ConfigError, match=r"more than search.storage_limit_bytes 1,000"):
         measure(space_of(storage_limit_bytes=1000), MELD_HERE, slots=2, trials=10)
 
 
 def test_pbt_refuses_what_changes_a_weights_shape() -> None:
     check_heirs(space_of(scheduler="pbt"), MELD_HERE)
-    with pytest.raises(ConfigError, match="model.context.width changes the shape of weights"):
+    with pytest.raises(ConfigError, match=r"model.context.width changes the shape of weights"):
         check_heirs(space_of({"model.context.width": {"choice": [64, 128]}}, scheduler="pbt"), MELD_HERE)

@@ -84,7 +84,7 @@ def test_failures_are_recorded_the_winner_is_confirmed_and_trials_can_be_added(c
     with pytest.raises(CheckpointError, match="is finished with 4 trials; add to it with --add-trials"):
         search(job, name="grid")
     other = search_job(corpus, tmp_path, algorithm="optuna", scheduler="asha", max_trials=4, confirm=job.search.confirm)
-    with pytest.raises(CheckpointError, match="another search.space"):
+    with pytest.raises(CheckpointError, match=r"another search.space"):
         search(other, name="grid")
 
     search(other, name="grid", add_trials=3)
@@ -163,5 +163,5 @@ def test_a_trial_with_workers_of_its_own_is_a_ray_train_run(corpus: str, tmp_pat
 def test_a_search_of_which_every_trial_fails_says_why(corpus: str, tmp_path: Path) -> None:
     space = {"train.learning_rate": {"choice": [DIVERGES, DIVERGES * 10]}}
     job = search_job(corpus, tmp_path, space=space, max_trials=2)
-    with pytest.raises(TrainingError, match="none of 2 trials came to a score; 2 failed with: .*not finite"):
+    with pytest.raises(TrainingError, match=r"none of 2 trials came to a score; 2 failed with: .*not finite"):
         search(job, name="failing")

@@ -40,7 +40,7 @@ def space_of(space: dict[str, Any], **search: Any) -> Space:
     ],
 )
 def test_a_path_or_a_range_that_no_job_takes_is_refused(space: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=".*") as caught:
+    with pytest.raises(ConfigError) as caught:
         space_of(space)
     assert message in str(caught.value)
 
@@ -158,7 +158,7 @@ def test_a_search_does_not_change_a_runs_fingerprint_and_survives_its_yaml() -> 
 
 
 def test_training_a_search_job_says_what_to_do() -> None:
-    with pytest.raises(ConfigError, match="is a search: run it with joyful search, or .* --set search=null"):
+    with pytest.raises(ConfigError, match=r"is a search: run it with joyful search, or .* --set search=null"):
         train(job_of(WINDOW))
     with pytest.raises(ConfigError, match="has no section search"):
         Space.of(load_job())
