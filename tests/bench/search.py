@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import random
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from joyful_ray.config import JobConfig, load_job, merge, resolve
@@ -132,28 +134,37 @@ def replay(trials: list[Trial], space: Space, goal: Goal, *, epochs: int, slots:
     return Spent(best, until, spent, stopped)
 
 
-def replay_search(place: str, *, slots: int) -> None:
-    """Early stopping against none, over the configs of a search that ran them all to the end."""
+def replay_search(place: str, *, slots: int, orders: int, grace: int | None, factor: float | None) -> None:
+    """Early stopping against none, over the configs of a search that ran them all to the end, in many orders."""
     found = read_search(open_location(place))
     trials = [trial for trial in found.study.own if trial.outcome == "finished"]
     job = found.job
     assert job.search is not None
-    rows = {}
-    for name in ("none", "asha", "median"):
-        changed = job.model_copy(update={"search": job.search.model_copy(update={"scheduler": name})})
-        space = Space.of(changed)
-        rows[name] = replay(trials, space, found.goal, epochs=job.train.epochs, slots=slots)
-    print(f"{len(trials)} configs, {slots} at a time, dev {found.goal.name}\n")
-    print(
-        "| early stopping | stopped | epochs in all | best dev | epochs until its best | times fewer in all | until |"
-    )
+    changes: dict[str, Any] = {} if grace is None else {"grace_epochs": grace}
+    changes |= {} if factor is None else {"reduction_factor": factor}
+    print(f"{len(trials)} configs, {slots} at a time, dev {found.goal.name}, means over {orders} orders\n")
+    print("| early stopping | stopped | epochs in all | until its best | best dev | same best | times fewer in all |")
     print("|---|---|---|---|---|---|---|")
-    none = rows["none"]
-    for name, row in rows.items():
-        sign = found.goal.sign
+    rows: dict[str, list[Spent]] = {}
+    for name in ("none", "median", "asha"):
+        changed = job.search.model_copy(update={"scheduler": name, **changes})
+        space = Space.of(job.model_copy(update={"search": changed}))
+        rows[name] = [
+            replay(
+                random.Random(order).sample(trials, len(trials)),
+                space,
+                found.goal,
+                epochs=job.train.epochs,
+                slots=slots,
+            )
+            for order in range(orders)
+        ]
+        none, row = rows["none"], rows[name]
+        same = fmean(one.best == other.best for one, other in zip(row, none, strict=True))
         print(
-            f"| {name} | {row.stopped} | {row.epochs} | {sign * row.best:.4f} | {row.until} "
-            f"| {none.epochs / row.epochs:.1f} | {none.until / row.until:.1f} |"
+            f"| {name} | {fmean(one.stopped for one in row):.1f} | {fmean(one.epochs for one in row):.0f} "
+            f"| {fmean(one.until for one in row):.0f} | {found.goal.sign * fmean(one.best for one in row):.4f} "
+            f"| {same:.0%} | {fmean(one.epochs for one in none) / fmean(one.epochs for one in row):.1f} |"
         )
 
 
@@ -164,9 +175,18 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("--trial-seconds", type=float, default=60.0)
     parser.add_argument("--replay", metavar="SEARCH")
+    parser.add_argument("--orders", type=int, default=50)
+    parser.add_argument("--grace", type=int)
+    parser.add_argument("--factor", type=float)
     arguments = parser.parse_args()
     if arguments.replay:
-        replay_search(arguments.replay, slots=arguments.slots)
+        replay_search(
+            arguments.replay,
+            slots=arguments.slots,
+            orders=arguments.orders,
+            grace=arguments.grace,
+            factor=arguments.factor,
+        )
     else:
         overhead(trials=arguments.trials, slots=arguments.slots, trial_seconds=arguments.trial_seconds)
 
