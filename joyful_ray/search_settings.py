@@ -153,8 +153,8 @@ class SearchConfig(Section):
             raise ValueError("search.metric: name each metric once, and at least one")
         if len(self.metrics) > 1 and self.algorithm != "optuna":
             raise ValueError(f"search.metric names {len(self.metrics)}; several need search.algorithm: optuna")
-        if self.scheduler == "pbt" and self.algorithm == "grid":
-            raise ValueError("search.scheduler: pbt changes settings as it goes; use search.algorithm: random")
+        if self.scheduler == "pbt" and self.algorithm != "random":
+            raise ValueError("search.scheduler: pbt draws its population at once; use search.algorithm: random")
         if self.scheduler == "pbt" and self.repeat.seeds > 1:
             raise ValueError("search.scheduler: pbt changes settings as it goes; it knows no search.repeat")
         if self.scheduler == "pbt" and self.workers_per_trial > 1:

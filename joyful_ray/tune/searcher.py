@@ -51,12 +51,12 @@ class LedgerSearcher(Searcher):
         """The next trial's config, or that there are no more."""
         if self._waiting:
             trial = self._waiting.pop(0)
-            return _config(trial.drawn, trial.settings)
+            return config_of(trial.drawn, trial.settings)
         drawn = self._new()
         if drawn is None:
             return Searcher.FINISHED
         self._book.write(drawn)
-        return _config(drawn, drawn.settings)
+        return config_of(drawn, drawn.settings)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The ledger is told by `LedgerCallback`."""
@@ -192,7 +192,8 @@ def new_trials(book: Book, draws: Draws, *, wanted: int, seeds: int, first_seed:
     return new
 
 
-def _config(drawn: Drawn, settings: dict[str, Any]) -> dict[str, Any]:
+def config_of(drawn: Drawn, settings: dict[str, Any]) -> dict[str, Any]:
+    """What Ray Tune hands to a trial."""
     return {"trial": drawn.trial, "settings": settings, "seed": drawn.seed, "counts": drawn.role == "confirm"}
 
 

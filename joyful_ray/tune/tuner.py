@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import ray
 from ray import tune
@@ -11,7 +12,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from joyful_ray.tune.ledger import Drawn
 from joyful_ray.tune.schedulers import PAUSING
-from joyful_ray.tune.searcher import Book, LedgerCallback, LedgerSearcher
+from joyful_ray.tune.searcher import Book, LedgerCallback, LedgerSearcher, config_of
 from joyful_ray.tune.size import CONTROLLER_CPUS
 from joyful_ray.tune.study import Trial
 from joyful_ray.tune.trial import Shared, run_trial
@@ -42,13 +43,16 @@ def run_trials(
     cache.remove()
     # A limit on live trials would count those that a scheduler has put aside.
     limit = None if shared.search.scheduler in PAUSING and shared.points else slots
+    # Population-based training takes no search algorithm: its population is drawn at once.
+    population = _population(book, unfinished, new) if shared.search.scheduler == "pbt" and shared.points else None
     trainable = tune.with_resources(tune.with_parameters(run_trial, shared=shared), _resources(shared, slots))
     tuner = tune.Tuner(
         trainable,
+        param_space=population or {},
         tune_config=tune.TuneConfig(
-            search_alg=LedgerSearcher(book, unfinished, new),
+            search_alg=None if population else LedgerSearcher(book, unfinished, new),
             scheduler=scheduler,
-            num_samples=most,
+            num_samples=1 if population else most,
             max_concurrent_trials=limit,
             time_budget_s=time_budget_s,
             reuse_actors=shared.search.workers_per_trial == 1 and not shared.points,
@@ -67,6 +71,20 @@ def run_trials(
         tuner.fit()
     finally:
         cache.remove()
+
+
+def _population(book: Book, unfinished: Sequence[Trial], new: Callable[[], Drawn | None]) -> dict[str, Any]:
+    """All trials as a grid over their names."""
+    configs = {trial.name: config_of(trial.drawn, trial.settings) for trial in unfinished}
+    while (drawn := new()) is not None:
+        book.write(drawn)
+        configs[drawn.trial] = config_of(drawn, drawn.settings)
+    return {
+        "trial": tune.grid_search(list(configs)),
+        "settings": tune.sample_from(lambda spec: dict(configs[spec.config["trial"]]["settings"])),
+        "seed": tune.sample_from(lambda spec: configs[spec.config["trial"]]["seed"]),
+        "counts": False,
+    }
 
 
 def _resources(shared: Shared, slots: int) -> dict[str, float]:

@@ -65,7 +65,7 @@ def test_a_search_that_is_another_one_is_refused_by_the_setting_that_differs(tmp
     job = search_job("corpus", tmp_path)
     home = written(job, "ours", [0.25])
     tree = job.model_dump(mode="json")
-    with pytest.raises(CheckpointError, match="train.epochs: 4 -> 9"):
+    with pytest.raises(CheckpointError, match=r"train.epochs: 4 -> 9"):
         home.begin(resolve(merge(tree, {"train": {"epochs": 9}})), corpus_hash="abc", is_extended=True)
     wider = resolve(merge(tree, {"search": {"space": {"graph.window_past": {"int": [1, 9]}}}}))
     with pytest.raises(CheckpointError, match=r"another search.space; .*--add-trials N"):
