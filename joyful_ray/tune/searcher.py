@@ -159,7 +159,9 @@ def tidy(study: Study, shared: Shared) -> None:
     for trial in study.trials.values():
         if trial.outcome is not None and trial.drawn.origin is None:
             directory = shared.directory(trial.name)
-            unwanted: list[Location] = [directory.checkpoints]
+            # Until the last has ended, another trial of pbt may go on from a checkpoint.
+            is_source = shared.search.scheduler == "pbt" and any(each.outcome is None for each in study.own)
+            unwanted: list[Location] = [] if is_source else [directory.checkpoints]
             if trial.name not in keep:
                 unwanted.append(directory.bundle)
             for place in unwanted:

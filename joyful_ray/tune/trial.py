@@ -141,7 +141,8 @@ def _train(trial: str, config: dict[str, Any], shared: Shared, directory: RunDir
             record = _train_here(job, prepared, directory, reporter)
     if config.get("counts") and not has_dev_counts(directory):
         write_dev_counts(directory, _source(job, prepared, "dev"))
-    directory.checkpoints.remove()
+    if shared.search.scheduler != "pbt":  # there another trial may go on from it
+        directory.checkpoints.remove()
     send(reporter.ending(_why(record, job)))
 
 

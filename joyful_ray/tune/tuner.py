@@ -79,10 +79,14 @@ def _population(book: Book, unfinished: Sequence[Trial], new: Callable[[], Drawn
     while (drawn := new()) is not None:
         book.write(drawn)
         configs[drawn.trial] = config_of(drawn, drawn.settings)
+
+    def of(spec: Any) -> dict[str, Any]:
+        return configs[spec.config["trial"]]
+
     return {
         "trial": tune.grid_search(list(configs)),
-        "settings": tune.sample_from(lambda spec: dict(configs[spec.config["trial"]]["settings"])),
-        "seed": tune.sample_from(lambda spec: configs[spec.config["trial"]]["seed"]),
+        "settings": tune.sample_from(lambda spec: dict(of(spec)["settings"])),
+        "seed": tune.sample_from(lambda spec: of(spec)["seed"]),
         "counts": False,
     }
 
