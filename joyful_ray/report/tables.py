@@ -28,11 +28,12 @@ def run_scores(runs: Sequence[Run]) -> TableOfWords:
     """A row a run, with mean and standard deviation where several have the same settings but for the seed."""
     finished = [run for run in runs if run.record is not None]
     names = list(finished[0].record.dev.values) if finished and finished[0].record else []
-    header = ["run", "seed", "epochs", *(f"dev {name}" for name in names), *(f"test {name}" for name in names)]
+    has_test = any(run.record.test is not None for run in finished if run.record is not None)
+    header = ["run", "seed", "epochs", *(f"{split} {name}" for split in _splits(has_test) for name in names)]
     rows = []
     for run in runs:
         if run.record is None:
-            rows.append([run.name, str(run.job.seed), f"{len(run.epochs)}, not finished", *[""] * (2 * len(names))])
+            rows.append([run.name, str(run.job.seed), f"{len(run.epochs)}, not finished", *[""] * (len(header) - 3)])
             continue
         epochs = f"{run.record.selected_epoch + 1} of {run.record.epochs}"
         rows.append(
@@ -40,9 +41,8 @@ def run_scores(runs: Sequence[Run]) -> TableOfWords:
         )
     for group in _alike(finished):
         if len(group) > 1:
-            rows.append(
-                [f"mean of {len(group)} seeds", "", "", *_means(group, names, "dev"), *_means(group, names, "test")]
-            )
+            means = [cell for split in _splits(has_test) for cell in _means(group, names, split)]
+            rows.append([f"mean of {len(group)} seeds", "", "", *means])
     return TableOfWords("Scores", header, rows)
 
 
@@ -141,6 +141,10 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def _splits(has_test: bool) -> list[str]:
+    return ["dev", "test"] if has_test else ["dev"]
 
 
 def _cells(scores: Scores | None, names: Sequence[str]) -> list[str]:

@@ -54,7 +54,8 @@ def conclude(
     left = [trial for trial in study.own if trial.outcome is None]
     if left:
         warnings.append(f"{len(left)} trials were cut off by search.time_budget_s; more of it lets them go on")
-    best_job = space.job_of(settings)
+    # Under a name of its own, since the search's is taken by the search.
+    best_job = space.job_of(settings).model_copy(update={"name": f"{home.location.name}-best"})
     comment = (
         f"chosen by search {home.location.name}: {goal.name} {goal.sign * best_run.merit(goal):.4f} on dev; {words}"
     )
