@@ -88,7 +88,7 @@ $(DEV): requirements.lock pyproject.toml | $(VENV)/.created
 # Resolves pyproject.toml anew, torch at the version that the lock has now; edit that line first to move it.
 lock:
 	@rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
-	@$(VENV)-lock/bin/python -m pip install -q setuptools "$$(grep '^torch==' requirements.lock)" optuna packaging -e '.[dev]'
+	@$(VENV)-lock/bin/python -m pip install -q setuptools "$$(grep '^torch==' requirements.lock)" packaging -e '.[dev]'
 	@$(VENV)-lock/bin/python .ci/lock.py > requirements.lock.new && mv requirements.lock.new requirements.lock
 	@rm -rf $(VENV)-lock
 

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 HEADER = """\
 # Every version that is tested together; `make lock` writes it anew. Lines that end in `# dev` are for `make test` only.
 # torch stands without a local version, so that any build of it fits; the Makefile says how to choose one."""
-NOT_YET_IN_PYPROJECT = ["optuna", "setuptools"]
+NOT_YET_IN_PYPROJECT = ["setuptools"]
 
 
 def normal(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from joyful_ray import __version__
-from joyful_ray.commands import cluster, corpora, domains, predictions, runs, settings
+from joyful_ray.commands import cluster, corpora, domains, predictions, runs, searches, settings
 from joyful_ray.errors import TrainingError, UserError
 
 app = typer.Typer(
@@ -33,6 +33,8 @@ VERBS: dict[str, Callable[..., None]] = {
     "evaluate": runs.evaluate,
     "predict": predictions.predict,
     "transfer": domains.transfer,
+    "search": searches.search,
+    "report": searches.report,
     "plan": cluster.plan,
     "submit": cluster.submit,
     "config": settings.config,

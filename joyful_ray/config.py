@@ -9,16 +9,18 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import types
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from joyful_ray.errors import ConfigError
 from joyful_ray.schema import Task
+from joyful_ray.search_settings import RANGE_KEYS, SearchConfig
 from joyful_ray.settings import (
     PRESETS,
     AugmentConfig,
@@ -34,6 +36,8 @@ from joyful_ray.settings import (
 
 NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
 """What reading a text as YAML raises; a date without such a month is a ValueError, bytes that are no text too."""
+UNION_TAGS = ("range", "constant")
+"""What pydantic puts into the path of an entry of `search.space`."""
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
@@ -57,6 +61,8 @@ class JobConfig(Section):
     cluster: ClusterConfig = ClusterConfig()
     transfer: TransferConfig | None = None
     """What `joyful transfer` compares."""
+    search: SearchConfig | None = None
+    """What `joyful search` varies; a job with this section is no single run."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> JobConfig:
@@ -85,8 +91,9 @@ class JobConfig(Section):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all that determines the answer: storage, cluster and the run's name do not."""
-        decisive = self.model_dump(mode="json", exclude={"name", "storage", "cluster", "corpus", "transfer"})
+        """Hash of all that determines the answer of a run: storage, cluster, name, and what compares runs do not."""
+        undecided = {"name", "storage", "cluster", "corpus", "transfer", "search"}
+        decisive = self.model_dump(mode="json", exclude=undecided)
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -115,11 +122,11 @@ def resolve(settings: Mapping[str, Any]) -> JobConfig:
     model = settings.get("model")
     preset = model.get("preset", "joyful") if isinstance(model, Mapping) else "joyful"
     if preset not in PRESETS:
-        raise ConfigError(f"model.preset is {preset!r}; {_nearest(str(preset), list(PRESETS))}")
+        raise ConfigError(f"model.preset is {preset!r}; {nearest(str(preset), list(PRESETS))}")
     try:
         return JobConfig.model_validate(merge(preset_settings(preset), settings))
     except ValidationError as error:
-        raise ConfigError(_first_problem(error)) from None
+        raise ConfigError(first_problem(error)) from None
 
 
 def preset_settings(preset: str) -> dict[str, Any]:
@@ -137,14 +144,23 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def setting_paths(model: type[BaseModel] = JobConfig, prefix: str = "") -> Iterator[str]:
-    """Every setting's dotted path."""
+def setting_paths(model: type[BaseModel] = JobConfig, prefix: str = "", *, absent: bool = False) -> Iterator[str]:
+    """Every setting's dotted path.
+
+    Args:
+        absent: also those of sections that may be null.
+    """
     for name, info in model.model_fields.items():
-        kind = info.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from setting_paths(kind, f"{prefix}{name}.")
+        kind = _section_of(info.annotation, absent)
+        if kind is not None:
+            yield from setting_paths(kind, f"{prefix}{name}.", absent=absent)
         else:
             yield prefix + name
+
+
+def _section_of(annotation: Any, absent: bool) -> type[BaseModel] | None:
+    kinds = get_args(annotation) if absent and isinstance(annotation, types.UnionType) else (annotation,)
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
 def to_yaml(job: JobConfig) -> str:
@@ -155,16 +171,17 @@ def to_yaml(job: JobConfig) -> str:
 def differences(left: JobConfig, right: JobConfig) -> list[str]:
     """Settings in which two jobs differ, as `path: left -> right`."""
     return [
-        f"{path}: {_get(left, path)!r} -> {_get(right, path)!r}"
+        f"{path}: {setting(left, path)!r} -> {setting(right, path)!r}"
         for path in setting_paths()
-        if _get(left, path) != _get(right, path)
+        if setting(left, path) != setting(right, path)
     ]
 
 
-def _get(job: BaseModel, path: str) -> Any:
+def setting(job: BaseModel, path: str) -> Any:
+    """The value at a dotted path; None below a section that is absent."""
     value: Any = job
     for part in path.split("."):
-        value = getattr(value, part)
+        value = None if value is None else getattr(value, part)
     return value
 
 
@@ -198,13 +215,17 @@ def _override(text: str) -> dict[str, Any]:
     return tree
 
 
-def _first_problem(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
+    """What pydantic found first, in one line that names the setting."""
     problem = error.errors()[0]
-    path = ".".join(str(part) for part in problem["loc"])
+    path = ".".join(str(part) for part in problem["loc"] if part not in UNION_TAGS)
+    if problem["type"] == "extra_forbidden" and path.startswith("search.space."):
+        place, _, wrong = path.rpartition(".")
+        return f"{place}: unknown range {wrong}; {nearest(wrong, list(RANGE_KEYS))}"
     if problem["type"] == "extra_forbidden":
-        settings = list(setting_paths())
+        settings = list(setting_paths(absent=True))
         sections = {part.rpartition(".")[0] for part in settings} - {""}
-        return f"unknown setting {path}; {_nearest(path, settings + sorted(sections))}"
+        return f"unknown setting {path}; {nearest(path, settings + sorted(sections))}"
     message = problem["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     if not path:
@@ -212,7 +233,8 @@ def _first_problem(error: ValidationError) -> str:
     return f"setting {path} is {problem['input']!r}: {message}"
 
 
-def _nearest(wrong: str, valid: list[str]) -> str:
+def nearest(wrong: str, valid: list[str]) -> str:
+    """What to say of a name that is none of the valid ones: the nearest, or the first few."""
     close = difflib.get_close_matches(wrong, valid, n=1, cutoff=0.5)
     if not close:
         last = wrong.rsplit(".", 1)[-1]

@@ -196,6 +196,63 @@ class RunRecord(_Record):
     locations: dict[str, str] = {}
 
 
+class Candidate(_Record):
+    """A config that ran again over fresh seeds.
+
+    Attributes:
+        config: its name; `default` is the job's own settings.
+        dev: the metric on dev, a seed an entry, in the order of `seeds`.
+        difference, low, high: against the default, and its interval; None of the default itself.
+    """
+
+    config: str
+    settings: dict[str, Any]
+    seeds: list[int]
+    dev: list[float]
+    mean: float
+    deviation: float
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class SearchRecord(_Record):
+    """`record.json` of a search: written when a sitting has done all that was asked for.
+
+    Attributes:
+        trials: by outcome how many.
+        candidates: as they were confirmed, the best first, the default last; empty without confirming.
+        level: of the candidates' intervals, together.
+        verdict: whether the chosen config is better than the default, in words.
+        test_reads: how often the test split was read over all sittings, once a chosen config.
+        slots: trials that ran at a time.
+    """
+
+    name: str
+    fingerprint: str
+    corpus: dict[str, Any]
+    metric: str
+    trials: dict[str, int]
+    epochs: int
+    train_seconds: float
+    wall_seconds: float
+    slots: int
+    best_trial: str | None
+    best_dev: float | None
+    chosen: str
+    settings: dict[str, Any]
+    chosen_by: str
+    candidates: list[Candidate] = []
+    level: float | None = None
+    verdict: str
+    dev: dict[str, float]
+    test: Scores | None
+    test_reads: int
+    versions: dict[str, str]
+    warnings: list[str] = []
+    locations: dict[str, str] = {}
+
+
 class BundleCard(_Record):
     """`bundle.json`: all that a trained model needs besides its weights.
 

@@ -41,7 +41,8 @@ def local_ray() -> Iterator[None]:
     ray.init(
         address="local",
         num_cpus=4,
-        include_dashboard=False,
+        # Without it, a Ray Train run inside a Ray Tune trial that is stopped keeps its workers for ever.
+        include_dashboard=True,
         object_store_memory=512 * 2**20,
         _temp_dir=session_folder,
         log_to_driver=False,

@@ -10,6 +10,8 @@ from joyful_ray.config import PRESETS, load_job
 from joyful_ray.corpora.label_map import read_label_map
 from joyful_ray.data.prepare import Facts
 from joyful_ray.train.build import build_objective
+from joyful_ray.tune.goals import goals_of
+from joyful_ray.tune.space import Space
 from tests.corpus_shapes import (
     IEMOCAP_4WAY,
     IEMOCAP_6WAY,
@@ -67,6 +69,28 @@ def test_every_job_builds_a_model_for_its_corpus(path: Path) -> None:
     assert parameters(net) > 10_000
     assert net.classifier.scores.out_features == len(facts.encoding.labels)
     assert {"classification", "contrast", "global", "specific"} <= set(objective.weights)
+
+
+@pytest.mark.parametrize("path", [path for path in JOBS if "search" in path.stem], ids=lambda path: path.stem)
+def test_every_search_names_real_settings_and_configs_that_can_be_built(path: Path) -> None:
+    job = load_job(path)
+    space = Space.of(job)
+    assert job.search is not None
+    assert goals_of(job.search, "single-label")
+    for index in range(3):
+        settings = space.grid()[index] if job.search.algorithm == "grid" else space.draw(index)
+        assert set(space.ranges) <= set(settings)
+        assert parameters(weightless_model(space.job_of(settings), MELD_HERE)) > 10_000
+
+
+def test_the_shipped_spaces_cover_what_the_paper_leaves_open() -> None:
+    searched = {path: set(Space.of(load_job(path)).ranges) for path in JOBS if "search" in path.stem}
+    every = set().union(*searched.values())
+    assert {"graph.window_past", "graph.window_future"} <= every
+    assert {"objective.fusion_weight", "objective.contrast_weight"} <= every
+    kinds = ("feature_ratio", "edge_ratio", "proximity_ratio")
+    assert {f"augment.{view}_view.{kind}" for view in ("first", "second") for kind in kinds} <= every
+    assert "train.learning_rate" in searched[next(path for path in JOBS if path.stem == "search-all")]
 
 
 @pytest.mark.parametrize("corpus", ["iemocap-4way", "iemocap-6way", "meld", "mosei", "mosi"])

@@ -17,6 +17,7 @@ ROOMS = [
     "errors",
     "schema",
     "settings",
+    "search_settings",
     "config",
     "records",
     "storage",
@@ -43,13 +44,14 @@ MAY_IMPORT_RAY = {"data.ingest", "train.worker", "train.launch", "tune", "predic
 MAY_IMPORT_DISTRIBUTED = {"train", "tune", "predict"}
 # Rooms that see less than the order would let them.
 SEES_ONLY = {
-    "objective": {"errors", "schema", "settings", "config", "data", "model", "objective"},
-    "report": {"errors", "schema", "settings", "config", "records", "storage", "report"},
+    "objective": {"errors", "schema", "settings", "search_settings", "config", "data", "model", "objective"},
+    "report": {"errors", "schema", "settings", "search_settings", "config", "records", "storage", "tune", "report"},
 }
 KNOWS_NEITHER_TORCH_NOR_RAY = [
     "errors",
     "schema",
     "settings",
+    "search_settings",
     "config",
     "records",
     "storage",

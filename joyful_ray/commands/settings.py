@@ -26,6 +26,10 @@ def config(
         print(json_line(JobConfig.model_json_schema()))
         return
     resolved = load_job(job, settings or [])
+    if resolved.search is not None:
+        from joyful_ray.tune.space import Space
+
+        Space.of(resolved)
     if as_json:
         Screen(as_json=True).result(resolved)
     else:

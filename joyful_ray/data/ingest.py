@@ -22,7 +22,7 @@ from joyful_ray.data.prepare import Facts, facts_of, unscaled_encoding
 from joyful_ray.data.reading import Reading, read_pieces, read_shard, readings
 from joyful_ray.data.source import ResidentSource, Source, Work
 from joyful_ray.data.store import SplitStore
-from joyful_ray.schema import Split
+from joyful_ray.schema import SPLITS, Split
 
 RESIDENT_SHARE = 0.3
 ALL_ROWS = 2**62
@@ -59,8 +59,11 @@ class Streamed:
 Held = Resident | Streamed
 
 
-def ingest(corpus: Corpus, job: JobConfig) -> tuple[Facts, dict[Split, Held]]:
-    """Survey the training split and encode all splits with Ray Data, once.
+def ingest(corpus: Corpus, job: JobConfig, splits: Sequence[Split] = SPLITS) -> tuple[Facts, dict[Split, Held]]:
+    """Survey the training split and encode the splits with Ray Data, once.
+
+    Args:
+        splits: those that will be used; no other is read.
 
     Returns:
         The facts, and by split what a worker makes its source from.
@@ -68,7 +71,7 @@ def ingest(corpus: Corpus, job: JobConfig) -> tuple[Facts, dict[Split, Held]]:
     ray.data.DataContext.get_current().use_datasource_v2 = False
     ray.data.DataContext.get_current().enable_progress_bars = False
     ray.data.DataContext.get_current().execution_options.preserve_order = True
-    reading = readings(corpus, job)
+    reading = {split: how for split, how in readings(corpus, job).items() if split in splits}
     plain = unscaled_encoding(corpus.manifest, job)
     raw = {split: _dataset(how, [(uri, 0, ALL_ROWS) for uri in how.uris]) for split, how in reading.items()}
     if not _is_resident(corpus, job):

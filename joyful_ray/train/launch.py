@@ -41,6 +41,10 @@ def train(job: JobConfig, *, name: str | None = None, watch: Watch | None = None
         TrainingError: the run began and cannot go on.
     """
     started = time.time()
+    if job.search is not None:
+        raise ConfigError(
+            f"job {job.name} is a search: run it with joyful search, or train its own settings with --set search=null"
+        )
     if job.corpus is None:
         raise ConfigError("corpus is not set; name one in the job file or with --set corpus=PATH")
     corpus = open_corpus(job.corpus)
@@ -108,7 +112,7 @@ def _train_on_ray(job: JobConfig, corpus: Corpus, directory: RunDirectory, start
         try:
             trainer.fit()
         except TrainingFailedError as error:
-            raise TrainingError(_first_cause(error)) from error
+            raise TrainingError(first_cause(error)) from error
     failure = directory.read_failure()
     if failure is not None:
         raise TrainingError(failure)
@@ -119,8 +123,12 @@ def _train_on_ray(job: JobConfig, corpus: Corpus, directory: RunDirectory, start
 
 
 @contextmanager
-def ray_cluster(job: JobConfig) -> Iterator[None]:
+def ray_cluster(job: JobConfig, *, dashboard: bool = False) -> Iterator[None]:
     """A local cluster of our own, the one that `cluster.address` names, or the one this process has already joined.
+
+    Args:
+        dashboard: start Ray's dashboard with a cluster of our own; without it, a Ray Train run inside a Ray Tune trial
+            keeps its workers for ever once the trial is stopped.
 
     Raises:
         ConfigError: the job asks a cluster for more than it has.
@@ -141,7 +149,7 @@ def ray_cluster(job: JobConfig) -> Iterator[None]:
             address=address,
             logging_level=logging.ERROR,
             log_to_driver=False,
-            include_dashboard=False if size else None,
+            include_dashboard=dashboard if size else None,
             **size,
         )
     for name in ("ray.train", "ray.data", "ray.tune"):
@@ -191,7 +199,7 @@ def _ray_storage(directory: RunDirectory) -> str:
     return location.uri
 
 
-def _first_cause(error: BaseException) -> str:
+def first_cause(error: BaseException) -> str:
     """The first failing rank's error, not the last line of a log."""
     failures = getattr(error, "worker_failures", None) or {}
     if failures:

@@ -103,9 +103,22 @@ def fit(assignment: Assignment, world: World, learner: Learner) -> Progress:
                 directory.add_metrics(metrics)
                 board.epoch(metrics)
                 _save(directory, learner, progress, keep=train.keep_checkpoints)
-            world.report({"epoch": metrics.epoch, "dev": scores.selection, "loss": metrics.losses["total"]})
+            world.report(report_of(metrics, is_last=progress.is_done(train)))
             longest_s = max(longest_s, time.perf_counter() - began)
     return progress
+
+
+def report_of(metrics: EpochMetrics, *, is_last: bool) -> dict[str, float]:
+    """One epoch as plain numbers: what whoever started the run is told."""
+    return {
+        "epoch": metrics.epoch,
+        "dev": metrics.dev.selection,
+        "loss": metrics.losses["total"],
+        "seconds": metrics.seconds,
+        "is_best": float(metrics.is_best),
+        "is_last": float(is_last),
+        "dev/loss": metrics.dev.loss,
+    } | {f"dev/{name}": value for name, value in metrics.dev.values.items()}
 
 
 def _check_time(assignment: Assignment, world: World, progress: Progress, longest_s: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray.train
@@ -21,7 +21,8 @@ def train_on_worker(config: dict[str, Any]) -> None:
     """Run one rank; an error that would come again is left in the run's directory, so that Ray does not try again.
 
     Args:
-        config: `job`, `facts`, `held`, `directory` and `started`, as the driver has them.
+        config: `job`, `facts`, `held`, `directory` and `started`, as the driver has them; `reporter` makes what is
+            called with each epoch's numbers, where they do not go to Ray Train as they are.
     """
     job, facts, held, directory = (config[name] for name in ("job", "facts", "held", "directory"))
     context = ray.train.get_context()
@@ -32,7 +33,7 @@ def train_on_worker(config: dict[str, Any]) -> None:
         rank=context.get_world_rank(),
         size=context.get_world_size(),
         device=device,
-        report=lambda numbers: ray.train.report(dict(numbers)),
+        report=config["reporter"]() if "reporter" in config else _report,
     )
 
     def source_of(split: Held) -> Callable[[], Source]:
@@ -55,3 +56,7 @@ def train_on_worker(config: dict[str, Any]) -> None:
         # The rank that failed first is the cause; the others fail waiting for it, and may be heard before it.
         error.failed_at = time.time()  # type: ignore[attr-defined]
         raise
+
+
+def _report(numbers: Mapping[str, float]) -> None:
+    ray.train.report(dict(numbers))

@@ -1,0 +1,128 @@
+"""Runs and searches as their files tell them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import yaml
+from pydantic import ValidationError
+
+from joyful_ray.config import NOT_YAML, JobConfig, resolve
+from joyful_ray.errors import CheckpointError, ConfigError
+from joyful_ray.records import EpochMetrics, RunRecord, SearchRecord
+from joyful_ray.search_settings import RangeConfig
+from joyful_ray.storage import Location, open_location
+from joyful_ray.tune.goals import GREATER, Goal
+from joyful_ray.tune.importance import importance
+from joyful_ray.tune.ledger import Ledger
+from joyful_ray.tune.study import Study
+
+CONFIG, METRICS, RECORD, BEST = "config.yaml", "metrics.jsonl", "record.json", "best.yaml"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run; `record` is None while it is not finished."""
+
+    name: str
+    job: JobConfig
+    epochs: Sequence[EpochMetrics]
+    record: RunRecord | None
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search; `record` is None while it is not done.
+
+    Attributes:
+        ranges: what was drawn, by path.
+        importance: share of each, the greatest first.
+        best_yaml: the chosen config, or the best so far has none.
+    """
+
+    name: str
+    job: JobConfig
+    study: Study
+    goals: Sequence[Goal]
+    record: SearchRecord | None
+    ranges: dict[str, RangeConfig]
+    importance: dict[str, float]
+    best_yaml: str
+
+    @property
+    def goal(self) -> Goal:
+        """What decided."""
+        return self.goals[0]
+
+
+def gather(uris: Sequence[str]) -> tuple[list[Run], list[Search]]:
+    """Read what lies at these places.
+
+    Raises:
+        CheckpointError: one is neither a run nor a search, or is damaged.
+    """
+    runs: list[Run] = []
+    searches: list[Search] = []
+    for uri in uris:
+        place = open_location(uri)
+        if Ledger(place).exists():
+            searches.append(read_search(place))
+        elif place.join(CONFIG).exists():
+            runs.append(read_run(place))
+        else:
+            raise CheckpointError(f"{place.uri} is neither a run nor a search; name a directory that holds {CONFIG}")
+    return runs, searches
+
+
+def read_run(place: Location) -> Run:
+    """One run's files.
+
+    Raises:
+        CheckpointError: one of them is damaged.
+    """
+    job = _job(place)
+    try:
+        text = place.join(METRICS).read_text() if place.join(METRICS).exists() else ""
+        epochs = [EpochMetrics.model_validate_json(line) for line in text.split("\n")[:-1] if line]
+        record = place.join(RECORD)
+        found = RunRecord.model_validate_json(record.read_text()) if record.exists() else None
+    except ValidationError as error:
+        raise CheckpointError(f"{place.uri} is damaged: {error.errors()[0]['msg']}") from None
+    return Run(place.name, job, epochs, found)
+
+
+def read_search(place: Location) -> Search:
+    """One search's files.
+
+    Raises:
+        CheckpointError: one of them is damaged.
+    """
+    job = _job(place)
+    if job.search is None:
+        raise CheckpointError(f"{place.join(CONFIG).uri} has no section search")
+    study = Study.of(Ledger(place).events())
+    names = study.sittings[-1].goals if study.sittings else job.search.metrics or ["weighted_f1"]
+    greater = {name for known in GREATER.values() for name in known}
+    goals = [Goal(name, 1 if name in greater else -1) for name in names]
+    ranges = {
+        path: entry
+        for path, entry in job.search.space.items()
+        if isinstance(entry, RangeConfig) and entry.kind != "same_as"
+    }
+    try:
+        file = place.join(RECORD)
+        record = SearchRecord.model_validate_json(file.read_text()) if file.exists() else None
+    except ValidationError as error:
+        raise CheckpointError(f"{place.join(RECORD).uri} is damaged: {error.errors()[0]['msg']}") from None
+    best = place.join(BEST).read_text() if place.join(BEST).exists() else ""
+    return Search(place.name, job, study, goals, record, ranges, importance(study, ranges, goals[0]), best)
+
+
+def _job(place: Location) -> JobConfig:
+    try:
+        content = yaml.safe_load(place.join(CONFIG).read_text())
+        return resolve(content if isinstance(content, dict) else {"config": content})
+    except (*NOT_YAML, ConfigError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{place.join(CONFIG).uri} is damaged, or of another version: {reason}") from None

@@ -1,0 +1,31 @@
+"""TensorBoard's HParams tab: what a trial's settings are, beside its curves."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from joyful_ray.storage import Location
+from joyful_ray.tune.goals import Goal
+
+
+def write_hparams(location: Location, settings: Mapping[str, Any], goal: Goal) -> None:
+    """Write a trial's settings next to its events, so that `tensorboard --logdir SEARCH/trials` compares trials."""
+    from torch.utils.tensorboard.summary import hparams
+    from torch.utils.tensorboard.writer import FileWriter
+
+    plain = {
+        path: value if isinstance(value, bool | int | float | str) else str(value) for path, value in settings.items()
+    }
+    folder = Path(tempfile.mkdtemp(prefix="joyful-hparams-")) if location.is_remote else location.local_path()
+    writer = FileWriter(str(folder), filename_suffix=".hparams")
+    for summary in hparams(plain, {f"dev/{goal.name}": 0.0}):
+        writer.add_summary(summary)
+    writer.close()
+    if location.is_remote:
+        for file in folder.iterdir():
+            location.join(file.name).write_bytes(file.read_bytes())
+            file.unlink()
+        folder.rmdir()

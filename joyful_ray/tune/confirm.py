@@ -1,0 +1,108 @@
+"""Is the winner real? The best configs and the default over fresh seeds, compared by a paired bootstrap.
+
+Shapes: C = conversations, S = numbers of a tally's state.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from joyful_ray.records import Candidate
+from joyful_ray.tune.counts import DevCounts
+from joyful_ray.tune.goals import Goal
+from joyful_ray.tune.ledger import Drawn
+from joyful_ray.tune.space import Settings
+from joyful_ray.tune.study import Study, Trial
+
+DEFAULT = "default"
+ERROR_RATE = 0.05
+SEED_GAP = 1000
+"""Fresh seeds begin this far above the job's, beyond those that trials had."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better one config is than another, with its interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def planned(study: Study, goal: Goal, *, top: int, seeds: int, first_seed: int) -> list[Drawn]:
+    """The runs that confirm: the best configs and the default, each over the same fresh seeds; default first."""
+    configs: list[tuple[str, Settings]] = [(DEFAULT, {})]
+    configs += [(name, trials[0].settings) for name, trials, _ in study.ranked(goal)[:top]]
+    return [
+        Drawn(trial=f"confirm-{name}-{seed}", role="confirm", config=name, settings=settings, seed=seed)
+        for name, settings in configs
+        for seed in range(first_seed + SEED_GAP, first_seed + SEED_GAP + seeds)
+    ]
+
+
+def paired_bootstrap(
+    ours: Sequence[DevCounts], theirs: Sequence[DevCounts], goal: Goal, *, draws: int, error_rate: float, seed: int = 0
+) -> Difference:
+    """How much better `ours` is than `theirs` on dev: the mean over seeds, and an interval.
+
+    Each draw takes conversations with replacement, the same ones for both, and seeds with replacement, in pairs; so the
+    interval holds what another dev split and other seeds would change.
+
+    Args:
+        ours, theirs: one entry a seed, in the same order, over the same conversations.
+        error_rate: share of draws outside the interval.
+    """
+    random = np.random.default_rng(seed)
+    conversations = len(ours[0].states_CS)
+    differences = []
+    for _ in range(draws):
+        weights_C = np.bincount(random.integers(conversations, size=conversations), minlength=conversations)
+        chosen = random.integers(len(ours), size=len(ours))
+        pairs = [_gap(ours[place], theirs[place], weights_C.astype(np.float64), goal) for place in set(chosen.tolist())]
+        by_place = dict(zip(set(chosen.tolist()), pairs, strict=True))
+        differences.append(statistics.fmean(by_place[place] for place in chosen.tolist()))
+    whole_C = np.ones(conversations)
+    mean = statistics.fmean(_gap(mine, other, whole_C, goal) for mine, other in zip(ours, theirs, strict=True))
+    low, high = np.quantile(differences, [error_rate / 2, 1 - error_rate / 2])
+    return Difference(mean, float(low), float(high))
+
+
+def _gap(mine: DevCounts, other: DevCounts, weights_C: np.ndarray, goal: Goal) -> float:
+    return _merit(mine, weights_C, goal) - _merit(other, weights_C, goal)
+
+
+def _merit(counts: DevCounts, weights_C: np.ndarray, goal: Goal) -> float:
+    scores = counts.scores(weights_C)
+    return goal.merit(scores.values | {"loss": scores.loss})
+
+
+def candidate(config: str, trials: Sequence[Trial], goal: Goal, difference: Difference | None) -> Candidate:
+    """One config's row of the comparison."""
+    dev = [goal.sign * trial.merit(goal) for trial in trials]
+    return Candidate(
+        config=config,
+        settings=trials[0].settings,
+        seeds=[trial.drawn.seed for trial in trials],
+        dev=dev,
+        mean=statistics.fmean(dev),
+        deviation=statistics.stdev(dev) if len(dev) > 1 else 0.0,
+        difference=None if difference is None else difference.mean,
+        low=None if difference is None else difference.low,
+        high=None if difference is None else difference.high,
+    )
+
+
+def verdict(best: Candidate) -> str:
+    """Whether a candidate is better than the default, in words: "better than the default by x ± y"."""
+    if best.difference is None or best.low is None or best.high is None:
+        return "no config was better than the default"
+    size = f"{abs(best.difference):.4f} ± {(best.high - best.low) / 2:.4f}"
+    if best.low > 0:
+        return f"better than the default by {size}"
+    if best.high < 0:
+        return f"worse than the default by {size}"
+    return f"not distinguishable from the default ({best.difference:+.4f} ± {(best.high - best.low) / 2:.4f})"

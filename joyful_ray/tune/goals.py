@@ -1,0 +1,55 @@
+"""What a search looks for: the scores there are for a task, and which way each is better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from joyful_ray.config import nearest
+from joyful_ray.errors import ConfigError
+from joyful_ray.schema import Task
+from joyful_ray.search_settings import SearchConfig
+
+GREATER: dict[Task, tuple[str, ...]] = {
+    "single-label": ("weighted_f1", "accuracy", "macro_f1"),
+    "multi-label": ("weighted_f1", "accuracy", "macro_f1"),
+    "regression": ("correlation", "accuracy_7", "accuracy_2", "f1_2"),
+}
+LESS: dict[Task, tuple[str, ...]] = {
+    "single-label": ("loss", "seconds"),
+    "multi-label": ("loss", "seconds"),
+    "regression": ("mae", "loss", "seconds"),
+}
+SELECTS: dict[Task, str] = {"single-label": "weighted_f1", "multi-label": "weighted_f1", "regression": "mae"}
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One score that is searched for: on dev, or `seconds` of training.
+
+    Attributes:
+        sign: 1 where greater is better, -1 where less is.
+    """
+
+    name: str
+    sign: int
+
+    def merit(self, values: Mapping[str, float]) -> float:
+        """The score such that greater is better."""
+        return self.sign * values[self.name]
+
+
+def goals_of(search: SearchConfig, task: Task) -> list[Goal]:
+    """The goals of a search; the first decides about stopping and the winner.
+
+    Raises:
+        ConfigError: a metric that this task does not have, with the nearest that it has.
+    """
+    names: Sequence[str] = search.metrics or [SELECTS[task]]
+    known = [*GREATER[task], *LESS[task]]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"search.metric: {task} has no {name}; {nearest(name, known)}")
+    if names[0] == "seconds":
+        raise ConfigError("search.metric: seconds cannot come first, since the winner is chosen by a dev score")
+    return [Goal(name, 1 if name in GREATER[task] else -1) for name in names]

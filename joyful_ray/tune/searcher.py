@@ -1,0 +1,212 @@
+"""What Ray Tune asks for the next trial, and tells what happened: the one writer of the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.search import Searcher
+
+from joyful_ray.storage import Location
+from joyful_ray.tune.draws import Draws
+from joyful_ray.tune.ledger import AnyEvent, Changed, Drawn, Ended, Epoch, Ledger, Restarted, Started
+from joyful_ray.tune.study import Study, Trial
+from joyful_ray.tune.telling import Result, dev_of
+from joyful_ray.tune.trial import Shared
+
+Watch = Callable[[Study], None]
+
+
+class Book:
+    """A ledger and what it comes to, written together."""
+
+    def __init__(self, ledger: Ledger, *, watch: Watch | None = None) -> None:
+        ledger.mend()
+        self.ledger, self.study = ledger, Study.of(ledger.events())
+        self._watch = watch
+
+    def write(self, *events: AnyEvent) -> None:
+        """Add events."""
+        self.ledger.add(*events)
+        for event in events:
+            self.study.saw(event)
+        if self._watch is not None:
+            self._watch(self.study)
+
+
+class LedgerSearcher(Searcher):
+    """Gives out the trials that the ledger says are not ended, then new ones.
+
+    Args:
+        new: draws the next trial and gives its event; None where there are to be no more.
+    """
+
+    def __init__(self, book: Book, unfinished: Sequence[Trial], new: Callable[[], Drawn | None]) -> None:
+        super().__init__()
+        self._book, self._waiting, self._new = book, list(unfinished), new
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial's config, or that there are no more."""
+        if self._waiting:
+            trial = self._waiting.pop(0)
+            return config_of(trial.drawn, trial.settings)
+        drawn = self._new()
+        if drawn is None:
+            return Searcher.FINISHED
+        self._book.write(drawn)
+        return config_of(drawn, drawn.settings)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The ledger is told by `LedgerCallback`."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray Tune pickles its parts into its own state, which is never read: the ledger is the truth.
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """An empty file, which Ray expects: the ledger is the state."""
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is the state."""
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec: Any) -> bool:
+        """The goals are known without Ray."""
+        return True
+
+
+class LedgerCallback(tune.Callback):
+    """Writes what Ray Tune reports into the ledger, and keeps the search's storage small.
+
+    Args:
+        learned: called with the trials of a config that has ended.
+    """
+
+    def __init__(self, book: Book, shared: Shared, *, sitting: int, learned: Callable[[Sequence[Trial]], None]) -> None:
+        self._book, self._shared, self._sitting, self._learned = book, shared, sitting, learned
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """A trial began, or went on."""
+        self._book.write(Started(trial=name_of(trial), sitting=self._sitting))
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: Result, **info: Any) -> None:
+        """A trial ended an epoch."""
+        self._epoch(name_of(trial), result)
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """A trial came to its end, or was stopped."""
+        name, last = name_of(trial), trial.last_result or {}
+        known = self._book.study.trials[name]
+        if "failure" in last:
+            self._end(name, "failed", str(last["failure"]))
+        elif "ending" in last:
+            self._end(name, "finished", str(last["ending"]))
+        else:
+            self._end(name, "stopped", f"{self._shared.search.scheduler} after {len(known.epochs)} epochs")
+
+    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """A trial's process was lost, and is begun again."""
+        self._book.write(Restarted(trial=name_of(trial), reason=_reason(trial)))
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """A trial failed for good."""
+        name = name_of(trial)
+        self._end(name, "failed", self._shared.directory(name).read_failure() or _reason(trial))
+
+    def _epoch(self, name: str, result: Result) -> None:
+        numbers = result.get("numbers")
+        if numbers is None:
+            return
+        events: list[AnyEvent] = []
+        changed = result.get("changed")
+        study = self._book.study
+        if changed and not any(_is_same(change, changed) for change in study.trials[name].sources):
+            events.append(Changed(trial=name, **changed))
+        number, seconds = int(numbers["epoch"]), float(numbers["seconds"])
+        known = any(line.epoch == number and line.seconds == seconds for line in study.trials[name].epochs)
+        if events or not known:
+            events.append(
+                Epoch(
+                    trial=name,
+                    epoch=number,
+                    dev=dev_of(numbers),
+                    train_loss=numbers["loss"],
+                    seconds=seconds,
+                    is_best=bool(numbers["is_best"]),
+                )
+            )
+        if events:
+            self._book.write(*events)
+
+    def _end(self, name: str, outcome: Any, reason: str) -> None:
+        self._book.write(Ended(trial=name, outcome=outcome, reason=reason))
+        study = self._book.study
+        config = study.trials[name].drawn.config
+        group = [trial for trial in study.searched if trial.drawn.config == config]
+        if all(trial.outcome for trial in group):
+            self._learned(group)
+        tidy(self._book.study, self._shared)
+
+
+def tidy(study: Study, shared: Shared) -> None:
+    """Remove the checkpoints of trials that ended, and the models of all but the best few of the search."""
+    keep = study.keepers(shared.goal, shared.search.keep_best)
+    for trial in study.trials.values():
+        if trial.outcome is not None and trial.drawn.origin is None:
+            directory = shared.directory(trial.name)
+            # Until the last has ended, another trial of pbt may go on from a checkpoint.
+            is_source = shared.search.scheduler == "pbt" and any(each.outcome is None for each in study.own)
+            unwanted: list[Location] = [] if is_source else [directory.checkpoints]
+            if trial.name not in keep:
+                unwanted.append(directory.bundle)
+            for place in unwanted:
+                if place.exists():
+                    place.remove()
+
+
+def name_of(trial: Any) -> str:
+    """The name that the ledger knows one of Ray's trials by."""
+    return str(trial.custom_trial_name)
+
+
+def new_trials(book: Book, draws: Draws, *, wanted: int, seeds: int, first_seed: int) -> Callable[[], Drawn | None]:
+    """The trials of the search that are still to be drawn, up to the number wanted."""
+
+    def new() -> Drawn | None:
+        numbers = [trial.drawn.number for trial in book.study.own if trial.drawn.number is not None]
+        number = max(numbers, default=-1) + 1
+        if len(numbers) >= wanted:
+            return None
+        config, repeat = divmod(number, seeds)
+        name = f"{config:04d}"
+        earlier = next((t for t in book.study.own if t.drawn.config == name), None)
+        settings = dict(earlier.drawn.settings) if earlier is not None else draws.config(config)
+        if settings is None:
+            return None
+        trial = name if seeds == 1 else f"{name}-{repeat}"
+        return Drawn(trial=trial, number=number, config=name, settings=settings, seed=first_seed + repeat)
+
+    return new
+
+
+def config_of(drawn: Drawn, settings: dict[str, Any]) -> dict[str, Any]:
+    """What Ray Tune hands to a trial."""
+    return {"trial": drawn.trial, "settings": settings, "seed": drawn.seed, "counts": drawn.role == "confirm"}
+
+
+def _is_same(change: Changed, told: dict[str, Any]) -> bool:
+    return change.epoch == told["epoch"] and change.source == told["source"] and change.settings == told["settings"]
+
+
+def _reason(trial: Any) -> str:
+    error = trial.get_error()
+    if error is None:
+        return "its process was lost"
+    cause: BaseException = getattr(error, "cause", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return f"{type(cause).__name__}: {lines[-1] if lines else 'no word'}"[:300]

@@ -1,0 +1,338 @@
+"""The space of a search: ranges checked against real jobs, and draws from it. No torch, no ray."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from joyful_ray.config import JobConfig, first_problem, merge, nearest, setting, setting_paths
+from joyful_ray.errors import ConfigError
+from joyful_ray.search_settings import RangeConfig, SearchConfig
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+Settings = dict[str, Any]
+"""By the path of a setting its value."""
+
+NOT_SEARCHED = {
+    "name": "it names the search",
+    "corpus": "trials are compared on one corpus",
+    "storage": "it is where the search lives",
+    "seed": "use search.repeat to try seeds",
+    "task": "the corpus decides it",
+    "search": "a search does not search itself",
+    "cluster": "search.cpus_per_trial and its neighbours say what a trial gets",
+    "data.dev_fraction": "trials are compared on one dev split",
+    "data.ingest": "it does not change the answer",
+    "data.streaming_buffer_conversations": "it does not change the answer of a corpus in memory",
+    "model.preset": "it lies under the job's own settings; name those that should differ",
+    "train.device": "search.gpus_per_trial decides it",
+    "train.keep_checkpoints": "search.keep_best decides what is kept",
+    "train.diagnostics": "it does not change the answer",
+    "train.evaluation_utterances": "it does not change the answer",
+}
+ATTEMPTS = 200
+PROBES = 24
+INNER = 0.381966
+"""A place inside each range that is also tried, which no whole number of a small range has."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a search draws, laid over its job.
+
+    Attributes:
+        ranges: what is drawn, in an order in which conditions come after what they look at.
+        same: by path the path whose value it takes.
+    """
+
+    job: JobConfig
+    search: SearchConfig
+    ranges: Mapping[str, RangeConfig]
+    constants: Mapping[str, Any]
+    same: Mapping[str, str]
+
+    @classmethod
+    def of(cls, job: JobConfig) -> Space:
+        """The space of a search job, with each path and range checked by building real jobs.
+
+        Raises:
+            ConfigError: the job has no search, a path is unknown, or a value is none that its setting takes.
+        """
+        if job.search is None:
+            raise ConfigError(f"job {job.name} has no section search; see jobs/meld-search.yaml for one")
+        entries = job.search.space
+        _check_paths(list(entries))
+        drawn = {path: entry for path, entry in entries.items() if isinstance(entry, RangeConfig)}
+        same = {path: entry.same_as for path, entry in drawn.items() if entry.same_as is not None}
+        space = cls(
+            job=job.model_copy(update={"search": None}),
+            search=job.search,
+            ranges=_in_order({path: entry for path, entry in drawn.items() if path not in same}),
+            constants={path: entry for path, entry in entries.items() if path not in drawn},
+            same=same,
+        )
+        space._check()
+        return space
+
+    def draw(self, index: int) -> Settings:
+        """The random config of a number: a function of the search's seed and this number alone.
+
+        Raises:
+            ConfigError: none of many draws fits together.
+        """
+        random = np.random.default_rng([self.search.seed, index])
+        problem = ""
+        for _ in range(ATTEMPTS):
+            settings = self.complete({path: _draw(entry, random) for path, entry in self.ranges.items()})
+            try:
+                self.job_of(settings)
+            except ConfigError as error:
+                problem = str(error)
+            else:
+                return settings
+        raise ConfigError(f"search.space: no draw of {ATTEMPTS} fits together; the last one: {problem}")
+
+    def grid(self) -> list[Settings]:
+        """Every combination once, without those that do not fit together.
+
+        Raises:
+            ConfigError: a range has no step.
+        """
+        columns = [_grid_values(path, entry) for path, entry in self.ranges.items()]
+        found: dict[str, Settings] = {}
+        for values in itertools.product(*columns):
+            settings = self.complete(dict(zip(self.ranges, values, strict=True)))
+            try:
+                self.job_of(settings)
+            except ConfigError:
+                continue
+            found.setdefault(json.dumps(settings, sort_keys=True), settings)
+        return list(found.values())
+
+    def complete(self, drawn: Mapping[str, Any]) -> Settings:
+        """Drawn values with constants and equal settings, without what its condition leaves out."""
+        settings = dict(self.constants)
+        for path, entry in self.ranges.items():
+            if path in drawn and _holds(entry.when, settings):
+                settings[path] = drawn[path]
+        for path, other in self.same.items():
+            if other in settings and _holds(self._entry(path).when, settings):
+                settings[path] = settings[other]
+        return settings
+
+    def job_of(self, settings: Mapping[str, Any], *, seed: int | None = None) -> JobConfig:
+        """The job of one config.
+
+        Raises:
+            ConfigError: the settings do not fit together.
+        """
+        return job_with(self.job, dict(settings) | ({} if seed is None else {"seed": seed}))
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """The ranges as optuna knows them; choices stand for themselves as JSON."""
+        return {path: distribution(entry) for path, entry in self.ranges.items()}
+
+    def known_values(self, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What a trial of another space has in the ranges of this one, as optuna takes it; None where it lies outside.
+
+        A setting that the trial did not draw has the job's own value.
+        """
+        found: dict[str, Any] = {}
+        complete = self.complete({path: settings.get(path, setting(self.job, path)) for path in self.ranges})
+        for path, kind in self.distributions().items():
+            if path not in complete:
+                continue
+            value = as_optuna(self.ranges[path], complete[path])
+            if not contains(kind, value):
+                return None
+            found[path] = value
+        return found
+
+    def _entry(self, path: str) -> RangeConfig:
+        entry = self.search.space[path]
+        assert isinstance(entry, RangeConfig)
+        return entry
+
+    def _check(self) -> None:
+        for path, entry in self.ranges.items():
+            if path.startswith("data.") and entry.kind != "choice":
+                raise ConfigError(f"search.space.{path}: the corpus is prepared for each value; give a choice")
+            for value in _probes(entry):
+                self._check_value(path, value)
+            self._check_condition(path, entry)
+        for path, value in self.constants.items():
+            self._check_value(path, value)
+        for path, other in self.same.items():
+            if other not in self.ranges and other not in self.constants:
+                known = [*self.ranges, *self.constants]
+                raise ConfigError(f"search.space.{path} is the same as {other}; {nearest(other, known)}")
+            self._check_condition(path, self._entry(path))
+            for value in _probes(self.ranges[other]) if other in self.ranges else [self.constants[other]]:
+                self._check_value(path, value)
+        if self.search.algorithm == "grid":
+            if not self.grid():
+                raise ConfigError("search.space: no combination fits together")
+        else:
+            for index in range(PROBES):
+                self.draw(index)
+
+    def _check_value(self, path: str, value: Any) -> None:
+        try:
+            JobConfig.model_validate(merge(self.job.model_dump(mode="json"), tree_of({path: value})))
+        except ValidationError as error:
+            # What lies between settings is judged by whole draws.
+            if error.errors()[0]["loc"]:
+                raise ConfigError(f"search.space: {first_problem(error)}") from None
+
+    def _check_condition(self, path: str, entry: RangeConfig) -> None:
+        for other, wanted in (entry.when or {}).items():
+            if other not in self.ranges and other not in self.constants:
+                known = [*self.ranges, *self.constants]
+                raise ConfigError(f"search.space.{path}.when names {other}; {nearest(other, known)}")
+            looked_at = self.ranges.get(other)
+            values = _values(looked_at) if looked_at is not None else [self.constants[other]]
+            for value in wanted if isinstance(wanted, list) else [wanted]:
+                if value not in values:
+                    raise ConfigError(f"search.space.{path}.when: {other} never is {value!r}, only one of {values}")
+
+
+def job_with(job: JobConfig, settings: Mapping[str, Any]) -> JobConfig:
+    """A job with some settings changed, each named by its path.
+
+    Raises:
+        ConfigError: they do not fit.
+    """
+    try:
+        return JobConfig.model_validate(merge(job.model_dump(mode="json"), tree_of(settings)))
+    except ValidationError as error:
+        raise ConfigError(first_problem(error)) from None
+
+
+def tree_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by path as a tree of sections."""
+    tree: dict[str, Any] = {}
+    for path, value in settings.items():
+        branch: Any = value
+        for part in reversed(path.split(".")):
+            branch = {part: branch}
+        tree = merge(tree, branch)
+    return tree
+
+
+def as_optuna(entry: RangeConfig, value: Any) -> Any:
+    """A setting's value as optuna takes it."""
+    return json.dumps(value) if entry.kind == "choice" else value
+
+
+def of_optuna(entry: RangeConfig, value: Any) -> Any:
+    """What optuna gave, as a setting's value."""
+    return json.loads(value) if entry.kind == "choice" else rounded(value)
+
+
+def rounded(value: Any) -> Any:
+    """A number with six digits, which a person can read and a file holds exactly."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def _check_paths(paths: list[str]) -> None:
+    known = [path for path in setting_paths() if not _reason_against(path)]
+    for path in paths:
+        reason = _reason_against(path)
+        if reason:
+            raise ConfigError(f"search.space: {path} is not searched, since {reason}")
+        if path not in known:
+            raise ConfigError(f"search.space: unknown setting {path}; {nearest(path, known)}")
+
+
+def _reason_against(path: str) -> str | None:
+    found = (NOT_SEARCHED[name] for name in NOT_SEARCHED if path == name or path.startswith(name + "."))
+    return next(found, None)
+
+
+def _in_order(ranges: dict[str, RangeConfig]) -> dict[str, RangeConfig]:
+    ordered: dict[str, RangeConfig] = {}
+    waiting = dict(ranges)
+    while waiting:
+        ready = [path for path, entry in waiting.items() if not set(entry.when or {}) & set(waiting)]
+        if not ready:
+            raise ConfigError(f"search.space: the conditions of {', '.join(waiting)} go in a circle")
+        ordered |= {path: waiting.pop(path) for path in ready}
+    return ordered
+
+
+def _holds(when: Mapping[str, Any] | None, settings: Mapping[str, Any]) -> bool:
+    return all(
+        path in settings and settings[path] in (wanted if isinstance(wanted, list) else [wanted])
+        for path, wanted in (when or {}).items()
+    )
+
+
+def _draw(entry: RangeConfig, random: np.random.Generator) -> Any:
+    if entry.kind == "choice":
+        assert entry.choice is not None
+        return entry.choice[int(random.integers(len(entry.choice)))]
+    low, high = entry.bounds
+    if entry.kind == "log":
+        return rounded(min(max(math.exp(random.uniform(math.log(low), math.log(high))), low), high))
+    if entry.kind == "int" or entry.step is not None:
+        values = _values(entry)
+        return values[int(random.integers(len(values)))]
+    return rounded(float(random.uniform(low, high)))
+
+
+def _values(entry: RangeConfig) -> list[Any]:
+    """All values of a range that has finitely many; the ends of any other."""
+    if entry.kind == "choice":
+        return list(entry.choice or [])
+    low, high = entry.bounds
+    if entry.kind == "int":
+        return list(range(int(low), int(high) + 1, int(entry.step or 1)))
+    if entry.step is not None:
+        return [rounded(low + entry.step * place) for place in range(int((high - low) / entry.step + 1e-9) + 1)]
+    return [low, high]
+
+
+def _grid_values(path: str, entry: RangeConfig) -> list[Any]:
+    if entry.kind == "log" or (entry.kind == "uniform" and entry.step is None):
+        way = "a choice" if entry.kind == "log" else "a step, or a choice"
+        raise ConfigError(f"search.space.{path}: grid cannot try every value of {entry.kind}; give {way}")
+    return _values(entry)
+
+
+def _probes(entry: RangeConfig) -> Iterator[Any]:
+    yield from _values(entry)
+    if entry.is_number and entry.kind != "int" and entry.step is None:
+        low, high = entry.bounds
+        yield low + INNER * (high - low)
+
+
+def distribution(entry: RangeConfig) -> BaseDistribution:
+    """A range as optuna knows it."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if entry.kind == "choice":
+        return CategoricalDistribution([json.dumps(value) for value in entry.choice or []])
+    low, high = entry.bounds
+    if entry.kind == "int":
+        return IntDistribution(
+            int(low), int(high) - (int(high) - int(low)) % int(entry.step or 1), step=int(entry.step or 1)
+        )
+    last = _values(entry)[-1]
+    return FloatDistribution(low, last, log=entry.kind == "log", step=entry.step)
+
+
+def contains(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a value, as optuna takes it, lies in a range."""
+    try:
+        return bool(distribution._contains(distribution.to_internal_repr(value)))
+    except (ValueError, TypeError):
+        return False

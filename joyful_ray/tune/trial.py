@@ -1,0 +1,218 @@
+"""One trial: a run of the training loop inside a Ray Tune actor, in its own directory, which it can go on from."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from joyful_ray.config import JobConfig, setting
+from joyful_ray.data.ingest import Held
+from joyful_ray.data.prepare import Facts
+from joyful_ray.data.source import Source
+from joyful_ray.errors import TrainingError, UserError
+from joyful_ray.records import RunRecord
+from joyful_ray.schema import Split
+from joyful_ray.search_settings import SearchConfig
+from joyful_ray.storage import Location
+from joyful_ray.train.checkpoint import latest_checkpoint, read_progress
+from joyful_ray.train.context import World, pick_device, use_cores
+from joyful_ray.train.directory import RunDirectory
+from joyful_ray.train.loop import Assignment, run
+from joyful_ray.tune.board import write_hparams
+from joyful_ray.tune.counts import has_dev_counts, write_dev_counts
+from joyful_ray.tune.goals import Goal
+from joyful_ray.tune.heirs import inherit
+from joyful_ray.tune.space import job_with
+from joyful_ray.tune.telling import Reporter, Result
+
+POINTER = "trial.json"
+TRIALS = "trials"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The corpus as trials of one data section share it: one copy a node, without the test split."""
+
+    facts: Facts
+    held: Mapping[Split, Held]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all trials of a search have in common.
+
+    Attributes:
+        prepared: by `data_key`.
+        points: whether each report leaves a pointer to its checkpoint (hyperband and pbt, which pause trials).
+    """
+
+    base: JobConfig
+    search: SearchConfig
+    home: Location
+    goal: Goal
+    corpus_hash: str
+    prepared: Mapping[str, Prepared]
+    points: bool
+
+    def directory(self, trial: str) -> RunDirectory:
+        """Where a trial's run lies."""
+        return RunDirectory(self.home.join(TRIALS, trial))
+
+    def job(self, settings: Mapping[str, Any], seed: int) -> JobConfig:
+        """The job of a trial: its settings, and what the search gives each trial."""
+        search = self.search
+        return job_with(
+            self.base,
+            {
+                **settings,
+                "seed": seed,
+                "cluster.workers": search.workers_per_trial if search.workers_per_trial > 1 else 0,
+                "cluster.cpus_per_worker": search.cpus_per_trial / search.workers_per_trial,
+                "cluster.gpus_per_worker": search.gpus_per_trial / search.workers_per_trial,
+                "train.device": "auto" if search.gpus_per_trial else "cpu",
+                "train.keep_checkpoints": search.perturb_epochs + 2 if search.scheduler == "pbt" else 1,
+            },
+        )
+
+
+def data_key(job: JobConfig) -> str:
+    """What trials must agree in to share a prepared corpus."""
+    return json.dumps([setting(job, "data.modalities"), setting(job, "data.normalise")])
+
+
+def run_trial(config: dict[str, Any], shared: Shared) -> None:
+    """Train one config; the result of each epoch goes to Ray Tune.
+
+    What would fail again is told as a failure; what may be the machine's fault is raised, so that Ray tries again.
+
+    Args:
+        config: `settings` by path, and `seed`.
+    """
+    # After pbt copied a trial, its config holds the other's name; the context holds its own.
+    trial = tune.get_context().get_trial_name()
+    directory = shared.directory(trial)
+    known = directory.read_failure()
+    if known is not None:
+        tune.report({"failure": known})
+        return
+    with _time_limit(shared.search.trial_time_limit_s, directory):
+        try:
+            _train(trial, config, shared, directory)
+        except (TrainingError, UserError) as error:
+            directory.write_failure(str(error))
+            tune.report({"failure": str(error)})
+
+
+def _train(trial: str, config: dict[str, Any], shared: Shared, directory: RunDirectory) -> None:
+    job = shared.job(config["settings"], config["seed"])
+    pointer = _pointer()
+    extra: dict[str, Any] = {}
+    if pointer is not None and pointer["trial"] != trial:
+        inherit(shared.directory(pointer["trial"]), directory, epoch=pointer["epoch"])
+        extra = {"changed": {"source": pointer["trial"], "epoch": pointer["epoch"], "settings": config["settings"]}}
+    send = _sender(trial, shared)
+    reporter = Reporter(shared.goal, send, extra=extra)
+    record = directory.read_record()
+    if record is None:
+        directory.begin(job, corpus_hash=shared.corpus_hash)
+    done = _epochs_done(directory) if record is None else record.epochs
+    told = pointer["epoch"] + 1 if pointer is not None else 0
+    lines = [line for line in directory.metrics() if line.epoch < done]
+    reporter.remember(line for line in lines if line.epoch < told)
+    reporter.replay(line for line in lines if line.epoch >= told)
+    prepared = shared.prepared[data_key(job)]
+    if record is None:
+        write_hparams(directory.location.join("tensorboard"), {**config["settings"], "seed": job.seed}, shared.goal)
+        if job.cluster.workers:
+            from joyful_ray.tune.nested import train_on_workers
+
+            record = train_on_workers(job, prepared, directory, reporter)
+        else:
+            record = _train_here(job, prepared, directory, reporter)
+    if config.get("counts") and not has_dev_counts(directory):
+        write_dev_counts(directory, _source(job, prepared, "dev"))
+    if shared.search.scheduler != "pbt":  # there another trial may go on from it
+        directory.checkpoints.remove()
+    send(reporter.ending(_why(record, job)))
+
+
+def _train_here(job: JobConfig, prepared: Prepared, directory: RunDirectory, reporter: Reporter) -> RunRecord:
+    device = pick_device(job.train.device)
+    use_cores(job.cluster.cpus_per_worker, device)
+
+    def source_of(split: Split) -> Callable[[], Source]:
+        return lambda: _source(job, prepared, split)
+
+    assignment = Assignment(
+        job=job,
+        facts=prepared.facts,
+        sources={split: source_of(split) for split in prepared.held},
+        directory=directory,
+        workers=0,
+        started=time.time(),
+    )
+    return run(assignment, World(device=device, report=reporter))
+
+
+def _source(job: JobConfig, prepared: Prepared, split: Split) -> Source:
+    return prepared.held[split].source(job, prepared.facts.encoding)
+
+
+def _epochs_done(directory: RunDirectory) -> int:
+    """Epochs behind the last complete checkpoint, from which the run goes on."""
+    found = latest_checkpoint(directory.checkpoints)
+    return 0 if found is None else read_progress(found).next_epoch
+
+
+def _why(record: RunRecord, job: JobConfig) -> str:
+    if record.outcome == "finished":
+        return f"all {record.epochs} epochs"
+    return f"no better dev score for {job.train.patience} epochs"
+
+
+def _sender(trial: str, shared: Shared) -> Callable[[Result], None]:
+    def send(result: Result) -> None:
+        if not shared.points:
+            tune.report(result)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, POINTER).write_text(json.dumps({"trial": trial, "epoch": result["epochs"] - 1}))
+            tune.report(result, checkpoint=tune.Checkpoint.from_directory(folder))
+
+    return send
+
+
+def _pointer() -> dict[str, Any] | None:
+    """Which trial this one goes on from, and after which epoch."""
+    checkpoint = tune.get_checkpoint()
+    if checkpoint is None:
+        return None
+    with checkpoint.as_directory() as folder:
+        return json.loads(Path(folder, POINTER).read_text())
+
+
+@contextmanager
+def _time_limit(seconds: float, directory: RunDirectory) -> Iterator[None]:
+    """End this process where the trial takes longer, whatever it hangs in."""
+
+    def end() -> None:
+        directory.write_failure(f"it took longer than {seconds:g} s (search.trial_time_limit_s)")
+        os._exit(1)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -1,0 +1,102 @@
+"""Ray Tune over a list of trials: resources, concurrency, what it keeps of its own, and for how long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.schedulers import TrialScheduler
+
+from joyful_ray.tune.ledger import Drawn
+from joyful_ray.tune.schedulers import PAUSING
+from joyful_ray.tune.searcher import Book, LedgerCallback, LedgerSearcher, config_of
+from joyful_ray.tune.size import CONTROLLER_CPUS
+from joyful_ray.tune.study import Trial
+from joyful_ray.tune.trial import Shared, run_trial
+
+CACHE = ".ray"
+
+
+def run_trials(
+    shared: Shared,
+    book: Book,
+    scheduler: TrialScheduler,
+    *,
+    unfinished: Sequence[Trial],
+    new: Callable[[], Drawn | None],
+    learned: Callable[[Sequence[Trial]], None],
+    sitting: int,
+    slots: int,
+    most: int,
+    time_budget_s: float | None,
+) -> None:
+    """Run unfinished trials, then new ones, until there are no more or the time is up.
+
+    Args:
+        learned: told of each config whose trials have all ended.
+        most: trials at most.
+    """
+    cache = shared.home.join(CACHE)
+    cache.remove()
+    # A limit on live trials would count those that a scheduler has put aside.
+    limit = None if shared.search.scheduler in PAUSING and shared.points else slots
+    # Population-based training takes no search algorithm: its population is drawn at once.
+    population = _population(book, unfinished, new) if shared.search.scheduler == "pbt" and shared.points else None
+    trainable = tune.with_resources(tune.with_parameters(run_trial, shared=shared), _resources(shared, slots))
+    tuner = tune.Tuner(
+        trainable,
+        param_space=population or {},
+        tune_config=tune.TuneConfig(
+            search_alg=None if population else LedgerSearcher(book, unfinished, new),
+            scheduler=scheduler,
+            num_samples=1 if population else most,
+            max_concurrent_trials=limit,
+            time_budget_s=time_budget_s,
+            reuse_actors=shared.search.workers_per_trial == 1 and not shared.points,
+            trial_name_creator=lambda trial: trial.config["trial"],
+            trial_dirname_creator=lambda trial: trial.config["trial"],
+        ),
+        run_config=tune.RunConfig(
+            name=f"sitting-{time.time_ns()}",
+            storage_path=cache.uri,
+            callbacks=[LedgerCallback(book, shared, sitting=sitting, learned=learned)],
+            failure_config=tune.FailureConfig(max_failures=shared.base.cluster.max_failures),
+            verbose=0,
+        ),
+    )
+    try:
+        tuner.fit()
+    finally:
+        cache.remove()
+
+
+def _population(book: Book, unfinished: Sequence[Trial], new: Callable[[], Drawn | None]) -> dict[str, Any]:
+    """All trials as a grid over their names."""
+    configs = {trial.name: config_of(trial.drawn, trial.settings) for trial in unfinished}
+    while (drawn := new()) is not None:
+        book.write(drawn)
+        configs[drawn.trial] = config_of(drawn, drawn.settings)
+
+    def of(spec: Any) -> dict[str, Any]:
+        return configs[spec.config["trial"]]
+
+    return {
+        "trial": tune.grid_search(list(configs)),
+        "settings": tune.sample_from(lambda spec: dict(of(spec)["settings"])),
+        "seed": tune.sample_from(lambda spec: of(spec)["seed"]),
+        "counts": False,
+    }
+
+
+def _resources(shared: Shared, slots: int) -> dict[str, float]:
+    search = shared.search
+    if search.workers_per_trial > 1:
+        return {"cpu": CONTROLLER_CPUS}
+    cpus = search.cpus_per_trial
+    if shared.points and search.max_concurrent is not None:
+        # Trials that are put aside cannot be counted, so that each takes its share of the cores instead.
+        cpus = max(cpus, int(1000 * ray.cluster_resources()["CPU"] / slots) / 1000)
+    return {"cpu": cpus} | ({"gpu": search.gpus_per_trial} if search.gpus_per_trial else {})

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from joyful_ray.records import Candidate
+from joyful_ray.train.scores import single_label_scores
+from joyful_ray.tune.confirm import paired_bootstrap, planned, verdict
+from joyful_ray.tune.counts import DevCounts
+from joyful_ray.tune.goals import Goal
+from joyful_ray.tune.study import Study
+from tests.tune.test_ledger import EVENTS
+
+F1 = Goal("weighted_f1", 1)
+LABELS = ["joy", "anger"]
+
+
+def counts(right: np.ndarray) -> DevCounts:
+    """Conversations of ten utterances of two labels, of which so many are right."""
+    states = []
+    for number in right:
+        confusion = np.array([[number - number // 2, 5 - (number - number // 2)], [5 - number // 2, number // 2]])
+        states.append([10.0, 1.0, *confusion.flatten().tolist()])
+    return DevCounts("single-label", LABELS, np.array(states))
+
+
+def test_counts_of_conversations_add_up_to_the_scores_of_the_split() -> None:
+    found = counts(np.array([10, 6, 4, 0])).scores(np.array([1.0, 2.0, 0.0, 1.0]))
+    whole = np.array([[5, 0], [0, 5]]) + 2 * np.array([[3, 2], [2, 3]]) + np.array([[0, 5], [5, 0]])
+    assert found.values == single_label_scores(whole.astype(float), LABELS, loss=0.0).values
+    assert found.utterances == 40
+
+
+def test_a_config_against_itself_differs_by_nothing() -> None:
+    same = [counts(np.array([3, 7, 9, 5])), counts(np.array([2, 8, 8, 6]))]
+    found = paired_bootstrap(same, same, F1, draws=200, error_rate=0.05)
+    assert (found.mean, found.low, found.high) == (0.0, 0.0, 0.0)
+
+
+def test_a_gap_in_every_conversation_is_found_and_noise_is_not() -> None:
+    draw = np.random.default_rng(0)
+    base = [draw.integers(3, 7, 60) for _ in range(3)]
+    better = paired_bootstrap([counts(b + 2) for b in base], [counts(b) for b in base], F1, draws=400, error_rate=0.05)
+    assert better.low > 0.1
+    assert better.low <= better.mean <= better.high
+    other = [counts(draw.integers(3, 7, 60)) for _ in range(3)]
+    noise = paired_bootstrap(other, [counts(b) for b in base], F1, draws=400, error_rate=0.05)
+    assert noise.low < 0 < noise.high
+
+
+def test_the_interval_is_as_wide_as_resampling_whole_conversations_makes_it() -> None:
+    draw = np.random.default_rng(1)
+    mine, other = draw.integers(0, 11, 200), draw.integers(0, 11, 200)
+    found = paired_bootstrap([counts(mine)], [counts(other)], Goal("accuracy", 1), draws=1500, error_rate=0.05)
+    gaps = (mine - other) / 10
+    assert found.mean == pytest.approx(gaps.mean())
+    half = 1.96 * gaps.std() / np.sqrt(len(gaps))
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (0.01, 0.03, "better than the default by 0.0200 ± 0.0100"),
+        (-0.01, 0.05, "not distinguishable from the default (+0.0200 ± 0.0300)"),
+        (-0.07, -0.01, "worse than the default by 0.0200 ± 0.0300"),
+    ],
+)
+def test_the_verdict_says_what_the_interval_allows(low: float, high: float, words: str) -> None:
+    difference = -0.02 if high < 0 else 0.02
+    row = Candidate(
+        config="a",
+        settings={},
+        seeds=[1],
+        dev=[0.5],
+        mean=0.5,
+        deviation=0.0,
+        difference=difference,
+        low=low,
+        high=high,
+    )
+    assert verdict(row) == words
+
+
+def test_the_default_runs_beside_the_best_over_the_same_fresh_seeds() -> None:
+    runs = planned(Study.of(EVENTS), F1, top=3, seeds=2, first_seed=7)
+    assert [(run.config, run.seed, run.settings) for run in runs] == [
+        ("default", 1007, {}),
+        ("default", 1008, {}),
+        ("0000", 1007, {"a": "0000"}),
+        ("0000", 1008, {"a": "0000"}),
+    ]
+    assert {run.role for run in runs} == {"confirm"}

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from joyful_ray.errors import CheckpointError
+from joyful_ray.storage import open_location
+from joyful_ray.tune.goals import Goal
+from joyful_ray.tune.ledger import AnyEvent, Changed, Drawn, Ended, Epoch, Extended, Ledger, Opened, Started
+from joyful_ray.tune.study import Study
+from tests.s3_server import make_bucket, s3_server
+
+F1, SECONDS = Goal("weighted_f1", 1), Goal("seconds", -1)
+
+
+def drawn(name: str, *, config: str | None = None, at: float = 0.0, **more: object) -> Drawn:
+    return Drawn(trial=name, config=config or name, settings={"a": name}, seed=0, number=0, at=at, **more)  # type: ignore[arg-type]
+
+
+def epoch(name: str, number: int, score: float, *, is_best: bool = True, at: float = 0.0) -> Epoch:
+    dev = {"weighted_f1": score, "loss": 1.0}
+    return Epoch(trial=name, epoch=number, dev=dev, train_loss=1.0, seconds=2.0, is_best=is_best, at=at)
+
+
+def opened(sitting: int, at: float) -> Opened:
+    return Opened(sitting=sitting, fingerprint="f", corpus="c", search={}, goals=["weighted_f1"], at=at)
+
+
+EVENTS: list[AnyEvent] = [
+    opened(0, 100.0),
+    drawn("0000", at=101.0),
+    Started(trial="0000", sitting=0, at=103.0),
+    epoch("0000", 0, 0.25, at=105.0),
+    epoch("0000", 1, 0.125, is_best=False, at=107.0),
+    opened(1, 1000.0),
+    Started(trial="0000", sitting=1, at=1001.0),
+    epoch("0000", 1, 0.5, at=1004.0),
+    Ended(trial="0000", outcome="finished", reason="all 2 epochs", at=1004.0),
+    Extended(trials=3, at=1004.0),
+]
+
+
+def test_what_was_added_is_read_in_the_order_in_which_it_came(tmp_path: Path) -> None:
+    ledger = Ledger(open_location(tmp_path))
+    assert not ledger.exists()
+    assert ledger.events() == []
+    for event in EVENTS:
+        ledger.add(event)
+    assert ledger.exists()
+    assert Ledger(open_location(tmp_path)).events() == EVENTS
+
+
+def test_a_line_that_a_crash_cut_off_is_left_out_and_does_not_spoil_the_next(tmp_path: Path) -> None:
+    ledger = Ledger(open_location(tmp_path))
+    ledger.add(*EVENTS)
+    place = tmp_path / "ledger.jsonl"
+    place.write_text(place.read_text()[:-30])
+    assert ledger.events() == EVENTS[:-1]
+    ledger.mend()
+    ledger.add(EVENTS[-1])
+    assert ledger.events() == EVENTS
+
+
+def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+    ledger = Ledger(open_location(tmp_path))
+    ledger.add(*EVENTS)
+    place = tmp_path / "ledger.jsonl"
+    place.write_text(place.read_text().replace('"kind":"ended"', '"kind":"endde"'))
+    with pytest.raises(CheckpointError, match=r"ledger.jsonl:9 is no event of this version"):
+        ledger.events()
+
+
+def test_a_trial_is_what_its_events_say() -> None:
+    study = Study.of(EVENTS)
+    trial = study.trials["0000"]
+    assert [line.dev["weighted_f1"] for line in trial.epochs] == [0.25, 0.5], "an epoch that was made again counts once"
+    assert (trial.starts, trial.outcome, trial.reason) == (2, "finished", "all 2 epochs")
+    assert trial.merit(F1) == 0.5
+    assert trial.merit(SECONDS) == -4.0
+    assert trial.curve(F1) == [(1, 0.25), (2, 0.5)]
+    assert study.added == 3
+    assert study.spent_s == pytest.approx((107.0 - 101.0) + (1004.0 - 1000.0)), "the pause between sittings is free"
+
+
+def test_configs_rank_by_the_mean_of_their_seeds_and_finished_ones_first() -> None:
+    rows: list[AnyEvent] = []
+    for name, config, score, outcome in [
+        ("a0", "a", 0.75, "finished"),
+        ("a1", "a", 0.25, "finished"),
+        ("b0", "b", 0.625, "finished"),
+        ("c0", "c", 0.875, "stopped"),
+        ("d0", "d", 0.9375, "failed"),
+        ("e0", "e", 0.96875, None),
+    ]:
+        rows += [drawn(name, config=config), epoch(name, 0, score)]
+        rows += [Ended(trial=name, outcome=outcome, reason="")] if outcome else []  # type: ignore[arg-type]
+    study = Study.of(rows)
+    assert [(name, merit) for name, _, merit in study.ranked(F1)] == [("b", 0.625), ("a", 0.5), ("c", 0.875)]
+    assert study.keepers(F1, 1) == {"a0", "b0", "e0"}, "the best trial, the best config, and what still runs"
+
+
+def test_an_heir_has_the_history_of_its_source() -> None:
+    rows: list[AnyEvent] = [drawn("a"), drawn("b"), epoch("a", 0, 0.5), epoch("a", 1, 0.75), epoch("b", 0, 0.125)]
+    rows += [Changed(trial="b", epoch=0, source="a", settings={"a": "new"}), epoch("b", 1, 0.25, is_best=False)]
+    heir = Study.of(rows).trials["b"]
+    assert [(line.trial, line.dev["weighted_f1"]) for line in heir.epochs] == [("b", 0.5), ("b", 0.25)]
+    assert heir.settings == {"a": "new"}
+    assert heir.merit(F1) == 0.5
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    with s3_server() as endpoint:
+        for name, value in (
+            ("AWS_ACCESS_KEY_ID", "testing"),
+            ("AWS_SECRET_ACCESS_KEY", "testing"),
+            ("AWS_DEFAULT_REGION", "us-east-1"),
+            ("AWS_ENDPOINT_URL", endpoint),
+        ):
+            monkeypatch.setenv(name, value)
+        yield make_bucket(endpoint, "searches").split("?")[0]
+
+
+@pytest.mark.s3
+def test_in_a_bucket_an_event_is_an_object_and_nothing_is_rewritten(bucket: str) -> None:
+    home = open_location(f"{bucket}/search")
+    ledger = Ledger(home)
+    ledger.add(*EVENTS[:3])
+    before = {name: home.join("ledger", name).read_text() for name in home.join("ledger").list()}
+    ledger.add(*EVENTS[3:])
+    assert ledger.events() == EVENTS
+    assert len(home.join("ledger").list()) == len(EVENTS)
+    assert all(home.join("ledger", name).read_text() == text for name, text in before.items())

@@ -1,0 +1,128 @@
+"""What a new scheduler knows of earlier trials, what optuna learns, and how much a search may take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from joyful_ray.config import resolve
+from joyful_ray.errors import ConfigError
+from joyful_ray.tune.draws import draws_of
+from joyful_ray.tune.goals import Goal
+from joyful_ray.tune.importance import importance
+from joyful_ray.tune.ledger import AnyEvent, Drawn, Ended, Epoch
+from joyful_ray.tune.schedulers import NoOthers, Remembering, scheduler_of, teach
+from joyful_ray.tune.size import check_heirs, measure, slots_of
+from joyful_ray.tune.space import Settings, Space
+from joyful_ray.tune.study import Study, Trial
+from tests.corpus_shapes import MELD_HERE
+
+F1 = Goal("weighted_f1", 1)
+CONTROLLER: Any = NoOthers()
+RATE = {"train.learning_rate": {"log": [1e-4, 1e-1]}, "objective.contrast_weight": {"uniform": [0.0, 1.0]}}
+
+
+def space_of(space: dict[str, Any] = RATE, **search: Any) -> Space:
+    return Space.of(resolve({"search": {"space": space, "grace_epochs": 1, **search}}))
+
+
+def study_of(curves: dict[str, list[float]], settings: dict[str, Settings] | None = None) -> Study:
+    events: list[AnyEvent] = []
+    for place, (name, scores) in enumerate(curves.items()):
+        known = (settings or {}).get(name, {})
+        events.append(Drawn(trial=name, number=place, config=name, settings=known, seed=0))
+        for epoch, score in enumerate(scores):
+            dev = {"weighted_f1": score, "loss": 1.0}
+            is_best = score >= max(scores[: epoch + 1])
+            events.append(Epoch(trial=name, epoch=epoch, dev=dev, train_loss=1.0, seconds=1.0, is_best=is_best))
+        events.append(Ended(trial=name, outcome="finished", reason=""))
+    return Study.of(events)
+
+
+class Running:
+    """What schedulers see of one of Ray's trials."""
+
+    def __init__(self, name: str) -> None:
+        self.trial_id = name
+
+    def __str__(self) -> str:
+        return self.trial_id
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "median"])
+def test_a_new_scheduler_stops_what_is_worse_than_earlier_trials(scheduler: str) -> None:
+    known = study_of({name: [score, score, score] for name, score in zip("abcd", (0.4, 0.5, 0.6, 0.7), strict=True)})
+    decisions = {}
+    for is_taught in (False, True):
+        found = scheduler_of(space_of(scheduler=scheduler, min_trials=2), epochs=9)
+        if is_taught:
+            teach(found, known.trials.values(), F1)
+        trial: Any = Running("new")
+        found.on_trial_add(CONTROLLER, trial)
+        decisions[is_taught] = found.on_trial_result(CONTROLLER, trial, {"epochs": 3, "score": 0.3})
+    assert decisions == {False: "CONTINUE", True: "STOP"}
+
+
+def test_an_epoch_that_the_ledger_holds_is_not_judged_again() -> None:
+    known = study_of({"good": [0.5, 0.5], "bad": [0.1, 0.1]})
+    found = scheduler_of(space_of(scheduler="asha"), epochs=9)
+    teach(found, [known.trials["good"]], F1)
+    patient, trial = Remembering(found, known), Running("bad")
+    patient.on_trial_add(CONTROLLER, trial)
+    told = {"epochs": 1, "score": 0.1, "numbers/epoch": 0, "numbers/seconds": 1.0}
+    assert patient.on_trial_result(CONTROLLER, trial, told) == "CONTINUE"
+    fresh = {"epochs": 3, "score": 0.1, "numbers/epoch": 2, "numbers/seconds": 1.0}
+    teach(found, [study_of({"better": [0.6] * 4}).trials["better"]], F1)
+    assert patient.on_trial_result(CONTROLLER, trial, fresh) == "STOP"
+
+
+def test_optuna_learns_from_what_the_ledger_knows() -> None:
+    space = space_of(algorithm="optuna", seed=3)
+    random = [space.draw(index) for index in range(40)]
+    curves = {f"{place:02d}": [1.0 - abs(draw["objective.contrast_weight"] - 0.8)] for place, draw in enumerate(random)}
+    known = study_of(curves, {f"{place:02d}": draw for place, draw in enumerate(random)})
+    groups: list[list[Trial]] = [[trial] for trial in known.trials.values()]
+    draws = draws_of(space, [F1], groups)
+    found = [draws.config(number) for number in range(10)]
+    assert all(config is not None and 0.0 <= config["objective.contrast_weight"] <= 1.0 for config in found)
+    near = sum(abs(config["objective.contrast_weight"] - 0.8) < 0.2 for config in found if config is not None)
+    assert near >= 7, "at random it would be four of ten"
+    shares = importance(known, dict(space.ranges), F1)
+    assert next(iter(shares)) == "objective.contrast_weight"
+    assert shares["objective.contrast_weight"] > 0.8
+    assert sum(shares.values()) == pytest.approx(1.0)
+
+
+def test_several_goals_are_told_to_optuna() -> None:
+    space = space_of(algorithm="optuna", metric=["weighted_f1", "seconds"])
+    draws = draws_of(space, [F1, Goal("seconds", -1)], [])
+    config = draws.config(0)
+    assert config is not None
+    study = study_of({"0000": [0.5]}, {"0000": config})
+    draws.ended([study.trials["0000"]])
+    assert draws.config(1) is not None
+
+
+def test_trials_at_a_time_follow_from_what_is_free() -> None:
+    search = space_of(cpus_per_trial=1.5, gpus_per_trial=0.25, max_concurrent=5).search
+    assert slots_of(search, {"CPU": 16.0, "GPU": 1.0}) == 4
+    assert slots_of(search, {"CPU": 16.0, "GPU": 2.0}) == 5
+    assert slots_of(search, {"CPU": 3.0, "GPU": 2.0}) == 2
+    with pytest.raises(ConfigError, match=r"a trial asks for 1.5 CPUs and 0.25 GPUs, free are 1 CPUs and 0 GPUs"):
+        slots_of(search, {"CPU": 1.0})
+    nested = space_of(cpus_per_trial=2, workers_per_trial=2).search
+    assert slots_of(nested, {"CPU": 4.0}) == 1, "the trial itself needs a little beside its workers"
+
+
+def test_storage_is_predicted_and_bounded() -> None:
+    size = measure(space_of(keep_best=2, confirm=None), MELD_HERE, slots=2, trials=10)
+    assert 3 * 4 * size.parameters < size.storage_bytes
+    with pytest.raises(ConfigError, match=r"more than search.storage_limit_bytes 1,000"):
+        measure(space_of(storage_limit_bytes=1000), MELD_HERE, slots=2, trials=10)
+
+
+def test_pbt_refuses_what_changes_a_weights_shape() -> None:
+    check_heirs(space_of(scheduler="pbt"), MELD_HERE)
+    with pytest.raises(ConfigError, match=r"model.context.width changes the shape of weights"):
+        check_heirs(space_of({"model.context.width": {"choice": [64, 128]}}, scheduler="pbt"), MELD_HERE)
