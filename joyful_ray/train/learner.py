@@ -16,6 +16,7 @@ from joyful_ray.errors import CheckpointError
 from joyful_ray.objective.joint import FUSION_TERMS, JointObjective
 from joyful_ray.storage import Location
 from joyful_ray.train import checkpoint
+from joyful_ray.train.allocator import give_large_blocks_back
 from joyful_ray.train.build import build_model, build_objective, build_optimizer
 from joyful_ray.train.context import World
 from joyful_ray.train.diagnose import diagnose
@@ -46,6 +47,8 @@ class Learner:
     """The parts of one rank that change while it trains."""
 
     def __init__(self, job: JobConfig, facts: Facts, world: World) -> None:
+        if world.device.type == "cpu":
+            give_large_blocks_back()
         self.job, self.world = job, world
         self.model = build_model(job, facts).to(world.device)
         self.average = copy.deepcopy(self.model).eval() if job.train.weight_average else None
