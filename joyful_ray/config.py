@@ -135,6 +135,24 @@ def preset_settings(preset: str) -> dict[str, Any]:
     return yaml.safe_load(text) or {}
 
 
+class _OnceLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(text: str) -> Any:
+    """What a person wrote as YAML; raises one of `NOT_YAML`, also for a key that stands twice."""
+    return yaml.load(text, _OnceLoader)
+
+
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Lay one tree of settings over another; neither is changed."""
     merged = dict(below)
@@ -191,7 +209,7 @@ def _read_with_extends(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in seen:
         raise ConfigError(f"{path} extends itself")
     try:
-        settings = yaml.safe_load(path.read_text()) or {}
+        settings = read_yaml(path.read_text()) or {}
     except NOT_YAML as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):
@@ -207,7 +225,7 @@ def _override(text: str) -> dict[str, Any]:
     if not equals or not path.strip():
         raise ConfigError(f"--set {text!r} is not of the form setting=value")
     try:
-        tree: Any = yaml.safe_load(value)
+        tree: Any = read_yaml(value)
     except NOT_YAML:
         raise ConfigError(f"--set {text!r}: the value is not YAML") from None
     for part in reversed(path.strip().split(".")):

@@ -118,6 +118,8 @@ def test_a_file_that_extends_itself_is_refused(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("a: [", "is not YAML"),
+        ("seed: 1\nseed: 2", "seed stands twice"),
+        ("train: {epochs: 3, epochs: 4}", "epochs stands twice"),
         ("seed: 2020-13-45", "is not YAML"),
         ("[" * 5000, "is not YAML"),
         ("- 1", "holds a list, not a mapping"),

@@ -14,10 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from joyful_ray.config import NOT_YAML
+from joyful_ray.config import NOT_YAML, read_yaml
 from joyful_ray.corpora.importers.source import nearest
 from joyful_ray.errors import ConfigError
 from joyful_ray.storage import open_location
@@ -118,7 +117,7 @@ def read_label_map(uri: str) -> LabelMap:
     if not place.exists():
         raise ConfigError(f"there is no label map at {place.uri}")
     try:
-        content: Any = yaml.safe_load(place.read_text())
+        content: Any = read_yaml(place.read_text())
     except NOT_YAML as error:
         raise ConfigError(f"{place.uri} is not YAML: {' '.join(str(error).split())}") from None
     try:

@@ -22,6 +22,7 @@ from joyful_ray.schema import (
     Modality,
     Split,
 )
+from joyful_ray.storage import open_location
 
 
 def merge_corpora(
@@ -46,13 +47,14 @@ def merge_corpora(
         ConfigError: a label is forgotten, or a map fits no corpus.
     """
     corpora = [open_corpus(uri) for uri in uris]
-    maps = label_maps_of(corpora, [read_label_map(uri) for uri in label_maps])
     first = corpora[0].manifest
+    _check_distinct(corpora, out)
     for corpus in corpora[1:]:
         if corpus.manifest.task != first.task:
             raise CorpusError(
                 f"{corpus.location.uri} is labeled for {corpus.manifest.task}, the first for {first.task}"
             )
+    maps = label_maps_of(corpora, [read_label_map(uri) for uri in label_maps])
     contracts = common_contracts(corpora)
     names = _distinct([corpus.manifest.name for corpus in corpora])
     has_texts = all(corpus.manifest.has_texts for corpus in corpora)
@@ -76,6 +78,17 @@ def merge_corpora(
                     writer.write(split, conversation)
     assert writer.manifest is not None
     return writer.manifest
+
+
+def _check_distinct(corpora: Sequence[Corpus], out: str) -> None:
+    seen: dict[str, str] = {}
+    for corpus in corpora:
+        uri = corpus.location.uri
+        if uri == open_location(out).uri:
+            raise CorpusError(f"{uri} is one of the corpora that are merged; choose another --out")
+        if corpus.hash in seen:
+            raise CorpusError(f"{uri} holds the same conversations as {seen[corpus.hash]}; name each corpus once")
+        seen[corpus.hash] = uri
 
 
 def label_maps_of(corpora: Sequence[Corpus], given: Sequence[LabelMap]) -> list[LabelMap]:

@@ -45,6 +45,10 @@ def train(job: JobConfig, *, name: str | None = None, watch: Watch | None = None
         raise ConfigError(
             f"job {job.name} is a search: run it with joyful search, or train its own settings with --set search=null"
         )
+    if job.transfer is not None and job.corpus is None:
+        raise ConfigError(
+            f"job {job.name} compares corpora: run it with joyful transfer, or name one with --set corpus="
+        )
     if job.corpus is None:
         raise ConfigError("corpus is not set; name one in the job file or with --set corpus=PATH")
     corpus = open_corpus(job.corpus)

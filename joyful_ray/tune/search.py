@@ -17,6 +17,7 @@ from joyful_ray.data.reading import readings
 from joyful_ray.errors import CheckpointError, ConfigError, TrainingError
 from joyful_ray.records import SearchRecord
 from joyful_ray.search_settings import SearchConfig
+from joyful_ray.storage import open_location
 from joyful_ray.train.launch import ray_cluster
 from joyful_ray.train.lock import held_alone
 from joyful_ray.tune.conclude import conclude
@@ -92,6 +93,8 @@ def search(
     """
     planned_search = plan(job, name=name)
     home = planned_search.home
+    for place in merge:
+        SearchDirectory(open_location(place)).config()
     with held_alone(home.location):
         home.begin(job, corpus_hash=planned_search.corpus.hash, is_extended=add_trials > 0)
         from joyful_ray.tune.searcher import Book

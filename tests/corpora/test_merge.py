@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from joyful_ray.cli import main
+from joyful_ray.corpora.label_map import read_label_map
 from joyful_ray.corpora.merge import merge_corpora
 from joyful_ray.corpora.shards import open_corpus, write_corpus
 from joyful_ray.errors import ConfigError, CorpusError
@@ -98,16 +99,17 @@ def test_a_merged_corpus_holds_all_conversations_in_shared_labels(
 
 
 def test_corpora_of_one_name_and_the_same_labels_need_no_map(tmp_path: Path) -> None:
-    place = write(tmp_path, "same", ["joy"], ["joy"])
-    merge_corpora([place, place], str(tmp_path / "out"))
+    places = [write(tmp_path / where, "same", ["joy"], given) for where, given in (("a", ["joy"]), ("b", [None]))]
+    merge_corpora(places, str(tmp_path / "out"))
     ids = [one.conversation_id for one in open_corpus(str(tmp_path / "out")).conversations("train")]
     assert ids == ["same-1/one", "same-2/one"]
 
 
 def test_regression_and_several_labels_merge_too(tmp_path: Path) -> None:
-    numbers = write(tmp_path, "numbers", [], [0.5, None], task="regression")
-    merge_corpora([numbers, numbers], str(tmp_path / "out"))
-    assert [one.labels for one in open_corpus(str(tmp_path / "out")).conversations("train")] == [[0.5, None]] * 2
+    numbers = [write(tmp_path, f"numbers{n}", [], [0.5, None, n], task="regression") for n in (1.0, 2.0)]
+    merge_corpora(numbers, str(tmp_path / "out"))
+    merged = [one.labels for one in open_corpus(str(tmp_path / "out")).conversations("train")]
+    assert merged == [[0.5, None, 1.0], [0.5, None, 2.0]]
     several = write(tmp_path, "several", ["joy", "rage", "awe"], [["joy", "awe"], [], ["awe"]], task="multi-label")
     label_map = write_map(tmp_path, "m", ["joy", "rage", "awe"], {"joy": "good", "rage": "bad"})
     merge_corpora([several], str(tmp_path / "out2"), label_maps=[label_map])
@@ -138,6 +140,24 @@ def test_what_does_not_fit_is_refused(pair: tuple[list[str], list[str]], tmp_pat
     with pytest.raises(CorpusError, match="labeled for multi-label, the first for single-label"):
         merge_corpora([corpora[0], several], out, label_maps=maps[1:])
     assert not Path(out).exists()
+
+
+def test_no_corpus_is_merged_into_itself_or_twice(pair: tuple[list[str], list[str]], tmp_path: Path) -> None:
+    corpora, maps = pair
+    before = open_corpus(corpora[0]).hash
+    with pytest.raises(CorpusError, match="is one of the corpora that are merged"):
+        merge_corpora(corpora, corpora[0], label_maps=maps, overwrite=True)
+    assert open_corpus(corpora[0]).hash == before
+    with pytest.raises(CorpusError, match="holds the same conversations as"):
+        merge_corpora([corpora[0], corpora[0]], str(tmp_path / "twice"), label_maps=maps[1:])
+    assert not (tmp_path / "twice").exists()
+
+
+def test_a_label_that_is_mapped_twice_is_refused(tmp_path: Path) -> None:
+    side = "{name: a, labels: [joy]}"
+    (tmp_path / "map.yaml").write_text(f"from: {side}\nto: {side}\nmap: {{joy: joy, joy: joy}}\n")
+    with pytest.raises(ConfigError, match="joy stands twice"):
+        read_label_map(str(tmp_path / "map.yaml"))
 
 
 def test_the_command_merges(pair: tuple[list[str], list[str]], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 from joyful_ray.errors import CheckpointError, TrainingError
 from joyful_ray.train import loop
 from joyful_ray.train.directory import RunDirectory
-from joyful_ray.train.launch import _first_cause, cluster_address, train
+from joyful_ray.train.launch import cluster_address, first_cause, train
 from tests.tiny_corpus import small_job
 
 Tiny = Callable[..., str]
@@ -99,7 +99,7 @@ def test_the_rank_that_failed_first_is_named_and_not_the_lowest() -> None:
         1: failed(at=11.0, cause=ValueError("the cause\nand more")),
         2: failed(at=12.5, cause=RuntimeError("Connection closed by peer")),
     }
-    assert _first_cause(WorkerGroupError("failed", failures)) == "rank 1: ValueError: the cause"
+    assert first_cause(WorkerGroupError("failed", failures)) == "rank 1: ValueError: the cause"
 
 
 def test_a_rank_that_was_killed_went_before_those_that_missed_it() -> None:
@@ -107,7 +107,7 @@ def test_a_rank_that_was_killed_went_before_those_that_missed_it() -> None:
         0: failed(at=12.0, cause=RuntimeError("Connection closed by peer")),
         1: failed(at=None, cause=RuntimeError("the actor died")),
     }
-    assert _first_cause(WorkerGroupError("failed", failures)) == "rank 1: RuntimeError: the actor died"
+    assert first_cause(WorkerGroupError("failed", failures)) == "rank 1: RuntimeError: the actor died"
 
 
 @pytest.mark.parametrize(
