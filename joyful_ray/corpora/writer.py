@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import chain, count
 from types import TracebackType
 from typing import Any
 
@@ -34,6 +36,7 @@ from joyful_ray.storage import Location, open_location
 SHARD_BYTES = 64 * 2**20
 SHARD_CONVERSATIONS = 4096
 REASONS_IN_A_MESSAGE = 3
+SHARD_NAME = re.compile(r"part-\d+(-\d+|)\.parquet$")
 
 
 @dataclass
@@ -59,7 +62,8 @@ class CorpusWriter:
         uri: a path or s3:// prefix that holds nothing yet.
         labels: label names in the order of their ids; empty for regression.
         max_bad: the share of conversations, 0 to 1, that may be set aside.
-        overwrite: replace the corpus that is there.
+        overwrite: replace the corpus that is there, once the new one is complete; until then, and where anything fails,
+            the old one stays as it was.
         shard_bytes, shard_conversations: a shard is closed when it reaches either.
 
     Raises:
@@ -98,7 +102,8 @@ class CorpusWriter:
         self._splits_of_ids: dict[str, Split] = {}
         self._quarantine: list[str] = []
         self._seen = 0
-        _make_room(self.location, overwrite=overwrite)
+        self._earlier = _earlier_files(self.location, overwrite=overwrite)
+        self._shard_suffix = _free_suffix(self._earlier)
 
     def __enter__(self) -> CorpusWriter:
         return self
@@ -160,6 +165,11 @@ class CorpusWriter:
             notes=self.notes,
         )
         self.location.join(MANIFEST_NAME).write_text(self.manifest.model_dump_json(indent=2) + "\n")
+        for name in self._earlier:
+            if name != MANIFEST_NAME and not (name == QUARANTINE_NAME and self._quarantine):
+                self.location.join(name).remove()
+        for folder in {name.split("/")[0] for name in self._earlier if "/" in name} - set(self._splits):
+            self.location.join(folder).remove()
         return self.manifest
 
     def _set_aside(self, split: Split, draft: Draft, found: list[Problem]) -> None:
@@ -207,7 +217,7 @@ class CorpusWriter:
         words = [name for name in table.column_names if name not in self._modalities]
         pq.write_table(table, buffer, compression="zstd", use_dictionary=words)
         data = buffer.getvalue()
-        name = f"{split}/part-{len(collected.shards):05d}.parquet"
+        name = f"{split}/part-{len(collected.shards):05d}{self._shard_suffix}.parquet"
         self.location.join(name).write_bytes(data)
         collected.shards.append(
             ShardEntry(
@@ -234,25 +244,36 @@ class CorpusWriter:
         return f". First: {shown}" if shown else ""
 
     def _discard(self) -> None:
-        self.location.join(MANIFEST_NAME).remove()
-        for split in self._splits:
-            self.location.join(split).remove()
-        self.location.join(QUARANTINE_NAME).remove()
+        """Take back what this writer wrote; an earlier corpus stays."""
+        if not self._earlier:
+            for name in (MANIFEST_NAME, *self._splits, QUARANTINE_NAME):
+                self.location.join(name).remove()
+            return
+        for collected in self._splits.values():
+            for shard in collected.shards:
+                self.location.join(shard.name).remove()
 
 
-def _make_room(location: Location, *, overwrite: bool) -> None:
+def _earlier_files(location: Location, *, overwrite: bool) -> list[str]:
+    """The files of the corpus that is to be replaced, as names below the location; none where the place is free."""
     children = location.list()
     if not children:
         if location.exists() and not location.is_dir():
             raise CorpusError(f"{location.uri} is a file; name a directory for the corpus")
-        return
+        return []
     if not overwrite:
         raise CorpusError(f"{location.uri} holds {', '.join(children[:3])}; choose another place or pass --overwrite")
     foreign = [name for name in children if name not in (MANIFEST_NAME, QUARANTINE_NAME, *SPLITS)]
     if foreign:
         raise CorpusError(f"{location.uri} holds {', '.join(foreign[:3])}, no part of a corpus; not overwritten")
-    for name in sorted(children, key=lambda child: child != MANIFEST_NAME):
-        location.join(name).remove()
+    shards = [f"{split}/{name}" for split in SPLITS if split in children for name in location.join(split).list()]
+    return shards + [name for name in children if name not in SPLITS]
+
+
+def _free_suffix(earlier: list[str]) -> str:
+    """What new shards' names end with, so that none has the name of an earlier file: nothing, or -2, -3 and so on."""
+    taken = {found.group(1) for name in earlier if (found := SHARD_NAME.search(name))}
+    return next(suffix for suffix in chain([""], (f"-{side}" for side in count(2))) if suffix not in taken)
 
 
 def write_corpus(

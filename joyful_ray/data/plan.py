@@ -71,16 +71,16 @@ def cut_evenly(conversations: np.ndarray, lengths: np.ndarray, parts: int) -> li
     """
     order = np.lexsort((conversations, lengths[conversations]))
     sizes = lengths[conversations[order]]
-    parts = min(parts, len(order))
     ends = np.cumsum(sizes)
     group = np.empty(len(order), int)
     group[order] = np.minimum(((ends - sizes / 2) * parts / ends[-1]).astype(int), parts - 1)
-    groups = [tuple(int(c) for c in conversations[group == part]) for part in range(parts)]
-    return [chosen for chosen in groups if chosen]
+    return [tuple(int(c) for c in conversations[group == part]) for part in np.unique(group)]
 
 
 def plan_evaluation(lengths: np.ndarray, *, utterances: int, parts: int = 1) -> list[tuple[int, ...]]:
-    """Group a split into batches of about `utterances` at most, shortest conversations first, each conversation once.
+    """Group a split into batches, shortest conversations first, each conversation once.
+
+    A batch is longer than `utterances` by less than the longest conversation.
 
     The grouping does not depend on the number of workers; batch k belongs to rank k mod world.
     """

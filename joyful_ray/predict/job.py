@@ -54,6 +54,8 @@ def predict_corpus(
     cluster = cluster or ClusterConfig()
     read, opened, place = read_bundle(bundle), open_corpus(corpus, verify=False), open_location(out)
     read.check_fits(opened.manifest)
+    if place.uri.startswith(f"{opened.location.uri}/"):
+        raise CheckpointError(f"{place.uri} lies inside the corpus {opened.location.uri}; name another --out")
     asked = _splits_of(opened, splits)
     origin = Origin(read.hash, opened.hash, embedding)
     earlier = _card_of(place, origin)

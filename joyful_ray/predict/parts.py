@@ -34,15 +34,16 @@ DIFFERENCES = {
 
 @dataclass(frozen=True)
 class Piece:
-    """One shard to be done."""
+    """One shard to be done, and its place in its split."""
 
     split: Split
     shard: ShardEntry
+    place: int
 
     @property
     def name(self) -> str:
         """Its file below `out`."""
-        return f"{FOLDER}{self.shard.name}"
+        return f"{FOLDER}{self.split}/part-{self.place:05d}.parquet"
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,11 @@ def write_part(out: Location, piece: Piece, table: pa.Table, origin: Origin) -> 
 
 def pieces_of(corpus: Corpus, splits: list[Split]) -> list[Piece]:
     """The shards of these splits."""
-    return [Piece(split, shard) for split in splits for shard in corpus.manifest.splits[split].shards]
+    return [
+        Piece(split, shard, place)
+        for split in splits
+        for place, shard in enumerate(corpus.manifest.splits[split].shards)
+    ]
 
 
 def finished_pieces(out: Location, pieces: list[Piece], origin: Origin) -> set[Piece]:

@@ -91,6 +91,19 @@ def test_the_readmes_commands_run_and_a_stopped_run_continues(head: Head, bucket
     assert "is finished" in status["error"]
 
 
+def test_the_main_readmes_commands_run(head: Head, bucket: Location) -> None:
+    """On a small corpus in MELD's place: the same modalities, in one bucket, with another count of conversations."""
+    made = head.bash('joyful submit synth --conversations 40 --out "$BUCKET/corpora/meld"')
+    assert made.returncode == 0, printed(made)
+    (block,) = blocks(CHECKOUT / "README.md")
+    done = head.bash(block)
+    assert done.returncode == 0, printed(done)
+    assert "steps an epoch" in done.stdout
+    assert re.search(r"meld: (finished|stopped-early) after \d+ epochs", done.stdout)
+    record = json.loads(bucket.join("runs/meld/record.json").read_text())
+    assert record["workers"] == 2
+
+
 def places(bucket: Location) -> list[str]:
     root = f"s3://{bucket.path}"
     words = [f"corpus={root}/corpora/small", f"storage={root}/runs", "train.epochs=30"]

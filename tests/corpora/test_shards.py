@@ -134,6 +134,34 @@ def test_overwriting_replaces_the_whole_corpus(tmp_path: Path) -> None:
     write(uri, {"train": [conversation("b")]}, overwrite=True)
     assert [item.conversation_id for item in open_corpus(uri).conversations("train")] == ["b"]
     assert not (tmp_path / "c/dev").exists()
+    write(uri, {"train": [conversation("c")]}, overwrite=True)
+    assert [item.conversation_id for item in open_corpus(uri).conversations("train")] == ["c"]
+    assert sorted(path.name for path in (tmp_path / "c/train").iterdir()) == ["part-00000.parquet"]
+
+
+def test_a_corpus_stays_until_the_one_that_replaces_it_is_complete(tmp_path: Path) -> None:
+    check_that_it_stays(str(tmp_path / "c"))
+
+
+def check_that_it_stays(uri: str) -> None:
+    def breaks() -> Iterator[Conversation]:
+        yield conversation("new-1")
+        yield conversation("new-2")
+        assert [item.conversation_id for item in open_corpus(uri).conversations("train")] == ["a", "b"]
+        raise RuntimeError("the disk is full")
+
+    write(uri, {"train": [conversation("a"), conversation("b")]}, shard_conversations=1)
+    earlier = open_corpus(uri)
+    with pytest.raises(RuntimeError, match="disk is full"):
+        write(uri, {"train": breaks()}, overwrite=True, shard_conversations=1)
+    assert open_corpus(uri).manifest == earlier.manifest
+    assert len(earlier.location.join("train").list()) == 2
+    with pytest.raises(CorpusError, match="no conversation"):
+        write(uri, {"train": []}, overwrite=True)
+    assert open_corpus(uri).hash == earlier.hash
+    write(uri, {"dev": [conversation("c")]}, overwrite=True)
+    assert [item.conversation_id for item in open_corpus(uri).conversations("dev")] == ["c"]
+    assert "train" not in earlier.location.list()
 
 
 def test_an_interrupted_import_leaves_no_manifest_and_no_shards(tmp_path: Path) -> None:
@@ -325,6 +353,7 @@ def test_a_corpus_in_a_bucket_is_the_same_corpus(tmp_path: Path, monkeypatch: py
         assert "endpoint_override" in remote.shard_uris("train")[0]
         with pytest.raises(CorpusError, match="pass --overwrite"):
             write(uri, {"train": items})
+        check_that_it_stays(f"s3://corpora/replaced?endpoint_override={endpoint}")
         remote.location.join("train/part-00001.parquet").remove()
         with pytest.raises(CorpusError, match=r"part-00001\.parquet.*no such file"):
             open_corpus(uri)

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from joyful_ray.data.plan import cut_dev, cut_evenly, draw_seed, plan_epoch, plan_evaluation
@@ -132,6 +132,7 @@ def test_one_conversation_is_one_micro_batch() -> None:
 
 
 @quick
+@example(np.array([2, 7, 7, 7]), 1, 1)
 @given(lengths, st.integers(1, 500), st.integers(1, 5))
 def test_evaluation_reads_every_conversation_once_over_all_ranks(
     lengths: np.ndarray, utterances: int, world: int
