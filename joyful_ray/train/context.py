@@ -45,6 +45,10 @@ class World:
         distributed.all_gather_object(values, value)
         return values
 
+    def wait_for_all(self) -> None:
+        """Go on when every rank has come so far."""
+        self.gather(None)
+
     def distribute(self, model: nn.Module) -> nn.Module:
         """The model, wrapped for DDP where there are several ranks."""
         if self.size == 1:

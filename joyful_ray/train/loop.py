@@ -105,6 +105,8 @@ def fit(assignment: Assignment, world: World, learner: Learner) -> Progress:
                 _save(directory, learner, progress, keep=train.keep_checkpoints)
             world.report(report_of(metrics, is_last=progress.is_done(train)))
             longest_s = max(longest_s, time.perf_counter() - began)
+    # The first rank may still be writing the last checkpoint, which the others are about to read.
+    world.wait_for_all()
     return progress
 
 

@@ -14,7 +14,10 @@ from joyful_ray.data.ingest import Held
 from joyful_ray.data.source import Source
 from joyful_ray.errors import TrainingError, UserError
 from joyful_ray.train.context import World, use_cores
+from joyful_ray.train.directory import RunDirectory
 from joyful_ray.train.loop import Assignment, run
+
+FIRST_RANK_TIMEOUT_S = 10
 
 
 def train_on_worker(config: dict[str, Any]) -> None:
@@ -52,10 +55,22 @@ def train_on_worker(config: dict[str, Any]) -> None:
     except (TrainingError, UserError) as error:
         if world.is_first:
             directory.write_failure(str(error))
+        elif not _first_rank_failed_too(directory):
+            raise
     except Exception as error:
         # The rank that failed first is the cause; the others fail waiting for it, and may be heard before it.
         error.failed_at = time.time()  # type: ignore[attr-defined]
         raise
+
+
+def _first_rank_failed_too(directory: RunDirectory) -> bool:
+    """Whether the error was every rank's; the first rank would wait for one that fails alone and goes in silence."""
+    deadline = time.monotonic() + FIRST_RANK_TIMEOUT_S
+    while directory.read_failure() is None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def _report(numbers: Mapping[str, float]) -> None:

@@ -9,9 +9,11 @@ import pytest
 from joyful_ray.schema import Task
 from tests.tiny_corpus import write_tiny
 
+Tiny = Callable[..., str]
+
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Task], str]:
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """The tiny corpus of a task."""
     folder = tmp_path_factory.mktemp("tiny")
     written: dict[Task, str] = {}

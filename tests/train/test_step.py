@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import socket
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, distributed, multiprocessing
+from torch import Tensor
 
 from joyful_ray.config import JobConfig
 from joyful_ray.data.encode import Encoding
@@ -22,6 +20,7 @@ from joyful_ray.train.context import World
 from joyful_ray.train.evaluate import evaluate
 from joyful_ray.train.step import Trainee, train_step
 from tests.batches import random_batch
+from tests.ranks import on_ranks
 from tests.tiny_corpus import LABELS, small_job
 
 WIDTHS: dict[Modality, int] = {"text": 6, "audio": 4}
@@ -78,25 +77,10 @@ def everything(world: World) -> dict[str, Any]:
     return found | {"scores": evaluated(world), "error": failing(world)}
 
 
-def on_rank(rank: int, size: int, port: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    address = f"tcp://127.0.0.1:{port}"
-    distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=size)
-    torch.save(everything(World(rank=rank, size=size)), Path(folder) / f"{rank}.pt")
-    distributed.destroy_process_group()
-
-
 @pytest.fixture(scope="module", params=[2, 4])
 def over(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of several processes found; of four, the last never has a micro-batch."""
-    size, folder = request.param, tmp_path_factory.mktemp("ranks")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # A server that has imported torch once forks each rank; a rank of its own would import for ten seconds.
-    multiprocessing.set_forkserver_preload(["joyful_ray.train.learner", "joyful_ray.train.evaluate"])
-    multiprocessing.start_processes(on_rank, args=(size, port, str(folder)), nprocs=size, start_method="forkserver")
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(size)]
+    return on_ranks(everything, request.param, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.fixture(scope="module")

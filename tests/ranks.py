@@ -1,0 +1,39 @@
+"""A function on several real gloo processes."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed, multiprocessing
+
+from joyful_ray.train.context import World
+
+COLLECTIVE_TIMEOUT = timedelta(seconds=60)
+
+
+def on_ranks(function: Callable[..., Any], size: int, folder: Path, *arguments: Any) -> list[Any]:
+    """What `function(world, *arguments)` returned on each rank; it is found by name in the processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # A server that has imported torch once forks each rank; a rank of its own would import for ten seconds.
+    multiprocessing.set_forkserver_preload(["joyful_ray.train.learner", "joyful_ray.train.evaluate"])
+    multiprocessing.start_processes(
+        _on_rank, args=(size, port, folder, function, arguments), nprocs=size, start_method="forkserver"
+    )
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(size)]
+
+
+def _on_rank(
+    rank: int, size: int, port: int, folder: Path, function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
+    torch.set_num_threads(1)
+    address = f"tcp://127.0.0.1:{port}"
+    distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=size, timeout=COLLECTIVE_TIMEOUT)
+    torch.save(function(World(rank=rank, size=size), *arguments), folder / f"{rank}.pt")
+    distributed.destroy_process_group()

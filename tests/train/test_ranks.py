@@ -1,0 +1,47 @@
+"""Whole runs over several processes, without Ray's report, which would hold the ranks together."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from joyful_ray.config import JobConfig
+from joyful_ray.corpora.shards import open_corpus
+from joyful_ray.data.prepare import prepare_here
+from joyful_ray.data.source import ResidentSource
+from joyful_ray.train.context import World
+from joyful_ray.train.directory import RunDirectory
+from joyful_ray.train.learner import Learner
+from joyful_ray.train.loop import Assignment, run
+from tests.ranks import on_ranks
+from tests.tiny_corpus import small_job
+from tests.train.conftest import Tiny
+
+CHECKPOINT_S = 1.0
+
+
+def a_run_whose_checkpoints_take_long(world: World, job: JobConfig) -> dict[str, Any]:
+    save = Learner.save
+
+    def slow(*args: Any) -> None:
+        time.sleep(CHECKPOINT_S)
+        save(*args)
+
+    Learner.save = slow  # type: ignore[method-assign]
+    facts, stores = prepare_here(open_corpus(str(job.corpus)), job)
+    sources = {split: partial(ResidentSource.of, job, store) for split, store in stores.items()}
+    directory = RunDirectory.of(job, "slow")
+    record = run(Assignment(job, facts, sources, directory, world.size, time.time()), world)
+    return record.model_dump(include={"dev", "test", "selected_epoch"})
+
+
+@pytest.mark.slow
+def test_ranks_wait_for_the_last_checkpoint(tiny: Tiny, tmp_path: Path) -> None:
+    job = small_job({"corpus": tiny(), "storage": str(tmp_path), "train": {"epochs": 2, "learning_rate": 0.01}})
+    first, second = on_ranks(a_run_whose_checkpoints_take_long, 2, tmp_path, job)
+    assert first == second
+    assert first["dev"]["utterances"] > 0
