@@ -5,10 +5,11 @@ from __future__ import annotations
 import platform
 import sys
 from importlib import metadata
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from joyful_ray.errors import CheckpointError
 from joyful_ray.schema import FeatureContract, Modality, Split, Task
 
 VERSIONED = ("joyful-ray", "ray", "torch", "torch-geometric", "pyarrow", "numpy")
@@ -16,6 +17,33 @@ VERSIONED = ("joyful-ray", "ray", "torch", "torch-geometric", "pyarrow", "numpy"
 
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Kind = TypeVar("Kind", bound=_Record)
+
+
+def read_as(kind: type[Kind], text: str, *, place: str) -> Kind:
+    """What JSON written by this project holds.
+
+    Args:
+        place: file, and line where it has several; for the message.
+
+    Raises:
+        CheckpointError: it is damaged, or of another version.
+    """
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        reason = f"{where}: {problem['msg']}" if where else problem["msg"]
+        raise CheckpointError(f"{place} is damaged, or of another version ({reason})") from None
+
+
+def read_lines_as(kind: type[Kind], text: str, *, place: str) -> list[Kind]:
+    """One of a kind a line, as `read_as` reads it; a last line that was cut off is left out."""
+    lines = text.split("\n")[:-1]
+    return [read_as(kind, line, place=f"{place}:{number}") for number, line in enumerate(lines, start=1) if line]
 
 
 class Scores(_Record):

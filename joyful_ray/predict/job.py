@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-from pydantic import ValidationError
-
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus, open_corpus
 from joyful_ray.errors import CheckpointError, CorpusError
 from joyful_ray.predict.parts import AGAIN, CARD, Origin, Piece, columns_of, finished_pieces, pieces_of
 from joyful_ray.predict.predictor import Predictor, answers_of
 from joyful_ray.predict.work import Errand
-from joyful_ray.records import PredictionCard, versions
+from joyful_ray.records import PredictionCard, read_as, versions
 from joyful_ray.schema import Split
 from joyful_ray.settings import ClusterConfig
 from joyful_ray.storage import Location, open_location
@@ -126,10 +124,9 @@ def _card_of(out: Location, origin: Origin) -> PredictionCard | None:
     if not place.exists():
         return None
     try:
-        card = PredictionCard.model_validate_json(place.read_text())
-    except ValidationError as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{place.uri} is damaged, or of another version ({reason}); {AGAIN}") from None
+        card = read_as(PredictionCard, place.read_text(), place=place.uri)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; {AGAIN}") from None
     for what, theirs, ours in (
         ("from another bundle", card.bundle["hash"], origin.bundle),
         ("from another corpus", card.corpus["hash"], origin.corpus),

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import yaml
-from pydantic import ValidationError
 
 from joyful_ray.config import NOT_YAML, JobConfig, resolve
 from joyful_ray.errors import CheckpointError, ConfigError
-from joyful_ray.records import EpochMetrics, RunRecord, SearchRecord
+from joyful_ray.records import EpochMetrics, RunRecord, SearchRecord, read_as, read_lines_as
 from joyful_ray.search_settings import RangeConfig
 from joyful_ray.storage import Location, open_location
 from joyful_ray.tune.goals import GREATER, Goal
@@ -81,15 +80,10 @@ def read_run(place: Location) -> Run:
     Raises:
         CheckpointError: one of them is damaged.
     """
-    job = _job(place)
-    try:
-        text = place.join(METRICS).read_text() if place.join(METRICS).exists() else ""
-        epochs = [EpochMetrics.model_validate_json(line) for line in text.split("\n")[:-1] if line]
-        record = place.join(RECORD)
-        found = RunRecord.model_validate_json(record.read_text()) if record.exists() else None
-    except ValidationError as error:
-        raise CheckpointError(f"{place.uri} is damaged: {error.errors()[0]['msg']}") from None
-    return Run(place.name, job, epochs, found)
+    metrics, record = place.join(METRICS), place.join(RECORD)
+    epochs = read_lines_as(EpochMetrics, metrics.read_text(), place=metrics.uri) if metrics.exists() else []
+    found = read_as(RunRecord, record.read_text(), place=record.uri) if record.exists() else None
+    return Run(place.name, _job(place), epochs, found)
 
 
 def read_search(place: Location) -> Search:
@@ -110,11 +104,8 @@ def read_search(place: Location) -> Search:
         for path, entry in job.search.space.items()
         if isinstance(entry, RangeConfig) and entry.kind != "same_as"
     }
-    try:
-        file = place.join(RECORD)
-        record = SearchRecord.model_validate_json(file.read_text()) if file.exists() else None
-    except ValidationError as error:
-        raise CheckpointError(f"{place.join(RECORD).uri} is damaged: {error.errors()[0]['msg']}") from None
+    file = place.join(RECORD)
+    record = read_as(SearchRecord, file.read_text(), place=file.uri) if file.exists() else None
     best = place.join(BEST).read_text() if place.join(BEST).exists() else ""
     return Search(place.name, job, study, goals, record, ranges, importance(study, ranges, goals[0]), best)
 

@@ -129,4 +129,6 @@ def _no_token(url: str) -> str:
 
 
 def _no_answer(url: str, reason: str) -> str:
-    return f"no Ray job server answers at {url} ({reason}); is the head up, and its port 8265 forwarded to here?"
+    none_set = url == DEFAULT_ADDRESS and not any(os.environ.get(name) for name in ADDRESS_VARIABLES)
+    usual = f", the address where none is given by --address or {ADDRESS_VARIABLES[0]}" if none_set else ""
+    return f"no Ray job server answers at {url}{usual} ({reason}); is the head up, and its port 8265 forwarded to here?"

@@ -10,7 +10,7 @@ import yaml
 
 from joyful_ray.config import NAME_PATTERN, NOT_YAML, JobConfig, differences, resolve, to_yaml
 from joyful_ray.errors import CheckpointError, ConfigError
-from joyful_ray.records import EpochMetrics, RunRecord
+from joyful_ray.records import EpochMetrics, RunRecord, read_as, read_lines_as
 from joyful_ray.storage import Location, open_location
 
 CONFIG, METRICS, RECORD, FAILURE = "config.yaml", "metrics.jsonl", "record.json", "failure.json"
@@ -88,12 +88,13 @@ class RunDirectory:
         return True
 
     def metrics(self) -> list[EpochMetrics]:
-        """The epochs so far; a last line that was cut off is left out."""
+        """The epochs so far; a last line that was cut off is left out.
+
+        Raises:
+            CheckpointError: a line is damaged.
+        """
         place = self.location.join(METRICS)
-        if not place.exists():
-            return []
-        lines = place.read_text().split("\n")
-        return [EpochMetrics.model_validate_json(line) for line in lines[:-1] if line]
+        return read_lines_as(EpochMetrics, place.read_text(), place=place.uri) if place.exists() else []
 
     def forget_from(self, epoch: int) -> None:
         """Drop metrics of this epoch and later ones, which are about to be made again."""
@@ -109,9 +110,13 @@ class RunDirectory:
         self.location.join(RECORD).write_text(record.model_dump_json(indent=1))
 
     def read_record(self) -> RunRecord | None:
-        """The record, or None of a run that is not finished."""
+        """The record, or None of a run that is not finished.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
         place = self.location.join(RECORD)
-        return RunRecord.model_validate_json(place.read_text()) if place.exists() else None
+        return read_as(RunRecord, place.read_text(), place=place.uri) if place.exists() else None
 
     def write_failure(self, message: str) -> None:
         """Leave word of why the workers stopped."""

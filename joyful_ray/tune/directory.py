@@ -9,7 +9,7 @@ import yaml
 
 from joyful_ray.config import NAME_PATTERN, NOT_YAML, JobConfig, differences, resolve, to_yaml
 from joyful_ray.errors import CheckpointError, ConfigError
-from joyful_ray.records import SearchRecord
+from joyful_ray.records import SearchRecord, read_as
 from joyful_ray.search_settings import SearchConfig
 from joyful_ray.storage import Location, open_location
 from joyful_ray.tune.ledger import Ledger
@@ -122,7 +122,7 @@ class SearchDirectory:
     def read_record(self) -> SearchRecord | None:
         """What the search came to, or None while it goes on."""
         place = self.location.join(RECORD)
-        return SearchRecord.model_validate_json(place.read_text()) if place.exists() else None
+        return read_as(SearchRecord, place.read_text(), place=place.uri) if place.exists() else None
 
     def forget_record(self) -> None:
         """The search goes on."""

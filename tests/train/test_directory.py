@@ -80,7 +80,7 @@ def test_a_different_run_is_refused_with_the_settings_that_differ(storage: str) 
     other = job(storage, train={"learning_rate": 0.5}, seed=3)
     with pytest.raises(CheckpointError) as caught:
         directory.begin(other, corpus_hash="abc")
-    assert "train.learning_rate: 0.001 -> 0.5" in str(caught.value)
+    assert "train.learning_rate: 0.002 -> 0.5" in str(caught.value)
     assert "seed: 0 -> 3" in str(caught.value)
 
 
@@ -130,6 +130,17 @@ def test_a_last_line_that_was_cut_off_is_left_out_and_made_again(storage: str) -
     directory.forget_from(1)
     directory.add_metrics(epoch(1))
     assert directory.metrics() == [epoch(0), epoch(1)]
+
+
+def test_a_damaged_line_or_record_is_named(storage: str) -> None:
+    directory = RunDirectory.of(job(storage))
+    directory.add_metrics(epoch(0))
+    directory.location.join(METRICS).append_text('{"epoch": "first"}\n')
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl:2 is damaged, or of another version \("):
+        directory.metrics()
+    directory.location.join("record.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"record\.json is damaged"):
+        directory.read_record()
 
 
 def test_epochs_that_are_made_again_are_forgotten(storage: str) -> None:
