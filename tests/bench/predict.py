@@ -3,7 +3,7 @@
 A corpus of made-up conversations, a bundle of the default preset that was never trained, one thread a process. `bare`
 is the model alone on tensors that lie in memory; a job reads shards, checks and encodes them, predicts, and writes
 Parquet. Rates are of wall seconds and, since this machine is shared, of CPU seconds of what works (this process, or
-Ray's actors), both from the first finished shard on, which leaves out the start of Ray and of the actors. Memory is
+Ray's actors), both from the first written shard on, which leaves out the start of Ray and of the actors. Memory is
 that of all the processes of the job (USS) while the second and the last quarter of the shards were done.
 """
 
@@ -80,14 +80,22 @@ class Sample:
 
 
 class Meter:
-    """Memory and CPU of a job's processes, at every finished shard and twice a second."""
+    """Memory and CPU of a job's processes five times a second, and the utterances in the files that are written.
 
-    def __init__(self, corpus: str, *, workers: int) -> None:
-        entries = open_corpus(corpus, verify=False).manifest.splits.values()
-        self.total = sum(entry.utterances for entry in entries)
-        self.shards = sum(len(entry.shards) for entry in entries)
+    The files tell what is done: Ray Data hands the driver several shards at once.
+    """
+
+    def __init__(self, corpus: str, out: str, *, workers: int) -> None:
+        entries = open_corpus(corpus, verify=False).manifest.splits
+        self.total = sum(entry.utterances for entry in entries.values())
+        self.shards = sum(len(entry.shards) for entry in entries.values())
         self.samples: list[Sample] = []
-        self._workers, self._done = workers, 0
+        self._workers, self._out = workers, Path(out)
+        self._utterances = {
+            f"split={split}/part-{place:05d}.parquet": shard.utterances
+            for split, entry in entries.items()
+            for place, shard in enumerate(entry.shards)
+        }
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._sample_often, daemon=True)
 
@@ -98,11 +106,6 @@ class Meter:
     def __exit__(self, *error: object) -> None:
         self._over.set()
         self._thread.join()
-
-    def shard(self, done: int, total: int) -> None:
-        """Shards are alike but for the last of each split, so their number tells the utterances."""
-        self._done = self.total * done // total
-        self.sample()
 
     def sample(self) -> None:
         """Add up all processes below this one; CPU is that of actors only, where there are some."""
@@ -115,16 +118,17 @@ class Meter:
                 cpu += (times.user + times.system) * works
             except psutil.Error:
                 continue
-        self.samples.append(Sample(self._done, time.perf_counter(), cpu, mib))
+        done = sum(count for name, count in self._utterances.items() if (self._out / name).exists())
+        self.samples.append(Sample(done, time.perf_counter(), cpu, mib))
 
     def _sample_often(self) -> None:
-        while not self._over.wait(0.5):
+        while not self._over.wait(0.2):
             self.sample()
 
     def rates(self) -> tuple[float, float]:
-        """Utterances a second, of wall and of CPU, from the first finished shard to the last sample with its actors."""
-        first = next(sample for sample in self.samples if sample.utterances)
-        last = max((one for one in self.samples if one.cpu_s), key=lambda one: (one.utterances, -one.wall_s))
+        """Utterances a second, of wall and of CPU, from the first written shard to the last that was seen written."""
+        working = [one for one in self.samples if one.cpu_s and one.utterances]
+        first, last = working[0], max(working, key=lambda one: (one.utterances, -one.wall_s))
         done = last.utterances - first.utterances
         return done / max(last.wall_s - first.wall_s, 1e-9), done / max(last.cpu_s - first.cpu_s, 1e-9)
 
@@ -155,9 +159,8 @@ def main() -> None:
         print("|---" * 10 + "|")
         for workers in arguments.workers:
             out = str(folder / f"out-{workers}")
-            with Meter(corpus, workers=workers) as meter:
-                cluster = ClusterConfig(workers=workers)
-                card = predict_corpus(bundle, corpus, out, cluster=cluster, watch=meter.shard, device="cpu")
+            with Meter(corpus, out, workers=workers) as meter:
+                card = predict_corpus(bundle, corpus, out, cluster=ClusterConfig(workers=workers), device="cpu")
             wall, cpu = meter.rates()
             print(
                 f"| {workers} | {meter.total:,} | {meter.shards} | {card.seconds:.1f} "
