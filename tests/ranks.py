@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -12,19 +11,17 @@ import torch
 from torch import distributed, multiprocessing
 
 from joyful_ray.train.context import World
+from tests.s3_server import free_port
 
 COLLECTIVE_TIMEOUT = timedelta(seconds=60)
 
 
 def on_ranks(function: Callable[..., Any], size: int, folder: Path, *arguments: Any) -> list[Any]:
     """What `function(world, *arguments)` returned on each rank; it is found by name in the processes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     # A server that has imported torch once forks each rank; a rank of its own would import for ten seconds.
     multiprocessing.set_forkserver_preload(["joyful_ray.train.learner", "joyful_ray.train.evaluate"])
     multiprocessing.start_processes(
-        _on_rank, args=(size, port, folder, function, arguments), nprocs=size, start_method="forkserver"
+        _on_rank, args=(size, free_port(), folder, function, arguments), nprocs=size, start_method="forkserver"
     )
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(size)]
 

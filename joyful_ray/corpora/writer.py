@@ -102,6 +102,7 @@ class CorpusWriter:
         self._splits_of_ids: dict[str, Split] = {}
         self._quarantine: list[str] = []
         self._seen = 0
+        self._is_whole = False
         self._earlier = _earlier_files(self.location, overwrite=overwrite)
         self._shard_suffix = _free_suffix(self._earlier)
 
@@ -165,12 +166,16 @@ class CorpusWriter:
             notes=self.notes,
         )
         self.location.join(MANIFEST_NAME).write_text(self.manifest.model_dump_json(indent=2) + "\n")
+        self._is_whole = True
+        self._remove_earlier()
+        return self.manifest
+
+    def _remove_earlier(self) -> None:
         for name in self._earlier:
             if name != MANIFEST_NAME and not (name == QUARANTINE_NAME and self._quarantine):
                 self.location.join(name).remove()
         for folder in {name.split("/")[0] for name in self._earlier if "/" in name} - set(self._splits):
             self.location.join(folder).remove()
-        return self.manifest
 
     def _set_aside(self, split: Split, draft: Draft, found: list[Problem]) -> None:
         if self._max_bad == 0:
@@ -244,7 +249,9 @@ class CorpusWriter:
         return f". First: {shown}" if shown else ""
 
     def _discard(self) -> None:
-        """Take back what this writer wrote; an earlier corpus stays."""
+        """Take back what this writer wrote, unless the manifest names it already; an earlier corpus stays."""
+        if self._is_whole:
+            return
         if not self._earlier:
             for name in (MANIFEST_NAME, *self._splits, QUARANTINE_NAME):
                 self.location.join(name).remove()

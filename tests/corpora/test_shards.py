@@ -20,8 +20,9 @@ from joyful_ray.corpora.shards import (
     open_corpus,
     table_from_conversations,
 )
-from joyful_ray.errors import CorpusError
+from joyful_ray.errors import CorpusError, StorageError
 from joyful_ray.schema import Conversation
+from joyful_ray.storage import Location
 from tests.corpora.examples import CONTRACTS, LABELS, assert_same, conversation, with_gaps, write
 from tests.s3_server import make_bucket, s3_server
 
@@ -162,6 +163,20 @@ def check_that_it_stays(uri: str) -> None:
     write(uri, {"dev": [conversation("c")]}, overwrite=True)
     assert [item.conversation_id for item in open_corpus(uri).conversations("dev")] == ["c"]
     assert "train" not in earlier.location.list()
+
+
+def test_what_cannot_be_removed_behind_a_whole_corpus_does_not_take_it_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(location: Location) -> None:
+        raise StorageError(f"cannot remove {location}")
+
+    uri = str(tmp_path / "c")
+    write(uri, {"train": [conversation("a")]})
+    monkeypatch.setattr(Location, "remove", refuses)
+    with pytest.raises(StorageError, match="cannot remove"):
+        write(uri, {"train": [conversation("b")]}, overwrite=True)
+    assert [item.conversation_id for item in open_corpus(uri).conversations("train")] == ["b"]
 
 
 def test_an_interrupted_import_leaves_no_manifest_and_no_shards(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,8 @@ from joyful_ray.train.evaluate import evaluate_bundle
 from joyful_ray.train.launch import train
 from joyful_ray.train.learner import Learner
 from tests.tiny_corpus import COUNTS, small_job
+from tests.train.conftest import Tiny
 
-Tiny = Callable[..., str]
 TIMES = {"seconds", "train_seconds", "waiting_share", "utterances_per_second"}
 
 
