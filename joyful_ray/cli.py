@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from joyful_ray import __version__
-from joyful_ray.commands import cluster, corpora, domains, predictions, runs, searches, settings
+from joyful_ray.commands import cluster, corpora, cross_corpus, predictions, runs, searches, settings
 from joyful_ray.errors import TrainingError, UserError
 
 app = typer.Typer(
@@ -28,11 +28,11 @@ VERBS: dict[str, Callable[..., None]] = {
     "synth": corpora.synth,
     "import": corpora.import_,
     "inspect": corpora.inspect,
-    "merge": domains.merge,
+    "merge": cross_corpus.merge,
     "train": runs.train,
     "evaluate": runs.evaluate,
     "predict": predictions.predict,
-    "transfer": domains.transfer,
+    "transfer": cross_corpus.transfer,
     "search": searches.search,
     "report": searches.report,
     "plan": cluster.plan,

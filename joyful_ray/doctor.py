@@ -61,7 +61,7 @@ class Check(BaseModel):
     advice: str = ""
 
 
-class Checkup(BaseModel):
+class DoctorReport(BaseModel):
     """The whole report."""
 
     model_config = ConfigDict(frozen=True)
@@ -75,7 +75,7 @@ class Checkup(BaseModel):
         return all(check.status != "fail" for check in self.checks)
 
 
-def examine(*, storage: str | None = None, quick: bool = False) -> Checkup:
+def run_checks(*, storage: str | None = None, quick: bool = False) -> DoctorReport:
     """Look at everything.
 
     Args:
@@ -97,7 +97,7 @@ def examine(*, storage: str | None = None, quick: bool = False) -> Checkup:
             check_shared_memory(Path("/dev/shm")),
             check_cluster(),
         ]
-        return Checkup(checks=[*checks, *(each.result() for each in waiting)])
+        return DoctorReport(checks=[*checks, *(each.result() for each in waiting)])
 
 
 def check_python() -> Check:

@@ -45,7 +45,7 @@ class DataConfig(Section):
         return value
 
 
-class WordsConfig(Section):
+class NgramsConfig(Section):
     """Trained vectors of word n-grams, joined to the text vectors where `data.word_ngrams` is not 0."""
 
     width: int = Field(64, ge=1)
@@ -127,15 +127,15 @@ class ModelConfig(Section):
     """Which model, and how large."""
 
     preset: Preset = "joyful"
-    stand_ins: Literal["learned", "zero"] = "learned"
+    missing_embeddings: Literal["learned", "zero"] = "learned"
     """What takes the place of cells and modalities that are not present."""
-    never_used_layers: bool = False
+    unused_layers: bool = False
     """Build the layers that the released code builds and never uses, for its count of parameters."""
     modality_dropout: float = Field(0.0, ge=0.0, lt=1.0)
     """Probability that an utterance's modality is replaced by its learned stand-in during training."""
     feature_dropout: float = Field(0.0, ge=0.0, lt=1.0)
     """Dropout on the features themselves."""
-    words: WordsConfig = WordsConfig()
+    ngrams: NgramsConfig = NgramsConfig()
     fusion: FusionConfig = FusionConfig()
     context: ContextConfig = ContextConfig()
     encoder: EncoderConfig = EncoderConfig()
@@ -230,7 +230,7 @@ class TrainConfig(Section):
     warmup_epochs: float = Field(1.0, ge=0.0)
     gradient_clip: float | None = Field(1.0, gt=0.0)
     """Largest norm of the whole gradient; null is none."""
-    weight_average: float = Field(0.0, ge=0.0, lt=1.0)
+    ema_decay: float = Field(0.0, ge=0.0, lt=1.0)
     """Decay a step of the averaged weights that are evaluated and kept; 0 is none."""
     stages: Literal["joint", "two-phase"] = "joint"
     """`two-phase`: the fusion alone for `fusion_epochs`, then frozen."""

@@ -8,15 +8,17 @@ import torch
 
 from joyful_ray.config import JobConfig
 from joyful_ray.data.encode import Encoding
-from joyful_ray.data.prepare import Facts
+from joyful_ray.data.prepare import CorpusInfo
 from joyful_ray.model.joyful import Joyful
 from joyful_ray.schema import Modality, Task
 from joyful_ray.train.build import build_model
 
 
-def facts_of(widths: Mapping[Modality, int], *, labels: int, speakers: int, task: Task = "single-label") -> Facts:
+def corpus_info_of(
+    widths: Mapping[Modality, int], *, labels: int, speakers: int, task: Task = "single-label"
+) -> CorpusInfo:
     names = tuple(f"label {place}" for place in range(labels))
-    return Facts(
+    return CorpusInfo(
         Encoding(task, names, dict(widths), {}),
         contracts={},
         corpus={},
@@ -27,10 +29,10 @@ def facts_of(widths: Mapping[Modality, int], *, labels: int, speakers: int, task
     )
 
 
-def weightless_model(job: JobConfig, facts: Facts) -> Joyful:
+def weightless_model(job: JobConfig, corpus_info: CorpusInfo) -> Joyful:
     """The model as it is built, without memory for its weights."""
     with torch.device("meta"):
-        return build_model(job, facts)
+        return build_model(job, corpus_info)
 
 
 def parameters(*parts: torch.nn.Module | torch.nn.Parameter) -> int:
@@ -42,10 +44,10 @@ def parameters(*parts: torch.nn.Module | torch.nn.Parameter) -> int:
 
 
 IEMOCAP_WIDTHS: dict[Modality, int] = {"text": 768, "audio": 100, "vision": 512}
-IEMOCAP_4WAY = facts_of(IEMOCAP_WIDTHS, labels=4, speakers=2)
-IEMOCAP_6WAY = facts_of(IEMOCAP_WIDTHS, labels=6, speakers=2)
-MELD_PAPER = facts_of({"text": 768, "audio": 300, "vision": 342}, labels=7, speakers=9)
-MELD_HERE = facts_of({"text": 384, "audio": 8}, labels=7, speakers=9)
+IEMOCAP_4WAY = corpus_info_of(IEMOCAP_WIDTHS, labels=4, speakers=2)
+IEMOCAP_6WAY = corpus_info_of(IEMOCAP_WIDTHS, labels=6, speakers=2)
+MELD_PAPER = corpus_info_of({"text": 768, "audio": 300, "vision": 342}, labels=7, speakers=9)
+MELD_HERE = corpus_info_of({"text": 384, "audio": 8}, labels=7, speakers=9)
 """As `joyful import meld` makes it from the files beside the checkout."""
-MOSEI = facts_of({"text": 768, "audio": 80, "vision": 35}, labels=6, speakers=1, task="multi-label")
-MOSI = facts_of({"text": 100, "audio": 73, "vision": 100}, labels=2, speakers=1)
+MOSEI = corpus_info_of({"text": 768, "audio": 80, "vision": 35}, labels=6, speakers=1, task="multi-label")
+MOSI = corpus_info_of({"text": 100, "audio": 73, "vision": 100}, labels=2, speakers=1)

@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import distributed, multiprocessing
 
-from joyful_ray.train.context import World
+from joyful_ray.train.process_group import ProcessGroup
 from tests.s3_server import free_port
 
 COLLECTIVE_TIMEOUT = timedelta(seconds=60)
 
 
 def on_ranks(function: Callable[..., Any], size: int, folder: Path, *arguments: Any) -> list[Any]:
-    """What `function(world, *arguments)` returned on each rank; it is found by name in the processes."""
+    """What `function(process_group, *arguments)` returned on each rank; it is found by name in the processes."""
     # A server that has imported torch once forks each rank; a rank of its own would import for ten seconds.
-    multiprocessing.set_forkserver_preload(["joyful_ray.train.learner", "joyful_ray.train.evaluate"])
+    multiprocessing.set_forkserver_preload(["joyful_ray.train.trainer", "joyful_ray.train.evaluate"])
     multiprocessing.start_processes(
         _on_rank, args=(size, free_port(), folder, function, arguments), nprocs=size, start_method="forkserver"
     )
@@ -32,5 +32,5 @@ def _on_rank(
     torch.set_num_threads(1)
     address = f"tcp://127.0.0.1:{port}"
     distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=size, timeout=COLLECTIVE_TIMEOUT)
-    torch.save(function(World(rank=rank, size=size), *arguments), folder / f"{rank}.pt")
+    torch.save(function(ProcessGroup(rank=rank, size=size), *arguments), folder / f"{rank}.pt")
     distributed.destroy_process_group()

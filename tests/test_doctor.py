@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 from joyful_ray import doctor
 from joyful_ray.cli import main
-from joyful_ray.doctor import GIB, Check, Checkup
+from joyful_ray.doctor import GIB, Check, DoctorReport
 
 CHECKOUT = Path(__file__).parents[1]
 Usage = namedtuple("Usage", "total used free")
@@ -57,8 +57,8 @@ def test_torch_and_ray_are_tried_in_their_own_processes() -> None:
 
 
 def test_a_failing_check_is_exit_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    broken = Checkup(checks=[Check(name="disk", status="fail", found="full", advice="make room")])
-    monkeypatch.setattr(doctor, "examine", lambda **kwargs: broken)
+    broken = DoctorReport(checks=[Check(name="disk", status="fail", found="full", advice="make room")])
+    monkeypatch.setattr(doctor, "run_checks", lambda **kwargs: broken)
     assert main(["doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["fail", "disk", "full"]
@@ -66,7 +66,7 @@ def test_a_failing_check_is_exit_1(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 
 def test_warnings_do_not_fail() -> None:
-    assert Checkup(checks=[Check(name="cpus", status="warn", found="1")]).is_healthy
+    assert DoctorReport(checks=[Check(name="cpus", status="warn", found="1")]).is_healthy
 
 
 def test_a_package_that_is_too_old_absent_or_untested_says_so() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from joyful_ray.config import PRESETS, load_job
 from joyful_ray.corpora.label_map import read_label_map
-from joyful_ray.data.prepare import Facts
+from joyful_ray.data.prepare import CorpusInfo
 from joyful_ray.train.build import build_objective
 from joyful_ray.tune.goals import goals_of
 from joyful_ray.tune.space import Space
@@ -18,14 +18,14 @@ from tests.corpus_shapes import (
     MELD_HERE,
     MOSEI,
     MOSI,
-    facts_of,
+    corpus_info_of,
     parameters,
     weightless_model,
 )
 
 JOBS = sorted((Path(__file__).parents[1] / "jobs").glob("*.yaml"))
-CORPORA: dict[str, Facts] = {
-    "demo": facts_of({"text": 32, "audio": 16, "vision": 24}, labels=6, speakers=4),
+CORPORA: dict[str, CorpusInfo] = {
+    "demo": corpus_info_of({"text": 32, "audio": 16, "vision": 24}, labels=6, speakers=4),
     "iemocap-4way": IEMOCAP_4WAY,
     "iemocap-6way": IEMOCAP_6WAY,
     "meld": MELD_HERE,
@@ -62,12 +62,12 @@ def test_a_transfer_names_maps_that_ship_for_labels_that_all_share(path: Path) -
 def test_every_job_builds_a_model_for_its_corpus(path: Path) -> None:
     job = load_job(path)
     assert job.corpus is not None
-    facts = CORPORA[Path(job.corpus).name if job.name != "demo" else "demo"]
-    assert job.task in (None, facts.encoding.task)
-    assert set(job.data.modalities or facts.encoding.widths) <= set(facts.encoding.widths)
-    net, objective = weightless_model(job, facts), build_objective(job, facts)
+    corpus_info = CORPORA[Path(job.corpus).name if job.name != "demo" else "demo"]
+    assert job.task in (None, corpus_info.encoding.task)
+    assert set(job.data.modalities or corpus_info.encoding.widths) <= set(corpus_info.encoding.widths)
+    net, objective = weightless_model(job, corpus_info), build_objective(job, corpus_info)
     assert parameters(net) > 10_000
-    assert net.classifier.scores.out_features == len(facts.encoding.labels)
+    assert net.classifier.scores.out_features == len(corpus_info.encoding.labels)
     assert {"classification", "contrast", "global", "specific"} <= set(objective.weights)
 
 

@@ -13,22 +13,22 @@ from torch import Tensor
 
 from joyful_ray.config import PRESETS, JobConfig, load_job, merge
 from joyful_ray.corpora.shards import open_corpus
-from joyful_ray.data.prepare import Facts, prepare_here
-from joyful_ray.data.source import ResidentSource
+from joyful_ray.data.loader import ResidentLoader
+from joyful_ray.data.prepare import CorpusInfo, prepare_here
 from joyful_ray.model.joyful import Joyful
 from joyful_ray.objective.joint import JointObjective
 from joyful_ray.schema import Modality
 from joyful_ray.train.build import build_model, build_objective
-from joyful_ray.train.context import World
-from joyful_ray.train.learner import Learner
+from joyful_ray.train.process_group import ProcessGroup
 from joyful_ray.train.schedule import Progress
+from joyful_ray.train.trainer import Trainer
 from tests.batches import pick, random_batch, spans
 from tests.corpus_shapes import (
     IEMOCAP_4WAY,
     IEMOCAP_WIDTHS,
     MELD_PAPER,
     MOSEI,
-    facts_of,
+    corpus_info_of,
     parameters,
     weightless_model,
 )
@@ -55,7 +55,7 @@ NARROW: dict[str, dict[str, Any]] = {
         "graph": {"window_past": 2, "window_future": 2},
     },
 }
-SMALL_SHAPE = facts_of({"text": 6, "audio": 4, "vision": 5}, labels=3, speakers=2)
+SMALL_SHAPE = corpus_info_of({"text": 6, "audio": 4, "vision": 5}, labels=3, speakers=2)
 
 
 def narrow(preset: str, *switches: str) -> JobConfig:
@@ -67,8 +67,8 @@ def _as_switches(tree: dict[str, Any]) -> list[str]:
     return [f"{section}={yaml.safe_dump(settings, default_flow_style=True)}" for section, settings in tree.items()]
 
 
-def released_model(facts: Facts = IEMOCAP_4WAY) -> Joyful:
-    return weightless_model(load_job(None, ["model.preset=released"]), facts)
+def released_model(corpus_info: CorpusInfo = IEMOCAP_4WAY) -> Joyful:
+    return weightless_model(load_job(None, ["model.preset=released"]), corpus_info)
 
 
 # --- released: the authors' code as it is
@@ -80,7 +80,7 @@ def test_released_has_the_parameters_of_the_authors_checkpoint() -> None:
 
 def test_released_has_them_where_the_authors_have_them() -> None:
     net = released_model()
-    idle = net.never_used
+    idle = net.unused_layers
     context_idle = [idle["positions"], idle["position_norm"]]
     classifier_idle = [idle["attention"], idle["seven_emotions"], idle["single"]]
     assert parameters(*context_idle) == 110 * 1024 + 2 * 1024 == 114_688
@@ -106,33 +106,33 @@ def test_released_has_them_where_the_authors_have_them() -> None:
 
 def test_what_the_authors_never_use_is_never_trained_and_changes_no_score() -> None:
     with_idle, without = (
-        build_model(narrow("released", f"model.never_used_layers={is_on}"), SMALL_SHAPE).eval()
+        build_model(narrow("released", f"model.unused_layers={is_on}"), SMALL_SHAPE).eval()
         for is_on in ("true", "false")
     )
-    assert not any(parameter.requires_grad for parameter in with_idle.never_used.parameters())
+    assert not any(parameter.requires_grad for parameter in with_idle.unused_layers.parameters())
     assert all(parameter.requires_grad for parameter in without.parameters())
-    without.load_state_dict({name: w for name, w in with_idle.state_dict().items() if "never_used" not in name})
+    without.load_state_dict({name: w for name, w in with_idle.state_dict().items() if "unused_layers" not in name})
     batch = random_batch(5, 3)
     assert torch.equal(with_idle(batch).scores_NK, without(batch).scores_NK)
 
 
 @pytest.mark.parametrize(("speakers", "count"), [(2, 8), (1, 2), (9, 162)])
 def test_released_has_two_relations_for_each_ordered_pair_of_speakers(speakers: int, count: int) -> None:
-    net = released_model(facts_of(IEMOCAP_WIDTHS, labels=4, speakers=speakers))
+    net = released_model(corpus_info_of(IEMOCAP_WIDTHS, labels=4, speakers=speakers))
     assert net.encoder.convolutions[0].weight.shape == (count, 100, 100)
 
 
-@pytest.mark.parametrize("facts", [MELD_PAPER, MOSEI], ids=["MELD", "MOSEI"])
+@pytest.mark.parametrize("corpus_info", [MELD_PAPER, MOSEI], ids=["MELD", "MOSEI"])
 @pytest.mark.parametrize("modalities", [("text",), ("audio", "vision"), ("text", "audio", "vision")], ids="+".join)
 def test_released_takes_corpora_and_modalities_that_the_authors_code_cannot(
-    facts: Facts, modalities: tuple[Modality, ...]
+    corpus_info: CorpusInfo, modalities: tuple[Modality, ...]
 ) -> None:
-    widths = {name: facts.encoding.widths[name] for name in modalities}
-    labels, task = len(facts.encoding.labels), facts.encoding.task
-    net = released_model(facts_of(widths, labels=labels, speakers=facts.speakers, task=task))
+    widths = {name: corpus_info.encoding.widths[name] for name in modalities}
+    labels, task = len(corpus_info.encoding.labels), corpus_info.encoding.task
+    net = released_model(corpus_info_of(widths, labels=labels, speakers=corpus_info.speakers, task=task))
     assert net.fusion.whole.narrow.in_features == sum(widths.values())
     assert (net.fusion.width, net.context.width, net.encoder.width) == (1024, 100, 400)
-    assert net.encoder.convolutions[0].weight.shape[0] == 2 * facts.speakers**2
+    assert net.encoder.convolutions[0].weight.shape[0] == 2 * corpus_info.speakers**2
 
 
 def slow_nt_xent(
@@ -179,7 +179,7 @@ def test_releaseds_views_differ_from_the_original_by_their_feature_mask_alone() 
     whole, first, second = net.graphs.views(batch, torch.Generator().manual_seed(0))
     assert whole is first is second
     with torch.no_grad():
-        nodes = net.context(net.fusion(net.stand_ins(batch), batch.layout).nodes_ND, batch.layout)
+        nodes = net.context(net.fusion(net.missing_embeddings(batch), batch.layout).nodes_ND, batch.layout)
         output = net(batch, torch.Generator().manual_seed(0))
         torch.testing.assert_close(output.layers[-1], net.encoder.embed(nodes, whole)[-1])
         torch.testing.assert_close(net(batch).layers[-1], net.encoder.embed(nodes, net.graphs.whole(batch))[-1])
@@ -262,22 +262,22 @@ def first_epoch(corpus: str) -> Callable[[JobConfig], tuple[dict[str, float], di
     """Losses of one epoch of one step, and the model's weights by name and shape."""
 
     def run(job: JobConfig) -> tuple[dict[str, float], dict[str, tuple[int, ...]]]:
-        learner, source = learner_of(job, corpus)
-        before = {name: value.clone() for name, value in learner.model.named_parameters()}
-        numbers = learner.train_epoch(source, Progress())
+        trainer, source = learner_of(job, corpus)
+        before = {name: value.clone() for name, value in trainer.model.named_parameters()}
+        numbers = trainer.train_epoch(source, Progress())
         assert all(math.isfinite(loss) for loss in numbers.losses.values())
-        assert any(not torch.equal(before[name], value) for name, value in learner.model.named_parameters())
-        learner.model.eval()
-        for batch in source.once(rank=0, world=1):
-            assert torch.isfinite(learner.model(batch).scores_NK).all()
+        assert any(not torch.equal(before[name], value) for name, value in trainer.model.named_parameters())
+        trainer.model.eval()
+        for batch in source.once(rank=0, world_size=1):
+            assert torch.isfinite(trainer.model(batch).scores_NK).all()
         return numbers.losses, {name: tuple(value.shape) for name, value in before.items()}
 
     return run
 
 
-def learner_of(job: JobConfig, corpus: str) -> tuple[Learner, ResidentSource]:
-    facts, stores = prepare_here(open_corpus(corpus), job)
-    return Learner(job, facts, World()), ResidentSource.of(job, stores["train"])
+def learner_of(job: JobConfig, corpus: str) -> tuple[Trainer, ResidentLoader]:
+    corpus_info, stores = prepare_here(open_corpus(corpus), job)
+    return Trainer(job, corpus_info, ProcessGroup()), ResidentLoader.of(job, stores["train"])
 
 
 ONE_STEP = ("train.batch_conversations=6", "train.diagnostics=false", "train.device=cpu")
@@ -319,7 +319,7 @@ SWITCHES: dict[str, dict[str, set[str]]] = {
         "model.encoder.layers=3": ALL,
         "model.encoder.normalisation=batch": ALL,
         "model.classifier.skip_graph=true": ALL,
-        "model.stand_ins=zero": ALL,
+        "model.missing_embeddings=zero": ALL,
         "model.modality_dropout=0.5": ALL,
         "model.feature_dropout=0.5": ALL,
         "augment.first_view.feature_ratio=0": ALL,
@@ -373,8 +373,8 @@ SWITCHES: dict[str, dict[str, set[str]]] = {
         "model.fusion.specific_branch=false": ALL - {"smoothing", "specific"},
         "model.fusion={kind: dual-branch, global_feedforward: 16}": ALL - {"smoothing"},
         "model.fusion.kind=concatenation": NO_FUSION_TERMS,
-        "model.stand_ins=learned": ALL - {"smoothing"},
-        "model.never_used_layers=false": ALL - {"smoothing"},
+        "model.missing_embeddings=learned": ALL - {"smoothing"},
+        "model.unused_layers=false": ALL - {"smoothing"},
         "model.context.padding_mask=true": ALL - {"smoothing"},
         "model.context.kind=none": ALL - {"smoothing"},
         "model.encoder.normalisation=none": ALL - {"smoothing"},
@@ -421,13 +421,15 @@ def _plain(preset: str, first_epoch: Callable[[JobConfig], Any]) -> Any:
 @pytest.mark.parametrize("preset", ["joyful", "paper", "released"])
 def test_two_phases_train_the_fusion_and_then_all_but_the_fusion(preset: str, corpus: str) -> None:
     job = narrow(preset, *ONE_STEP, "train.stages=two-phase", "train.fusion_epochs=1", "train.epochs=2")
-    learner, source = learner_of(job, corpus)
+    trainer, source = learner_of(job, corpus)
     on = set(JointObjective(job.objective, task="single-label").weights)
-    fusion = {name for name, _ in learner.model.named_parameters() if name.startswith(("fusion.", "stand_ins."))}
+    fusion = {
+        name for name, _ in trainer.model.named_parameters() if name.startswith(("fusion.", "missing_embeddings."))
+    }
     for epoch, is_fusion in enumerate((True, False)):
-        before = {name: value.clone() for name, value in learner.model.named_parameters()}
-        losses = learner.train_epoch(source, Progress(next_epoch=epoch)).losses
-        changed = {n for n, value in learner.model.named_parameters() if not torch.equal(before[n], value)}
+        before = {name: value.clone() for name, value in trainer.model.named_parameters()}
+        losses = trainer.train_epoch(source, Progress(next_epoch=epoch)).losses
+        changed = {n for n, value in trainer.model.named_parameters() if not torch.equal(before[n], value)}
         assert changed
         assert changed <= fusion if is_fusion else not changed & fusion
         assert set(losses) == {"total"} | (on & FUSION_TERMS if is_fusion else on - FUSION_TERMS)

@@ -38,7 +38,7 @@ SMALL: dict[str, Any] = {
         "batch_conversations": 6,
         "micro_batches": 2,
         "evaluation_utterances": 16,
-        "weight_average": 0.0,
+        "ema_decay": 0.0,
         "device": "cpu",
     },
     "graph": {"window_past": 3, "window_future": 3},

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from joyful_ray.assess.answered import Answered
 from joyful_ray.assess.bootstrap import intervals
-from joyful_ray.assess.judgement import Judgement
+from joyful_ray.assess.labeled_predictions import LabeledPredictions
 from joyful_ray.assess.overlap import repeats
+from joyful_ray.assess.scored_split import ScoredSplit
 from joyful_ray.records import GroupScore
 
 SPEAKERS_SHOWN, SPEAKER_UTTERANCES = 12, 20
@@ -25,7 +25,7 @@ LINES, REPEATED, UNSEEN = "lines of training", "conversations that repeat one", 
 
 
 def group_scores(
-    judgement: Judgement, answered: Answered, known: frozenset[str] | None = None
+    judgement: LabeledPredictions, answered: ScoredSplit, known: frozenset[str] | None = None
 ) -> dict[str, list[GroupScore]]:
     """The judgement's first measure over each group of each grouping, groups without a labeled utterance left out.
 
@@ -40,7 +40,7 @@ def group_scores(
 
 
 def _groupings(
-    place_N: NDArray, answered: Answered, known: frozenset[str] | None
+    place_N: NDArray, answered: ScoredSplit, known: frozenset[str] | None
 ) -> Iterator[tuple[str, Iterator[tuple[str, NDArray[np.bool_]]]]]:
     length_N = answered.lengths_C[answered.owner_N][place_N]
     yield "speaker", _speakers([answered.speakers_N[place] for place in place_N])
@@ -76,7 +76,7 @@ def _values(values_N: NDArray) -> Iterator[tuple[str, NDArray[np.bool_]]]:
         yield str(value), values_N == value
 
 
-def _score(judgement: Judgement, owner_N: NDArray, group: str, member_N: NDArray[np.bool_]) -> GroupScore:
+def _score(judgement: LabeledPredictions, owner_N: NDArray, group: str, member_N: NDArray[np.bool_]) -> GroupScore:
     part = judgement.only(member_N)
     conversations, owner_M = np.unique(owner_N[member_N], return_inverse=True)
     counts = part.counts(owner_M, len(conversations))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from joyful_ray.assess.assess import assess_mapped
+from joyful_ray.assess.assessment import assess_mapped
 from joyful_ray.assess.groups import LINES, REPEATED, UNSEEN
-from joyful_ray.assess.mapping import Correspondence
 from joyful_ray.assess.overlap import known_lines
+from joyful_ray.assess.shared_labels import SharedLabels
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.label_map import LabelMap, identity_map, read_label_map
 from joyful_ray.corpora.merge import common_contracts, label_maps_of, merge_corpora
@@ -18,8 +18,8 @@ from joyful_ray.records import Assessment, EpochMetrics, TransferCell, TransferR
 from joyful_ray.schema import MANIFEST_NAME
 from joyful_ray.settings import TransferConfig
 from joyful_ray.storage import Location, open_location
-from joyful_ray.train.directory import RunDirectory
 from joyful_ray.train.launch import train
+from joyful_ray.train.run_directory import RunDirectory
 
 RECORD = "transfer.json"
 
@@ -133,7 +133,7 @@ def _cell(
     known: frozenset[str] | None,
 ) -> TransferCell:
     predictor.bundle.check_fits(corpus.manifest)
-    shared = Correspondence.of(predictor.answers.labels, corpus.manifest.labels, own, theirs)
+    shared = SharedLabels.of(predictor.answers.labels, corpus.manifest.labels, own, theirs)
     named = {"from": row_name(row), "to": column}
     found: Assessment = assess_mapped(predictor, corpus, "test", shared, named=named, known=known)
     lines = {group.group: group for group in found.groups.get(LINES, [])}

@@ -57,16 +57,18 @@ def submit(
     """Run any of these commands as a job on a Ray cluster: `joyful submit train JOB.yaml --address URL`."""
     from joyful_ray.console.screen import Screen
     from joyful_ray.submit.jobs import JobServer, interrupted_politely
-    from joyful_ray.submit.order import read_order
     from joyful_ray.submit.packing import pack
+    from joyful_ray.submit.submission import read_submission
 
     screen = Screen(as_json=as_json)
     said = _understood(context, command)
     packing = pack(working_dir)
-    order = read_order(command, packing, job_file=said.get("job"), overrides=_overrides(said), name=said.get("name"))
+    submission = read_submission(
+        command, packing, job_file=said.get("job"), overrides=_overrides(said), name=said.get("name")
+    )
     server = JobServer(address)
     job = server.submit(
-        order,
+        submission,
         packing,
         say=screen.say,
         dependencies=one_of(DEPENDENCIES, dependencies, "--dependencies"),
@@ -97,16 +99,16 @@ def plan(
 ) -> None:
     """Say what a run would take: memory, storage, time with its uncertainty, GPU-hours, money. Trains nothing."""
     from joyful_ray.config import load_job
-    from joyful_ray.console.plan import show_plan
+    from joyful_ray.console.cost_estimate import show_plan
     from joyful_ray.console.screen import Screen
-    from joyful_ray.submit.plan import plan_run
+    from joyful_ray.submit.cost_estimate import estimate_cost
 
     screen = Screen(as_json=as_json)
     resolved = load_job(job, [*(settings or []), *([f"cluster.workers={workers}"] if workers is not None else [])])
     if name is not None:
         resolved = resolved.model_copy(update={"name": name})
     screen.say("rehearsing some steps; this takes under a minute")
-    found = plan_run(resolved, address=address, price=price)
+    found = estimate_cost(resolved, address=address, price=price)
     show_plan(screen, found)
     screen.result(found)
 

@@ -83,7 +83,7 @@ def inspect(
     """Show a corpus: its counts, labels, modalities, features, and what to beware of."""
     from joyful_ray.console.corpora import show_corpus
     from joyful_ray.console.screen import Screen
-    from joyful_ray.corpora.audit import inspect_corpus
+    from joyful_ray.corpora.card import inspect_corpus
     from joyful_ray.corpora.shards import open_corpus
 
     screen = Screen(as_json=as_json)

@@ -92,7 +92,7 @@ def evaluate(
 
     screen = Screen(as_json=as_json)
     chosen_split, chosen_device = one_of(SPLITS, split, "--split"), one_of(DEVICES, device, "--device")
-    from joyful_ray.assess.assess import assess_bundle
+    from joyful_ray.assess.assessment import assess_bundle
 
     assessment = assess_bundle(bundle, corpus, split=chosen_split, label_map=label_map, device=chosen_device)
     show_assessment(screen, assessment, split=split, details=details)

@@ -28,15 +28,15 @@ def search(
     from joyful_ray.config import load_job
     from joyful_ray.console.screen import Screen
     from joyful_ray.console.searches import SearchDisplay, show_search
-    from joyful_ray.tune.search import plan
     from joyful_ray.tune.search import search as launch
+    from joyful_ray.tune.search import setup
 
     screen = Screen(as_json=as_json)
     resolved = load_job(job, settings or [])
-    known = plan(resolved, name=name)
+    known = setup(resolved, name=name)
     with SearchDisplay(screen, known.search, known.goal, trials=known.search.max_trials + add_trials) as display:
         record = launch(
-            resolved, name=name, add_trials=add_trials, merge=merge or [], watch=display.study, stage=display.stage
+            resolved, name=name, add_trials=add_trials, merge=merge or [], watch=display.state, stage=display.stage
         )
     show_search(screen, record)
     screen.result(record)
@@ -55,12 +55,12 @@ def report(
     """Tables and pictures of runs and searches: on the terminal, and as one HTML page that needs no network."""
     from joyful_ray.console.reports import show_report
     from joyful_ray.console.screen import Screen
-    from joyful_ray.report.gather import gather
     from joyful_ray.report.page import page
+    from joyful_ray.report.read_runs import read_all
     from joyful_ray.storage import open_location
 
     screen = Screen(as_json=as_json)
-    runs, searches = gather(places)
+    runs, searches = read_all(places)
     target = open_location(out) if out else open_location(places[0]).join("report.html")
     target.write_text(page(runs, searches))
     show_report(screen, runs, searches)

@@ -45,12 +45,12 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """Check this machine, Ray, storage and versions, and say what to fix."""
-    from joyful_ray.console.checkup import show_checkup
+    from joyful_ray.console.doctor import show_doctor_report
     from joyful_ray.console.screen import Screen
-    from joyful_ray.doctor import examine
+    from joyful_ray.doctor import run_checks
 
     screen = Screen(as_json=as_json)
-    checkup = examine(storage=storage, quick=quick)
-    show_checkup(screen, checkup)
-    screen.result(checkup)
-    raise typer.Exit(0 if checkup.is_healthy else 1)
+    report = run_checks(storage=storage, quick=quick)
+    show_doctor_report(screen, report)
+    screen.result(report)
+    raise typer.Exit(0 if report.is_healthy else 1)

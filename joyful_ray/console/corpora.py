@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from joyful_ray.console.screen import Screen, metric_name
 
 if TYPE_CHECKING:
-    from joyful_ray.corpora.audit import CorpusCard
+    from joyful_ray.corpora.card import CorpusCard
     from joyful_ray.schema import Manifest
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from joyful_ray.console.screen import Screen
 
 if TYPE_CHECKING:
-    from joyful_ray.report.gather import Run, Search
-    from joyful_ray.report.tables import TableOfWords
+    from joyful_ray.report.read_runs import Run, Search
+    from joyful_ray.report.tables import TextTable
 
 SETTINGS = 4
 """Settings of a trial that fit beside its scores."""
@@ -36,7 +36,7 @@ def show_report(screen: Screen, runs: Sequence[Run], searches: Sequence[Search])
         _show(screen, tables.run_scores(runs))
 
 
-def _show(screen: Screen, table: TableOfWords) -> None:
+def _show(screen: Screen, table: TextTable) -> None:
     if table.rows:
         screen.say()
         screen.table(table.header, table.rows, title=table.title, left=table.left)

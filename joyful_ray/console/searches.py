@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from joyful_ray.records import SearchRecord
     from joyful_ray.search_settings import SearchConfig
     from joyful_ray.tune.goals import Goal
-    from joyful_ray.tune.study import Study, Trial
+    from joyful_ray.tune.search_state import SearchState, Trial
 
 SHOWN = 8
 STATES = ("running", "finished", "stopped", "failed")
@@ -35,7 +35,7 @@ class SearchDisplay:
 
     def __init__(self, screen: Screen, search: SearchConfig, goal: Goal, *, trials: int) -> None:
         self._screen, self._search, self._goal, self._trials = screen, search, goal, trials
-        self._study: Study | None = None
+        self._study: SearchState | None = None
         self._ended: set[str] | None = None
         self._began, self._stage = time.monotonic(), "checking"
         self._live = Live(get_renderable=self._picture, console=screen.console, refresh_per_second=2, transient=True)
@@ -56,32 +56,32 @@ class SearchDisplay:
         if not self._screen.console.is_terminal:
             self._screen.say(text)
 
-    def study(self, study: Study) -> None:
+    def state(self, state: SearchState) -> None:
         """Something happened."""
-        self._study = study
-        ended = {trial.name for trial in study.trials.values() if trial.outcome}
+        self._study = state
+        ended = {trial.name for trial in state.trials.values() if trial.outcome}
         if self._ended is None:
             self._ended = ended
             if ended:
                 self._screen.say(f"{len(ended)} trials are known")
             return
         for name in sorted(ended - self._ended):
-            self._say_ended(study.trials[name], study)
+            self._say_ended(state.trials[name], state)
         self._ended = ended
 
-    def _say_ended(self, trial: Trial, study: Study) -> None:
+    def _say_ended(self, trial: Trial, state: SearchState) -> None:
         words = f"{trial.name:<8} {trial.outcome:<8} {self._value(trial)}"
         words += f"  {len(trial.epochs):>3} epochs, {trial.seconds:5.0f} s"
         words += f"  {trial.reason}" if trial.outcome == "failed" else ""
-        best = study.best(self._goal)
+        best = state.best(self._goal)
         if trial.drawn.role == "search" and best is not None:
-            done = sum(1 for each in study.own if each.outcome)
-            words += f"  {done} of {self._wanted(study)} done, best {self._value(best)} ({best.name})"
+            done = sum(1 for each in state.own if each.outcome)
+            words += f"  {done} of {self._wanted(state)} done, best {self._value(best)} ({best.name})"
         is_best = best is not None and best.name == trial.name
         self._screen.say(words, style="green" if is_best else "red" if trial.outcome == "failed" else None)
 
-    def _wanted(self, study: Study) -> int:
-        return max(self._search.max_trials + study.added, len(study.own))
+    def _wanted(self, state: SearchState) -> int:
+        return max(self._search.max_trials + state.added, len(state.own))
 
     def _value(self, trial: Trial) -> str:
         values = trial.values()
@@ -89,19 +89,19 @@ class SearchDisplay:
 
     def _picture(self) -> Group:
         lines: list[Any] = [Text(f"{self._stage}  ({_clock(time.monotonic() - self._began)})")]
-        study = self._study
-        if study is not None and study.trials:
-            running = [trial for trial in study.trials.values() if trial.outcome is None and trial.starts]
+        state = self._study
+        if state is not None and state.trials:
+            running = [trial for trial in state.trials.values() if trial.outcome is None and trial.starts]
             counts: Counter[str] = Counter(
-                trial.outcome or "running" for trial in study.own if trial.outcome or trial.starts
+                trial.outcome or "running" for trial in state.own if trial.outcome or trial.starts
             )
-            best = study.best(self._goal)
+            best = state.best(self._goal)
             words = [f"{counts[state]} {state}" for state in STATES if counts[state]]
-            words.append(f"of {self._wanted(study)} trials")
+            words.append(f"of {self._wanted(state)} trials")
             if best is not None:
                 words.append(f"best dev {metric_name(self._goal.name)} {self._value(best)} ({best.name})")
             if self._search.time_budget_s is not None:
-                words.append(f"{_clock(max(self._search.time_budget_s - study.spent_s, 0.0))} of the budget left")
+                words.append(f"{_clock(max(self._search.time_budget_s - state.spent_s, 0.0))} of the budget left")
             lines.append(Text(", ".join(words), style="bold"))
             lines.append(self._table(running))
         return Group(*lines)

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from joyful_ray.config import NOT_YAML, read_yaml
-from joyful_ray.corpora.importers.source import nearest
+from joyful_ray.corpora.importers.base import nearest
 from joyful_ray.errors import ConfigError
 from joyful_ray.storage import open_location
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from joyful_ray.corpora.checks import Draft, Problem, Rules, draft_of, problems_of
 from joyful_ray.corpora.tables import table_from_conversations
+from joyful_ray.corpora.validation import Draft, Problem, Rules, draft_of, problems_of
 from joyful_ray.errors import CorpusError
 from joyful_ray.schema import (
     MANIFEST_NAME,

@@ -16,7 +16,7 @@ from joyful_ray.schema import Modality
 
 
 @dataclass(frozen=True)
-class Words:
+class NgramIds:
     """N-grams of a batch's texts: their ids, utterance after utterance (T,), and how many each utterance has (N,)."""
 
     ids_T: Tensor
@@ -44,7 +44,7 @@ class Batch:
     lengths_C: Tensor
     labels: Tensor
     conversations: tuple[int, ...] = ()
-    words: Words | None = None
+    ngrams: NgramIds | None = None
 
     @property
     def utterances(self) -> int:
@@ -75,7 +75,7 @@ class Batch:
             speakers_N=self.speakers_N.to(device),
             lengths_C=self.lengths_C.to(device),
             labels=self.labels.to(device),
-            words=self.words and Words(self.words.ids_T.to(device), self.words.counts_N.to(device)),
+            ngrams=self.ngrams and NgramIds(self.ngrams.ids_T.to(device), self.ngrams.counts_N.to(device)),
         )
 
 

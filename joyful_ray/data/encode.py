@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from joyful_ray.data.words import WordHashing
+from joyful_ray.data.ngrams import NgramHasher
 from joyful_ray.errors import CorpusError
 from joyful_ray.schema import Modality, Task
 
@@ -82,7 +82,7 @@ class Encoding:
     labels: tuple[str, ...]
     widths: Mapping[Modality, int]
     scaling: Mapping[Modality, Scaling]
-    words: WordHashing | None = None
+    ngrams: NgramHasher | None = None
 
     def table(self, rows: pa.Table, *, with_labels: bool = True) -> pa.Table:
         """Encode rows.
@@ -93,7 +93,7 @@ class Encoding:
         Returns:
             Columns `conversation_id`, `length`, `speakers` (ids by first appearance), `labels`, per modality
             `<name>`, flat, with NaN where a cell is not present, and `<name>_present`, and where texts are read
-            `words` (ids of n-grams, flat) and `word_counts`.
+            `ngrams` (ids of n-grams, flat) and `word_counts`.
         """
         rows = rows.combine_chunks()
         ids = rows["conversation_id"]
@@ -103,8 +103,8 @@ class Encoding:
             "speakers": _speaker_ids(rows["speakers"]),
             "labels": self.label_values(rows["labels"]) if with_labels else self._unlabeled(rows["utterance_ids"]),
         }
-        if self.words is not None:
-            columns |= _words(self.words, rows)
+        if self.ngrams is not None:
+            columns |= _words(self.ngrams, rows)
         for name, width in self.widths.items():
             if name not in rows.column_names:
                 columns |= _not_present(name, width, rows["utterance_ids"])
@@ -159,7 +159,7 @@ def moments_of(rows: pa.Table, widths: Mapping[Modality, int]) -> dict[Modality,
 
 
 @dataclass(frozen=True)
-class Survey:
+class SplitStatistics:
     """What a training split tells before it is encoded; surveys of its parts add up.
 
     Attributes:
@@ -174,7 +174,7 @@ class Survey:
     moments: Mapping[Modality, Moments]
 
     @classmethod
-    def of(cls, rows: pa.Table, encoding: Encoding) -> Survey:
+    def of(cls, rows: pa.Table, encoding: Encoding) -> SplitStatistics:
         """Survey some rows; the encoding's scaling is not used."""
         labels = _one_chunk(encoding.label_values(rows["labels"])).flatten().to_numpy(zero_copy_only=False)
         if encoding.task == "single-label":
@@ -192,8 +192,8 @@ class Survey:
             moments=moments_of(rows, encoding.widths),
         )
 
-    def __add__(self, other: Survey) -> Survey:
-        return Survey(
+    def __add__(self, other: SplitStatistics) -> SplitStatistics:
+        return SplitStatistics(
             self.conversations + other.conversations,
             self.utterances + other.utterances,
             max(self.speakers, other.speakers),
@@ -202,7 +202,7 @@ class Survey:
         )
 
 
-def _words(hashing: WordHashing, rows: pa.Table) -> dict[str, pa.Array]:
+def _words(hashing: NgramHasher, rows: pa.Table) -> dict[str, pa.Array]:
     """Columns of the n-grams; a corpus without texts has none."""
     like = _one_chunk(rows["utterance_ids"])
     texts = (

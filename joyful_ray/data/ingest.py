@@ -16,11 +16,11 @@ from ray import ObjectRef, cloudpickle
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus
 from joyful_ray.data.batch import Batch
-from joyful_ray.data.encode import Encoding, Survey
+from joyful_ray.data.encode import Encoding, SplitStatistics
+from joyful_ray.data.loader import BatchLoader, ResidentLoader, Work
 from joyful_ray.data.plan import MicroBatch, cut_evenly, draw_seed
-from joyful_ray.data.prepare import Facts, facts_of, unscaled_encoding
-from joyful_ray.data.reading import Reading, read_pieces, read_shard, readings
-from joyful_ray.data.source import ResidentSource, Source, Work
+from joyful_ray.data.prepare import CorpusInfo, corpus_info_of, unscaled_encoding
+from joyful_ray.data.split_rows import SplitRows, read_pieces, read_shard, split_rows
 from joyful_ray.data.store import SplitStore
 from joyful_ray.schema import SPLITS, Split
 
@@ -30,36 +30,38 @@ _SHARDS, _ROWS = 4, 5
 
 
 @dataclass(frozen=True)
-class Resident:
+class ResidentSplit:
     """A split in the object store, one zero-copy view a worker."""
 
     tables: tuple[ObjectRef, ...]
 
-    def source(self, job: JobConfig, encoding: Encoding) -> Source:
+    def source(self, job: JobConfig, encoding: Encoding) -> BatchLoader:
         """The plan over all of it."""
-        return ResidentSource.of(job, SplitStore(ray.get(list(self.tables)), encoding))
+        return ResidentLoader.of(job, SplitStore(ray.get(list(self.tables)), encoding))
 
 
 @dataclass(frozen=True)
-class Streamed:
+class StreamedSplit:
     """A split that stays on storage.
 
     Attributes:
         rows: chosen conversations of each shard.
     """
 
-    reading: Reading
+    reading: SplitRows
     rows: tuple[int, ...]
 
-    def source(self, job: JobConfig, encoding: Encoding) -> Source:
+    def source(self, job: JobConfig, encoding: Encoding) -> BatchLoader:
         """A fresh pass over storage every epoch."""
-        return StreamingSource(self, job, encoding)
+        return StreamingLoader(self, job, encoding)
 
 
-Held = Resident | Streamed
+IngestedSplit = ResidentSplit | StreamedSplit
 
 
-def ingest(corpus: Corpus, job: JobConfig, splits: Sequence[Split] = SPLITS) -> tuple[Facts, dict[Split, Held]]:
+def ingest(
+    corpus: Corpus, job: JobConfig, splits: Sequence[Split] = SPLITS
+) -> tuple[CorpusInfo, dict[Split, IngestedSplit]]:
     """Survey the training split and encode the splits with Ray Data, once.
 
     Args:
@@ -71,21 +73,21 @@ def ingest(corpus: Corpus, job: JobConfig, splits: Sequence[Split] = SPLITS) -> 
     ray.data.DataContext.get_current().use_datasource_v2 = False
     ray.data.DataContext.get_current().enable_progress_bars = False
     ray.data.DataContext.get_current().execution_options.preserve_order = True
-    reading = {split: how for split, how in readings(corpus, job).items() if split in splits}
+    reading = {split: how for split, how in split_rows(corpus, job).items() if split in splits}
     plain = unscaled_encoding(corpus.manifest, job)
     raw = {split: _dataset(how, [(uri, 0, ALL_ROWS) for uri in how.uris]) for split, how in reading.items()}
     if not _is_resident(corpus, job):
-        facts = facts_of(corpus, job, reading, _survey(raw["train"], plain))
-        return facts, {split: Streamed(how, _chosen_rows(corpus, how)) for split, how in reading.items()}
+        corpus_info = corpus_info_of(corpus, job, reading, _survey(raw["train"], plain))
+        return corpus_info, {split: StreamedSplit(how, _chosen_rows(corpus, how)) for split, how in reading.items()}
     raw = {split: dataset.materialize() for split, dataset in raw.items()}
-    facts = facts_of(corpus, job, reading, _survey(raw["train"], plain))
-    held: dict[Split, Held] = {}
+    corpus_info = corpus_info_of(corpus, job, reading, _survey(raw["train"], plain))
+    held: dict[Split, IngestedSplit] = {}
     for split, dataset in raw.items():
         encoded = dataset.map_batches(
-            facts.encoding.table, batch_format="pyarrow", batch_size=None, zero_copy_batch=True
+            corpus_info.encoding.table, batch_format="pyarrow", batch_size=None, zero_copy_batch=True
         )
-        held[split] = Resident(tuple(encoded.materialize().to_arrow_refs()))
-    return facts, held
+        held[split] = ResidentSplit(tuple(encoded.materialize().to_arrow_refs()))
+    return corpus_info, held
 
 
 def _is_resident(corpus: Corpus, job: JobConfig) -> bool:
@@ -96,7 +98,7 @@ def _is_resident(corpus: Corpus, job: JobConfig) -> bool:
     return needed < RESIDENT_SHARE * ray.cluster_resources().get("object_store_memory", 0.0)
 
 
-def _dataset(reading: Reading, pieces: Sequence[tuple[str, int, int]]) -> ray.data.Dataset:
+def _dataset(reading: SplitRows, pieces: Sequence[tuple[str, int, int]]) -> ray.data.Dataset:
     """The rows of some pieces (shard, first row, row behind the last), a block a piece."""
     items = [{"uri": uri, "start": start, "stop": stop} for uri, start, stop in pieces]
     return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
@@ -104,82 +106,82 @@ def _dataset(reading: Reading, pieces: Sequence[tuple[str, int, int]]) -> ray.da
     )
 
 
-def _survey(rows: ray.data.Dataset, plain: Encoding) -> Survey:
+def _survey(rows: ray.data.Dataset, plain: Encoding) -> SplitStatistics:
     def of_block(block: pa.Table) -> pa.Table:
         first = block["conversation_id"][0].as_py() if block.num_rows else ""
-        survey = cloudpickle.dumps(Survey.of(block, plain)) if block.num_rows else b""
-        return pa.table({"first": [first], "survey": pa.array([survey], pa.binary())})
+        statistics = cloudpickle.dumps(SplitStatistics.of(block, plain)) if block.num_rows else b""
+        return pa.table({"first": [first], "survey": pa.array([statistics], pa.binary())})
 
     parts = rows.map_batches(of_block, batch_format="pyarrow", batch_size=None).take_all()
     ordered = sorted((part["first"], part["survey"]) for part in parts if part["survey"])
-    return reduce(add, (cloudpickle.loads(survey) for _, survey in ordered))
+    return reduce(add, (cloudpickle.loads(statistics) for _, statistics in ordered))
 
 
-def _chosen_rows(corpus: Corpus, reading: Reading) -> tuple[int, ...]:
+def _chosen_rows(corpus: Corpus, reading: SplitRows) -> tuple[int, ...]:
     if reading.keep is None and not reading.leave:
         return tuple(shard.rows for shard in corpus.manifest.splits[reading.split].shards)
     return tuple(reading.choose(read_shard(uri)).num_rows for uri in reading.uris)
 
 
-class StreamingSource:
+class StreamingLoader:
     """A split read anew every epoch: each rank reads its run of rows of a seeded order of shards, shuffled in a buffer.
 
     Every conversation comes once an epoch on one rank, and all ranks have equally many steps; the order is a function
     of (seed, epoch, workers).
     """
 
-    def __init__(self, held: Streamed, job: JobConfig, encoding: Encoding) -> None:
-        self._held, self._encoding, self._seed = held, encoding, job.seed
+    def __init__(self, held: StreamedSplit, job: JobConfig, encoding: Encoding) -> None:
+        self._split, self._encoding, self._seed = held, encoding, job.seed
         self._batch, self._parts = job.train.batch_conversations, job.train.micro_batches
         self._buffer = job.data.streaming_buffer_conversations
         self._evaluation = job.train.evaluation_utterances
 
-    def steps(self, *, world: int) -> int:
+    def steps(self, *, world_size: int) -> int:
         """Steps of an epoch."""
-        largest = -(-sum(self._held.rows) // world)
-        return max(-(-largest // self._share(world)), 1)
+        largest = -(-sum(self._split.rows) // world_size)
+        return max(-(-largest // self._share(world_size)), 1)
 
-    def epoch(self, epoch: int, *, rank: int, world: int) -> Iterator[Work]:
+    def epoch(self, epoch: int, *, rank: int, world_size: int) -> Iterator[Work]:
         """This rank's share of each step; empty where its rows have ended."""
-        share, parts, step = self._share(world), max(self._parts // world, 1), 0
-        order = np.random.default_rng([self._seed, epoch, _SHARDS]).permutation(len(self._held.rows))
-        for index, store in enumerate(self._stores(order, rank, world, -(-self._buffer // share) * share)):
+        share, parts, step = self._share(world_size), max(self._parts // world_size, 1), 0
+        order = np.random.default_rng([self._seed, epoch, _SHARDS]).permutation(len(self._split.rows))
+        for index, store in enumerate(self._stores(order, rank, world_size, -(-self._buffer // share) * share)):
             places = np.random.default_rng([self._seed, epoch, rank, index, _ROWS]).permutation(len(store))
             for start in range(0, len(places), share):
                 groups = cut_evenly(places[start : start + share], store.lengths, parts)
                 micro_batches = [
-                    MicroBatch(step, part, chosen, draw_seed(self._seed, epoch, step, part * world + rank))
+                    MicroBatch(step, part, chosen, draw_seed(self._seed, epoch, step, part * world_size + rank))
                     for part, chosen in enumerate(groups)
                 ]
                 yield [(micro, store.batch(micro.conversations)) for micro in micro_batches]
                 step += 1
-        yield from ([] for _ in range(step, self.steps(world=world)))
+        yield from ([] for _ in range(step, self.steps(world_size=world_size)))
 
-    def once(self, *, rank: int, world: int) -> Iterator[Batch]:
+    def once(self, *, rank: int, world_size: int) -> Iterator[Batch]:
         """This rank's share of one pass, in the order on storage."""
-        for store in self._stores(np.arange(len(self._held.rows)), rank, world, self._buffer):
+        for store in self._stores(np.arange(len(self._split.rows)), rank, world_size, self._buffer):
             batches = max(-(-store.utterances // self._evaluation), 1)
             for chosen in cut_evenly(np.arange(len(store)), store.lengths, batches):
                 yield store.batch(chosen)
 
-    def _share(self, world: int) -> int:
-        return -(-self._batch // world)
+    def _share(self, world_size: int) -> int:
+        return -(-self._batch // world_size)
 
-    def _stores(self, order: np.ndarray, rank: int, world: int, buffer: int) -> Iterator[SplitStore]:
-        pieces = rows_of_rank([self._held.rows[shard] for shard in order], rank, world)
+    def _stores(self, order: np.ndarray, rank: int, world_size: int, buffer: int) -> Iterator[SplitStore]:
+        pieces = rows_of_rank([self._split.rows[shard] for shard in order], rank, world_size)
         if not pieces:
             return
-        uris = self._held.reading.uris
-        rows = _dataset(self._held.reading, [(uris[order[place]], start, stop) for place, start, stop in pieces])
+        uris = self._split.reading.uris
+        rows = _dataset(self._split.reading, [(uris[order[place]], start, stop) for place, start, stop in pieces])
         encoded = rows.map_batches(self._encoding.table, batch_format="pyarrow", batch_size=None)
         for table in encoded.iter_batches(batch_size=buffer, batch_format="pyarrow", prefetch_batches=1):
             yield SplitStore([table], self._encoding)
 
 
-def rows_of_rank(rows: Sequence[int], rank: int, world: int) -> list[tuple[int, int, int]]:
+def rows_of_rank(rows: Sequence[int], rank: int, world_size: int) -> list[tuple[int, int, int]]:
     """A rank's even share of the rows of all shards, as (shard, first row, row behind the last)."""
     total, pieces, begin = sum(rows), [], 0
-    low, high = rank * total // world, (rank + 1) * total // world
+    low, high = rank * total // world_size, (rank + 1) * total // world_size
     for shard, count in enumerate(rows):
         start, stop = max(low - begin, 0), min(high - begin, count)
         if start < stop:

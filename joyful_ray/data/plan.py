@@ -31,9 +31,9 @@ class Step:
     index: int
     micro_batches: tuple[MicroBatch, ...]
 
-    def of_rank(self, rank: int, world: int) -> tuple[MicroBatch, ...]:
+    def of_rank(self, rank: int, world_size: int) -> tuple[MicroBatch, ...]:
         """Micro-batch k belongs to rank k mod world; a rank beyond the last micro-batch gets none."""
-        return self.micro_batches[rank::world]
+        return self.micro_batches[rank::world_size]
 
 
 def plan_epoch(

@@ -11,16 +11,16 @@ import pyarrow as pa
 
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus
-from joyful_ray.data.encode import Encoding, Scaling, Survey
-from joyful_ray.data.reading import Reading, read_shard, readings
+from joyful_ray.data.encode import Encoding, Scaling, SplitStatistics
+from joyful_ray.data.ngrams import NgramHasher
+from joyful_ray.data.split_rows import SplitRows, read_shard, split_rows
 from joyful_ray.data.store import SplitStore
-from joyful_ray.data.words import WordHashing
 from joyful_ray.errors import ConfigError, CorpusError
 from joyful_ray.schema import FeatureContract, Manifest, Modality, Split, Task
 
 
 @dataclass(frozen=True)
-class Facts:
+class CorpusInfo:
     """All that the workers, the record and the bundle know of a prepared corpus.
 
     Attributes:
@@ -56,24 +56,26 @@ def widths_of(manifest: Manifest, job: JobConfig) -> dict[Modality, int]:
     return {name: width for name, width in widths.items() if job.data.modalities is None or name in job.data.modalities}
 
 
-def facts_of(corpus: Corpus, job: JobConfig, reading: Mapping[Split, Reading], survey: Survey) -> Facts:
+def corpus_info_of(
+    corpus: Corpus, job: JobConfig, reading: Mapping[Split, SplitRows], statistics: SplitStatistics
+) -> CorpusInfo:
     """Facts from a survey of the training split.
 
     Raises:
         CorpusError: where no training utterance is labeled.
     """
-    if survey.label_counts.sum() == 0:
+    if statistics.label_counts.sum() == 0:
         raise CorpusError(f"{corpus.location.uri}: no utterance of train is labeled")
-    scaling = {name: Scaling.from_moments(found) for name, found in survey.moments.items()}
+    scaling = {name: Scaling.from_moments(found) for name, found in statistics.moments.items()}
     encoding = replace(unscaled_encoding(corpus.manifest, job), scaling=scaling if job.data.normalise else {})
-    return Facts(
+    return CorpusInfo(
         encoding=encoding,
         contracts={name: corpus.manifest.modalities[name] for name in encoding.widths},
         corpus={"name": corpus.manifest.name, "uri": corpus.location.uri, "hash": corpus.hash},
-        label_counts=survey.label_counts.tolist(),
-        conversations=survey.conversations,
-        utterances=survey.utterances,
-        speakers=survey.speakers,
+        label_counts=statistics.label_counts.tolist(),
+        conversations=statistics.conversations,
+        utterances=statistics.utterances,
+        speakers=statistics.speakers,
         dev_cut=reading["dev"].keep or frozenset(),
     )
 
@@ -81,29 +83,31 @@ def facts_of(corpus: Corpus, job: JobConfig, reading: Mapping[Split, Reading], s
 def unscaled_encoding(manifest: Manifest, job: JobConfig) -> Encoding:
     """The encoding as far as it is known before the training split was surveyed."""
     reads_texts = manifest.has_texts and (job.data.modalities is None or "text" in job.data.modalities)
-    words = words_of(job) if reads_texts else None
-    return Encoding(task_of(manifest, job), tuple(manifest.labels), widths_of(manifest, job), {}, words)
+    ngrams = words_of(job) if reads_texts else None
+    return Encoding(task_of(manifest, job), tuple(manifest.labels), widths_of(manifest, job), {}, ngrams)
 
 
-def words_of(job: JobConfig) -> WordHashing | None:
+def words_of(job: JobConfig) -> NgramHasher | None:
     """How a job reads texts, where it does."""
-    return WordHashing(job.data.word_ngrams, job.data.word_buckets) if job.data.word_ngrams else None
+    return NgramHasher(job.data.word_ngrams, job.data.word_buckets) if job.data.word_ngrams else None
 
 
-def prepare_here(corpus: Corpus, job: JobConfig) -> tuple[Facts, dict[Split, SplitStore]]:
+def prepare_here(corpus: Corpus, job: JobConfig) -> tuple[CorpusInfo, dict[Split, SplitStore]]:
     """Read, scale and encode every split in this process, without Ray."""
-    reading = readings(corpus, job)
+    reading = split_rows(corpus, job)
     plain = unscaled_encoding(corpus.manifest, job)
-    facts = facts_of(corpus, job, reading, reduce(add, (Survey.of(t, plain) for t in _tables(reading["train"]))))
+    corpus_info = corpus_info_of(
+        corpus, job, reading, reduce(add, (SplitStatistics.of(t, plain) for t in _tables(reading["train"])))
+    )
     stores = {
-        split: SplitStore([facts.encoding.table(table) for table in _tables(how)], facts.encoding)
+        split: SplitStore([corpus_info.encoding.table(table) for table in _tables(how)], corpus_info.encoding)
         for split, how in reading.items()
     }
     pa.default_memory_pool().release_unused()
-    return facts, stores
+    return corpus_info, stores
 
 
-def _tables(reading: Reading) -> Iterator[pa.Table]:
+def _tables(reading: SplitRows) -> Iterator[pa.Table]:
     """The rows of a split, a shard in memory at a time."""
     for uri in reading.uris:
         rows = reading.choose(read_shard(uri))

@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from joyful_ray.data.batch import Batch, Words
+from joyful_ray.data.batch import Batch, NgramIds
 from joyful_ray.data.encode import Encoding
 from joyful_ray.schema import Modality
 
@@ -41,7 +41,7 @@ class _Block:
     labels: NDArray[np.float32]
     features: Mapping[Modality, NDArray[np.float32]]
     present: Mapping[Modality, NDArray[np.bool_]]
-    words: _BlockWords | None
+    ngrams: _BlockWords | None
 
 
 class SplitStore:
@@ -96,19 +96,19 @@ class SplitStore:
             lengths_C=torch.from_numpy(self.lengths[list(conversations)]),
             labels=labels.long() if self._encoding.task == "single-label" else labels,
             conversations=tuple(int(chosen) for chosen in conversations),
-            words=self._words(conversations),
+            ngrams=self._words(conversations),
         )
 
-    def _words(self, conversations: Sequence[int]) -> Words | None:
+    def _words(self, conversations: Sequence[int]) -> NgramIds | None:
         ids, counts = [], []
         for chosen in conversations:
             number, row = self._places[chosen]
-            words, start = self._blocks[number].words, int(self._blocks[number].starts[row])
-            if words is None:
+            ngrams, start = self._blocks[number].ngrams, int(self._blocks[number].starts[row])
+            if ngrams is None:
                 return None
-            ids.append(words.ids[words.starts[row] : words.starts[row + 1]])
-            counts.append(words.counts[start : start + int(self.lengths[chosen])])
-        return Words(torch.from_numpy(np.concatenate(ids)), torch.from_numpy(np.concatenate(counts)))
+            ids.append(ngrams.ids[ngrams.starts[row] : ngrams.starts[row + 1]])
+            counts.append(ngrams.counts[start : start + int(self.lengths[chosen])])
+        return NgramIds(torch.from_numpy(np.concatenate(ids)), torch.from_numpy(np.concatenate(counts)))
 
 
 def _block(table: pa.Table, encoding: Encoding) -> _Block:
@@ -120,7 +120,7 @@ def _block(table: pa.Table, encoding: Encoding) -> _Block:
         labels=labels.reshape(-1, len(encoding.labels)) if encoding.task == "multi-label" else labels,
         features={name: _values(table, name).reshape(-1, width) for name, width in encoding.widths.items()},
         present={name: _values(table, f"{name}_present") for name in encoding.widths},
-        words=_BlockWords.of(table) if encoding.words is not None else None,
+        ngrams=_BlockWords.of(table) if encoding.ngrams is not None else None,
     )
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from joyful_ray.graph.edges import Graph
-from joyful_ray.graph.memory import made_again
+from joyful_ray.graph.recomputation import recomputed
 
 Operators = Literal["fast", "pyg"]
 FEW_RELATIONS = 16
@@ -106,7 +106,7 @@ class GraphTransformerConvolution(nn.Module):
         at_once = self.heads if numbers < MANY_NUMBERS else 1
         edge_R = self.lin_edge.weight.T.view(-1, *key.shape[1:]) if self.lin_edge is not None else None
         parts = [
-            made_again(
+            recomputed(
                 self._gather,
                 *(part[:, first : first + at_once] for part in (query, key, value)),
                 None if edge_R is None else edge_R[:, first : first + at_once],
@@ -155,7 +155,7 @@ def relational_convolution(width: int, out: int, relations: int, *, operators: O
     """`RelationalConvolution`, or PyTorch Geometric's `RGCNConv`."""
     if operators == "fast":
         return RelationalConvolution(width, out, relations)
-    from joyful_ray.graph.geometric import GeometricRelationalConvolution
+    from joyful_ray.graph.pyg_operators import GeometricRelationalConvolution
 
     return GeometricRelationalConvolution(width, out, relations)
 
@@ -164,7 +164,7 @@ def transformer_convolution(width: int, out: int, heads: int, *, relations: int 
     """`GraphTransformerConvolution`, or PyTorch Geometric's `TransformerConv`."""
     if operators == "fast":
         return GraphTransformerConvolution(width, out, heads, relations=relations)
-    from joyful_ray.graph.geometric import GeometricTransformerConvolution
+    from joyful_ray.graph.pyg_operators import GeometricTransformerConvolution
 
     return GeometricTransformerConvolution(width, out, heads, edge_dim=relations or None)
 
@@ -173,6 +173,6 @@ def neighbour_convolution(width: int, out: int, *, operators: Operators) -> nn.M
     """`NeighbourConvolution`, or PyTorch Geometric's `SAGEConv`."""
     if operators == "fast":
         return NeighbourConvolution(width, out)
-    from joyful_ray.graph.geometric import GeometricNeighbourConvolution
+    from joyful_ray.graph.pyg_operators import GeometricNeighbourConvolution
 
     return GeometricNeighbourConvolution(width, out)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from joyful_ray.data.batch import Batch, Layout
-from joyful_ray.model.parts import Fused
+from joyful_ray.model.interfaces import Fused
 from joyful_ray.model.released import AutoFusion
 from joyful_ray.model.transformer import ConversationTransformer
 from joyful_ray.schema import Modality
@@ -23,7 +23,7 @@ from joyful_ray.settings import FusionConfig
 TOPIC_CHUNK = 256
 
 
-class StandIns(nn.Module):
+class MissingEmbeddings(nn.Module):
     """Values that take the place of cells, and of whole modalities, that are not present: learned, or zero.
 
     Shapes: output per modality (N, W), without NaN.

@@ -16,11 +16,11 @@ from joyful_ray.graph.edges import Graph, relation_count, stack
 from joyful_ray.graph.views import GraphBuilder, masked
 from joyful_ray.model.context import build_context
 from joyful_ray.model.encoder import build_encoder
-from joyful_ray.model.fusion import StandIns, build_fusion
+from joyful_ray.model.fusion import MissingEmbeddings, build_fusion
 from joyful_ray.model.heads import Classifier
-from joyful_ray.model.parts import Fused
-from joyful_ray.model.released import never_used
-from joyful_ray.model.words import WordBag
+from joyful_ray.model.interfaces import Fused
+from joyful_ray.model.ngram_embedding import NgramEmbedding
+from joyful_ray.model.released import unused_layers
 from joyful_ray.schema import Modality
 from joyful_ray.settings import AugmentConfig, GraphConfig, ModelConfig
 
@@ -68,14 +68,14 @@ class Joyful(nn.Module):
     ) -> None:
         super().__init__()
         self.augment, self.graphs = augment, GraphBuilder(graph, augment, speakers)
-        self.stand_ins = StandIns(
+        self.missing_embeddings = MissingEmbeddings(
             widths,
-            learned=config.stand_ins == "learned",
+            learned=config.missing_embeddings == "learned",
             modality_dropout=config.modality_dropout,
             feature_dropout=config.feature_dropout,
         )
-        self.words = WordBag(word_buckets, config.words) if word_buckets else None
-        joined = dict(widths) | ({"text": widths.get("text", 0) + self.words.width} if self.words else {})
+        self.ngrams = NgramEmbedding(word_buckets, config.ngrams) if word_buckets else None
+        joined = dict(widths) | ({"text": widths.get("text", 0) + self.ngrams.width} if self.ngrams else {})
         self.fusion = build_fusion(joined, config.fusion)
         self.context = build_context(self.fusion.width, config.context)
         width = self.context.width
@@ -83,8 +83,8 @@ class Joyful(nn.Module):
         self.skip_graph = config.classifier.skip_graph
         classified = self.encoder.width + (width if self.skip_graph else 0)
         self.classifier = Classifier(classified, classes, config.classifier)
-        if config.never_used_layers:
-            self.never_used = never_used(self.fusion.width, classified, config.classifier.hidden, classes)
+        if config.unused_layers:
+            self.unused_layers = unused_layers(self.fusion.width, classified, config.classifier.hidden, classes)
 
     def forward(self, batch: Batch, generator: Generator | None = None) -> Output:
         """Score every utterance.
@@ -101,9 +101,9 @@ class Joyful(nn.Module):
         return self._forward_with_views(batch, fused, nodes_ND, generator)
 
     def _features(self, batch: Batch) -> dict[str, Tensor]:
-        features = self.stand_ins(batch)
-        if self.words is not None and batch.words is not None:
-            words_NE = self.words(batch.words)
+        features = self.missing_embeddings(batch)
+        if self.ngrams is not None and batch.ngrams is not None:
+            words_NE = self.ngrams(batch.ngrams)
             features["text"] = torch.cat([features["text"], words_NE], dim=1) if "text" in features else words_NE
         return features
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from joyful_ray.data.batch import Layout
+from joyful_ray.model.interfaces import Fused
 from joyful_ray.model.mixing import mix_with_itself
-from joyful_ray.model.parts import Fused
 from joyful_ray.schema import Modality
 from joyful_ray.settings import FusionConfig
 
@@ -79,7 +79,7 @@ class AutoFusion(nn.Module):
         return Fused(torch.cat(codes, dim=1), reconstructions)
 
 
-def never_used(context_width: int, encoded_width: int, hidden: int, classes: int) -> nn.ModuleDict:
+def unused_layers(context_width: int, encoded_width: int, hidden: int, classes: int) -> nn.ModuleDict:
     """The layers that the released code builds and never uses, frozen; only for its count of parameters.
 
     A table of positions and a norm in the context (114,688 parameters at width 1024), and in the classifier an

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from joyful_ray.data.batch import Layout
-from joyful_ray.graph.memory import made_again
+from joyful_ray.graph.recomputation import recomputed
 from joyful_ray.model.dropout import dropout, relu_dropout
 
 GROUP_SLOTS, GROUP_PADDING = 256, 0.125
@@ -70,7 +70,7 @@ class TransformerLayer(nn.Module):
     def _attend_again(self, qkv: Tensor, group: Group) -> Tensor:
         conversations, longest = group.bias_CL.shape
         numbers = conversations * longest * (2 * qkv.shape[1] + 3 * self.heads * longest)
-        return made_again(self._attend, qkv, group, numbers=numbers, is_random=self.training)
+        return recomputed(self._attend, qkv, group, numbers=numbers, is_random=self.training)
 
     def _attend(self, qkv: Tensor, group: Group) -> Tensor:
         padded = group.layout.pad(qkv)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from joyful_ray.corpora.checks import Draft, Problem, Rules, problems_of
+from joyful_ray.corpora.importers.base import nearest
 from joyful_ray.corpora.importers.jsonl import draft_of_line, inline_vectors
-from joyful_ray.corpora.importers.jsonl_survey import KEYS
-from joyful_ray.corpora.importers.source import nearest
+from joyful_ray.corpora.importers.jsonl_scan import KEYS
 from joyful_ray.corpora.tables import table_from_conversations
+from joyful_ray.corpora.validation import Draft, Problem, Rules, problems_of
 from joyful_ray.errors import CorpusError
 from joyful_ray.schema import MODALITIES, Modality
 

@@ -8,16 +8,24 @@ from collections.abc import Callable, Iterator
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus, open_corpus
 from joyful_ray.errors import CheckpointError, CorpusError
-from joyful_ray.predict.parts import AGAIN, CARD, Origin, Piece, columns_of, finished_pieces, pieces_of
+from joyful_ray.predict.output_shards import (
+    AGAIN,
+    CARD,
+    Origin,
+    OutputShard,
+    columns_of,
+    finished_shards,
+    output_shards,
+)
 from joyful_ray.predict.predictor import Predictor, answers_of
-from joyful_ray.predict.work import Errand
+from joyful_ray.predict.shard_task import ShardTask
 from joyful_ray.records import PredictionCard, read_as, versions
 from joyful_ray.schema import Split
 from joyful_ray.settings import ClusterConfig
 from joyful_ray.storage import Location, open_location
 from joyful_ray.train.bundle import read_bundle
-from joyful_ray.train.context import use_cores
 from joyful_ray.train.launch import check_machine, ray_cluster
+from joyful_ray.train.process_group import use_cores
 
 Watch = Callable[[int, int], None]
 """Given the shards that are done, and how many there are."""
@@ -57,12 +65,12 @@ def predict_corpus(
     asked = _splits_of(opened, splits)
     origin = Origin(read.hash, opened.hash, embedding)
     earlier = _card_of(place, origin)
-    kept = finished_pieces(place, pieces_of(opened, opened.splits()), origin)
-    pieces = pieces_of(opened, asked)
+    kept = finished_shards(place, output_shards(opened, opened.splits()), origin)
+    pieces = output_shards(opened, asked)
     waiting = [piece for piece in pieces if piece not in kept]
     if not waiting and earlier is not None and set(asked) <= set(earlier.splits):
         return earlier
-    errand = Errand(read.location.uri, opened, place, origin)
+    errand = ShardTask(read.location.uri, opened, place, origin)
     finished = len(pieces) - len(waiting)
     for count, _ in enumerate(_spread(errand, waiting, cluster, device), start=finished + 1):
         if watch is not None:
@@ -77,7 +85,7 @@ def predict_corpus(
         has_embedding=embedding,
         temperature=answers_of(read).temperature,
         thresholds=answers_of(read).calibrated_thresholds,
-        shards=len(pieces_of(opened, covered)),
+        shards=len(output_shards(opened, covered)),
         kept_shards=finished,
         workers=cluster.workers,
         seconds=seconds,
@@ -88,7 +96,9 @@ def predict_corpus(
     return card
 
 
-def _spread(errand: Errand, waiting: list[Piece], cluster: ClusterConfig, device: str) -> Iterator[Piece]:
+def _spread(
+    errand: ShardTask, waiting: list[OutputShard], cluster: ClusterConfig, device: str
+) -> Iterator[OutputShard]:
     """The shards as they are finished, here or by workers."""
     if not waiting:
         return

@@ -10,16 +10,16 @@ import ray.data
 from ray import cloudpickle
 
 from joyful_ray.errors import TrainingError, UserError
-from joyful_ray.predict.parts import Piece, runs_of
+from joyful_ray.predict.output_shards import OutputShard, runs_of
 from joyful_ray.predict.predictor import Predictor
-from joyful_ray.predict.work import Errand
+from joyful_ray.predict.shard_task import ShardTask
 from joyful_ray.settings import ClusterConfig
-from joyful_ray.train.context import use_cores
+from joyful_ray.train.process_group import use_cores
 
 SHARDS_A_CALL = 4
 
 
-def predict_on_ray(errand: Errand, pieces: list[Piece], cluster: ClusterConfig) -> Iterator[Piece]:
+def predict_on_ray(errand: ShardTask, pieces: list[OutputShard], cluster: ClusterConfig) -> Iterator[OutputShard]:
     """Give the shards to `cluster.workers` actors; each reads, predicts and writes, so that no data passes through Ray.
 
     Raises:
@@ -48,7 +48,7 @@ def predict_on_ray(errand: Errand, pieces: list[Piece], cluster: ClusterConfig) 
 class ShardWorker:
     """An actor that holds the model."""
 
-    def __init__(self, errand: Errand, cluster: ClusterConfig) -> None:
+    def __init__(self, errand: ShardTask, cluster: ClusterConfig) -> None:
         self.errand = errand
         self.predictor = Predictor.open(errand.bundle, device="cuda" if cluster.gpus_per_worker else "cpu")
         use_cores(cluster.cpus_per_worker, self.predictor.device)
@@ -64,5 +64,5 @@ class ShardWorker:
                 return
 
 
-def _answer(value: Piece | Exception) -> pa.Table:
+def _answer(value: OutputShard | Exception) -> pa.Table:
     return pa.table({"answer": pa.array([cloudpickle.dumps(value)], pa.binary())})

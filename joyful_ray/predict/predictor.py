@@ -18,11 +18,11 @@ from torch import Tensor
 from joyful_ray.data.plan import plan_evaluation
 from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import TrainingError
-from joyful_ray.predict.columns import Answers
 from joyful_ray.predict.conversations import rows_of
+from joyful_ray.predict.prediction_table import PredictionTable
 from joyful_ray.train.bundle import Bundle, read_bundle
-from joyful_ray.train.context import pick_device
 from joyful_ray.train.evaluate import forward
+from joyful_ray.train.process_group import pick_device
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Predictor:
 
     bundle: Bundle
     device: torch.device
-    answers: Answers
+    answers: PredictionTable
 
     @classmethod
     def open(cls, bundle: str, *, device: str = "auto") -> Predictor:
@@ -110,9 +110,9 @@ class Predictor:
         return scores_NK, torch.cat(embeddings)[order] if embedding else None
 
 
-def answers_of(bundle: Bundle) -> Answers:
+def answers_of(bundle: Bundle) -> PredictionTable:
     """How a bundle's scores become probabilities and predictions."""
-    return Answers(
+    return PredictionTable(
         bundle.encoding.task,
         bundle.encoding.labels,
         thresholds=bundle.card.thresholds,

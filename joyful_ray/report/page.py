@@ -12,8 +12,8 @@ import plotly.offline
 
 from joyful_ray.report import run_charts, search_charts, tables
 from joyful_ray.report.charts import piece
-from joyful_ray.report.gather import Run, Search
-from joyful_ray.report.tables import TableOfWords
+from joyful_ray.report.read_runs import Run, Search
+from joyful_ray.report.tables import TextTable
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Card:
     words: str = ""
     pictures: Sequence[str] = ()
     is_wide: bool = False
-    table: TableOfWords | None = None
+    table: TextTable | None = None
     text: str = ""
     opens: bool = False
     closes: bool = False
@@ -68,7 +68,7 @@ def search_part(search: Search) -> Part:
         facts=tables.facts(search),
     )
     add = part.cards.append
-    if not any(trial.outcome in ("finished", "stopped") and trial.selected for trial in search.study.searched):
+    if not any(trial.outcome in ("finished", "stopped") and trial.selected for trial in search.state.searched):
         return part
     if confirm:
         words = "The same seeds for each; the interval is of a paired bootstrap over conversations and seeds."

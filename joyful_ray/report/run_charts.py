@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from joyful_ray.records import Scores
 from joyful_ray.report.charts import CYCLE, figure
-from joyful_ray.report.gather import Run
+from joyful_ray.report.read_runs import Run
 
 
 def dev_curves(runs: Sequence[Run]) -> go.Figure:

@@ -12,10 +12,10 @@ import plotly.graph_objects as go
 
 from joyful_ray.records import Candidate
 from joyful_ray.report.charts import BAND, COLOURS, figure
-from joyful_ray.report.gather import Search
+from joyful_ray.report.read_runs import Search
 from joyful_ray.report.sensitivity import curve, group_mean
 from joyful_ray.search_settings import RangeConfig
-from joyful_ray.tune.study import Trial
+from joyful_ray.tune.search_state import Trial
 
 ENOUGH = 10
 """Finished trials that show a setting's effect without those that were stopped early."""
@@ -40,7 +40,7 @@ def history(search: Search) -> go.Figure:
             text=[_hover(trial) for _, trial in chosen],
             hovertemplate="%{text}<br>%{y:.4f}<extra></extra>",
         )
-    best = np.maximum.accumulate([trial.merit(search.goal) for trial in ended]) if ended else np.zeros(0)
+    best = np.maximum.accumulate([trial.score(search.goal) for trial in ended]) if ended else np.zeros(0)
     found.add_scatter(
         x=list(range(1, len(ended) + 1)),
         y=(search.goal.sign * best).tolist(),
@@ -55,8 +55,8 @@ def history(search: Search) -> go.Figure:
 def curves(search: Search) -> go.Figure:
     """Every trial's dev score an epoch; those that were stopped end where they were stopped."""
     found = figure(xaxis_title="epochs", yaxis_title=f"dev {search.goal.name}", height=420)
-    trials = [trial for trial in search.study.searched if trial.epochs]
-    best = search.study.best(search.goal)
+    trials = [trial for trial in search.state.searched if trial.epochs]
+    best = search.state.best(search.goal)
     shown: set[str] = set()
     for trial in sorted(trials, key=lambda trial: trial.outcome == "finished"):
         is_best = best is not None and trial.name == best.name
@@ -154,7 +154,7 @@ def front(search: Search) -> go.Figure:
     first, second = search.goals[:2]
     trials = [trial for trial in _scored(search) if trial.outcome == "finished"]
     found = figure(xaxis_title=second.name, yaxis_title=f"dev {first.name}")
-    pairs = [(second.sign * trial.merit(second), first.sign * trial.merit(first)) for trial in trials]
+    pairs = [(second.sign * trial.score(second), first.sign * trial.score(first)) for trial in trials]
     found.add_scatter(
         x=[x for x, _ in pairs],
         y=[y for _, y in pairs],
@@ -280,17 +280,17 @@ def _scored(search: Search) -> list[Trial]:
     """Ended trials that came to a score, in the order in which the ledger has them."""
     return [
         trial
-        for trial in search.study.searched
+        for trial in search.state.searched
         if trial.outcome in ("finished", "stopped") and trial.selected is not None
     ]
 
 
 def _value(search: Search, trial: Trial) -> float:
-    return search.goal.sign * trial.merit(search.goal)
+    return search.goal.sign * trial.score(search.goal)
 
 
 def _beats(other: Trial, trial: Trial, search: Search) -> bool:
-    gaps = [other.merit(goal) - trial.merit(goal) for goal in search.goals]
+    gaps = [other.score(goal) - trial.score(goal) for goal in search.goals]
     return all(gap >= 0 for gap in gaps) and any(gap > 0 for gap in gaps)
 
 

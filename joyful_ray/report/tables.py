@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from joyful_ray.records import Candidate, Scores
-from joyful_ray.report.gather import Run, Search
+from joyful_ray.report.read_runs import Run, Search
 
 SHOWN = 10
 
 
 @dataclass(frozen=True)
-class TableOfWords:
+class TextTable:
     """Rows under a header; the first `left` columns are words, the others numbers."""
 
     title: str
@@ -24,7 +24,7 @@ class TableOfWords:
     left: int = 1
 
 
-def run_scores(runs: Sequence[Run]) -> TableOfWords:
+def run_scores(runs: Sequence[Run]) -> TextTable:
     """A row a run, with mean and standard deviation where several have the same settings but for the seed."""
     finished = [run for run in runs if run.record is not None]
     names = list(finished[0].record.dev.values) if finished and finished[0].record else []
@@ -43,26 +43,26 @@ def run_scores(runs: Sequence[Run]) -> TableOfWords:
         if len(group) > 1:
             means = [cell for split in _splits(has_test) for cell in _means(group, names, split)]
             rows.append([f"mean of {len(group)} seeds", "", "", *means])
-    return TableOfWords("Scores", header, rows)
+    return TextTable("Scores", header, rows)
 
 
-def label_scores(scores: Scores, title: str) -> TableOfWords:
+def label_scores(scores: Scores, title: str) -> TextTable:
     """A row a label."""
     columns = list(next(iter(scores.per_label.values()), {}))
     rows = [
         [label, *(f"{cells[name]:,.0f}" if name == "support" else f"{cells[name]:.4f}" for name in columns)]
         for label, cells in scores.per_label.items()
     ]
-    return TableOfWords(title, ["label", *(name.replace("_", " ") for name in columns)], rows)
+    return TextTable(title, ["label", *(name.replace("_", " ") for name in columns)], rows)
 
 
-def best_trials(search: Search, *, settings: int | None = None) -> TableOfWords:
+def best_trials(search: Search, *, settings: int | None = None) -> TextTable:
     """The best trials: scores, cost and settings.
 
     Args:
         settings: how many of them, those that mattered most; None is all.
     """
-    ranked = [trial for _, trials, _ in search.study.ranked(search.goal) for trial in trials][:SHOWN]
+    ranked = [trial for _, trials, _ in search.state.ranked(search.goal) for trial in trials][:SHOWN]
     paths = (list(search.importance) or list(search.ranges))[:settings]
     rows = []
     for trial in ranked:
@@ -76,16 +76,16 @@ def best_trials(search: Search, *, settings: int | None = None) -> TableOfWords:
             [*cells, str(len(trial.epochs)), f"{trial.seconds:.0f}", *(word(trial.settings.get(p)) for p in paths)]
         )
     goals = [goal.name if goal.name == "seconds" else f"dev {goal.name}" for goal in search.goals]
-    return TableOfWords("Best trials", ["trial", "outcome", *goals, "epochs", "s", *paths], rows, left=2)
+    return TextTable("Best trials", ["trial", "outcome", *goals, "epochs", "s", *paths], rows, left=2)
 
 
-def importances(search: Search) -> TableOfWords:
+def importances(search: Search) -> TextTable:
     """Share of each setting in what sets the better trials apart."""
     rows = [[path, f"{share:.1%}"] for path, share in search.importance.items()]
-    return TableOfWords("What mattered", ["setting", "share"], rows)
+    return TextTable("What mattered", ["setting", "share"], rows)
 
 
-def confirmed(search: Search, candidates: Sequence[Candidate]) -> TableOfWords:
+def confirmed(search: Search, candidates: Sequence[Candidate]) -> TextTable:
     """Configs over fresh seeds, against the default."""
     rows = [
         [
@@ -98,32 +98,32 @@ def confirmed(search: Search, candidates: Sequence[Candidate]) -> TableOfWords:
     ]
     seeds = len(candidates[0].seeds) if candidates else 0
     header = ["config", f"dev {search.goal.name}", "against default", "95 % interval"]
-    return TableOfWords(f"Confirmed over {seeds} fresh seeds", header, rows)
+    return TextTable(f"Confirmed over {seeds} fresh seeds", header, rows)
 
 
-def failures(search: Search) -> TableOfWords:
+def failures(search: Search) -> TextTable:
     """Trials that failed or were begun again, and why."""
-    rows = [[t.name, "failed", t.reason] for t in search.study.trials.values() if t.outcome == "failed"]
-    rows += [[t.name, "begun again", reason] for t in search.study.trials.values() for reason in t.restarts]
-    return TableOfWords("What went wrong", ["trial", "what", "why"], rows, left=3)
+    rows = [[t.name, "failed", t.reason] for t in search.state.trials.values() if t.outcome == "failed"]
+    rows += [[t.name, "begun again", reason] for t in search.state.trials.values() for reason in t.restarts]
+    return TextTable("What went wrong", ["trial", "what", "why"], rows, left=3)
 
 
 def facts(search: Search) -> list[tuple[str, str]]:
     """The search in a few numbers."""
-    study = search.study
+    state = search.state
     counts = {
-        name: sum(trial.outcome == name for trial in study.searched) for name in ("finished", "stopped", "failed")
+        name: sum(trial.outcome == name for trial in state.searched) for name in ("finished", "stopped", "failed")
     }
-    best = study.best(search.goal)
+    best = state.best(search.goal)
     found = [
-        ("trials", f"{len(study.searched)}"),
+        ("trials", f"{len(state.searched)}"),
         ("stopped early", f"{counts['stopped']}"),
         ("failed", f"{counts['failed']}"),
-        ("epochs", f"{sum(len(trial.epochs) for trial in study.own)}"),
-        ("wall time", clock(study.spent_s)),
+        ("epochs", f"{sum(len(trial.epochs) for trial in state.own)}"),
+        ("wall time", clock(state.spent_s)),
     ]
     if best is not None:
-        found.insert(0, (f"best dev {search.goal.name}", f"{search.goal.sign * best.merit(search.goal):.4f}"))
+        found.insert(0, (f"best dev {search.goal.name}", f"{search.goal.sign * best.score(search.goal):.4f}"))
     if search.record is not None and search.record.test is not None and search.goal.name in search.record.test.values:
         found.insert(1, (f"test {search.goal.name}, chosen", f"{search.record.test.values[search.goal.name]:.4f}"))
     return found

@@ -17,12 +17,18 @@ from pydantic import BaseModel, ConfigDict
 
 from joyful_ray import __version__
 from joyful_ray.errors import ClusterError
+from joyful_ray.submit.cluster_environment import (
+    ClusterEnvironment,
+    cluster_environment,
+    compare,
+    locked_versions,
+    summary,
+)
 from joyful_ray.submit.connection import connect, explained, job_server
 from joyful_ray.submit.failure import first_error
-from joyful_ray.submit.order import Order
 from joyful_ray.submit.packing import Packing
 from joyful_ray.submit.secrets import refuse_secrets
-from joyful_ray.submit.survey import Survey, compare, locked_versions, summary, surveyed
+from joyful_ray.submit.submission import Submission
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -75,7 +81,7 @@ class JobServer:
 
     def submit(
         self,
-        order: Order,
+        submission: Submission,
         packing: Packing,
         *,
         say: Say,
@@ -99,23 +105,23 @@ class JobServer:
             ClusterError: the cluster cannot run it, or a job with this run is under way.
         """
         with explained(self.url):
-            self._refuse_twin(order)
-            with surveyed(self._client, python=python) as found, tempfile.TemporaryDirectory() as folder:
-                environment = self._environment(order, packing, found, dependencies, say)
+            self._refuse_twin(submission)
+            with cluster_environment(self._client, python=python) as found, tempfile.TemporaryDirectory() as folder:
+                environment = self._environment(submission, packing, found, dependencies, say)
                 package = Path(folder) / "package.zip"
                 size = packing.write(package)
                 say(_package_line(packing, size))
                 return self._client.submit_job(
-                    entrypoint=order.entrypoint(python),
-                    submission_id=_job_id(order.run),
+                    entrypoint=submission.entrypoint(python),
+                    submission_id=_job_id(submission.run),
                     runtime_env={"working_dir": str(package), **environment},
-                    metadata={RUN: order.run, VERSION: __version__},
+                    metadata={RUN: submission.run, VERSION: __version__},
                     entrypoint_num_cpus=cpus or None,
                     entrypoint_num_gpus=gpus or None,
                 )
 
     def _environment(
-        self, order: Order, packing: Packing, found: Survey, dependencies: Dependencies, say: Say
+        self, submission: Submission, packing: Packing, found: ClusterEnvironment, dependencies: Dependencies, say: Say
     ) -> dict[str, Any]:
         locked = locked_versions(packing.folder)
         differences = compare(found, locked)
@@ -129,23 +135,23 @@ class JobServer:
             environment["pip"] = {"packages": list(wanted), "pip_check": False}
         else:
             say(f"dependencies: none to install; the image has all {len(locked)} at the locked versions")
-        if order.uses_bucket:
+        if submission.uses_bucket:
             passed = _endpoint_variables(found)
             if passed:
                 environment["env_vars"] = passed
             say(_credentials_line(found, passed))
-        for note in order.notes:
+        for note in submission.notes:
             say(f"note: {note}")
         return environment
 
-    def _refuse_twin(self, order: Order) -> None:
-        if not order.goes_on:
+    def _refuse_twin(self, submission: Submission) -> None:
+        if not submission.goes_on:
             return
         for card in self.list():
-            if card.run == order.run and not card.is_over:
+            if card.run == submission.run and not card.is_over:
                 raise ClusterError(
-                    f"run {order.run} is already under way in job {card.job}; follow it (joyful jobs logs {card.job} "
-                    "--follow), stop it, or give this one another --name"
+                    f"run {submission.run} is already running as job {card.job}; follow it "
+                    f"(joyful jobs logs {card.job} --follow), stop it, or give this one another --name"
                 )
 
     def list(self) -> list[JobCard]:
@@ -252,7 +258,7 @@ def _all_of(locked: dict[str, str]) -> tuple[str, ...]:
     return tuple(f"{name}=={version}" for name, version in locked.items() if name != "ray")
 
 
-def _endpoint_variables(found: Survey) -> dict[str, str]:
+def _endpoint_variables(found: ClusterEnvironment) -> dict[str, str]:
     """Endpoint and region of this shell, for a cluster that names none; addresses, never credentials."""
     if found.has_endpoint:
         return {}
@@ -261,7 +267,7 @@ def _endpoint_variables(found: Survey) -> dict[str, str]:
     return {name: value for name, value in named.items() if "@" not in value}
 
 
-def _credentials_line(found: Survey, passed: dict[str, str]) -> str:
+def _credentials_line(found: ClusterEnvironment, passed: dict[str, str]) -> str:
     sent = f"; {', '.join(passed)} of this shell is sent" if passed else ""
     if found.credentials:
         known = ", ".join(found.credentials)

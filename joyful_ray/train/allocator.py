@@ -9,7 +9,7 @@ M_MMAP_THRESHOLD = -3
 LARGE_BYTES = 8 << 20
 
 
-def give_large_blocks_back() -> bool:
+def return_large_blocks() -> bool:
     """Let every block of 8 MiB or more be mapped by itself, so that freeing it frees memory.
 
     glibc raises that limit to 32 MiB as it goes, and then tensors of a few MiB leave holes between those that stay: the

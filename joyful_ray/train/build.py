@@ -5,32 +5,32 @@ from __future__ import annotations
 import torch
 
 from joyful_ray.config import JobConfig
-from joyful_ray.data.prepare import Facts
+from joyful_ray.data.prepare import CorpusInfo
 from joyful_ray.model.joyful import Joyful
 from joyful_ray.objective.joint import FUSION_TERMS, JointObjective, class_weights
 from joyful_ray.settings import FusionConfig
 
 
-def build_model(job: JobConfig, facts: Facts) -> Joyful:
+def build_model(job: JobConfig, corpus_info: CorpusInfo) -> Joyful:
     """The model with the weights that the seed gives, the same on every rank."""
     torch.manual_seed(job.seed)
-    encoding = facts.encoding
+    encoding = corpus_info.encoding
     return Joyful(
         job.model,
         job.graph,
         job.augment,
         widths=encoding.widths,
         classes=max(len(encoding.labels), 1) if encoding.task != "regression" else 1,
-        speakers=facts.speakers,
-        word_buckets=encoding.words.buckets if encoding.words else 0,
+        speakers=corpus_info.speakers,
+        word_buckets=encoding.ngrams.buckets if encoding.ngrams else 0,
     )
 
 
-def build_objective(job: JobConfig, facts: Facts) -> JointObjective:
+def build_objective(job: JobConfig, corpus_info: CorpusInfo) -> JointObjective:
     """The objective with the class weights of the training split."""
-    is_single = facts.encoding.task == "single-label"
-    weights = class_weights(list(facts.label_counts), job.objective.class_weighting) if is_single else []
-    whole = JointObjective(job.objective, task=facts.encoding.task, weight_K=weights)
+    is_single = corpus_info.encoding.task == "single-label"
+    weights = class_weights(list(corpus_info.label_counts), job.objective.class_weighting) if is_single else []
+    whole = JointObjective(job.objective, task=corpus_info.encoding.task, weight_K=weights)
     nothing_to_compare = set(FUSION_TERMS) - fusion_terms(job.model.fusion)
     return whole.only([name for name in whole.weights if name not in nothing_to_compare])
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from joyful_ray.config import JobConfig, resolve
 from joyful_ray.data.encode import Encoding, Scaling
-from joyful_ray.data.prepare import Facts, words_of
+from joyful_ray.data.prepare import CorpusInfo, words_of
 from joyful_ray.errors import CheckpointError, ConfigError, CorpusError
 from joyful_ray.model.joyful import Joyful
 from joyful_ray.records import BundleCard, Scores
@@ -75,30 +75,30 @@ def write_bundle(
     location: Location,
     *,
     job: JobConfig,
-    facts: Facts,
+    corpus_info: CorpusInfo,
     weights: dict[str, Tensor],
     dev: Scores,
     epoch: int,
     temperature: float | None = None,
 ) -> None:
     """Write a bundle; the card comes last."""
-    encoding = facts.encoding
+    encoding = corpus_info.encoding
     card = BundleCard(
         bundle_version=BUNDLE_VERSION,
         config=job.model_dump(mode="json"),
         fingerprint=job.fingerprint,
         task=encoding.task,
         labels=list(encoding.labels),
-        modalities=dict(facts.contracts),
+        modalities=dict(corpus_info.contracts),
         scaling={
             name: {"mean": scaling.mean_W.tolist(), "deviation": scaling.deviation_W.tolist()}
             for name, scaling in encoding.scaling.items()
         },
-        reads_texts=encoding.words is not None,
-        speakers=facts.speakers,
+        reads_texts=encoding.ngrams is not None,
+        speakers=corpus_info.speakers,
         thresholds={name: values["threshold"] for name, values in dev.per_label.items() if "threshold" in values},
         temperature=temperature,
-        trained_on=dict(facts.corpus) | {"epoch": epoch, "dev": dev.values},
+        trained_on=dict(corpus_info.corpus) | {"epoch": epoch, "dev": dev.values},
     )
     write_tensors(location.join(MODEL), weights)
     location.join(CARD).write_text(card.model_dump_json(indent=1))
@@ -127,7 +127,7 @@ def read_bundle(uri: str) -> Bundle:
     widths = {name: contract.width for name, contract in card.modalities.items()}
     encoding = Encoding(card.task, tuple(card.labels), widths, scaling, words_of(job) if card.reads_texts else None)
     state = torch.get_rng_state()
-    model = build_model(job, Facts(encoding, card.modalities, card.trained_on, speakers=card.speakers))
+    model = build_model(job, CorpusInfo(encoding, card.modalities, card.trained_on, speakers=card.speakers))
     torch.set_rng_state(state)
     load_weights(model, read_tensors(location.join(MODEL)), source=location.uri)
     return Bundle(card, job, encoding, model.eval(), location)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from joyful_ray.corpora.shards import open_corpus
 from joyful_ray.data.batch import Batch
-from joyful_ray.data.source import ResidentSource
+from joyful_ray.data.loader import ResidentLoader
 from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import CorpusError
 from joyful_ray.model.joyful import Output
@@ -17,7 +17,7 @@ from joyful_ray.objective.joint import JointObjective
 from joyful_ray.records import Scores
 from joyful_ray.schema import Split, Task
 from joyful_ray.train.bundle import read_bundle
-from joyful_ray.train.context import World, pick_device
+from joyful_ray.train.process_group import ProcessGroup, pick_device
 from joyful_ray.train.scores import Tally
 
 Keep = Callable[[Tensor, Tensor], None]
@@ -30,7 +30,7 @@ def evaluate(
     *,
     task: Task,
     labels: list[str],
-    world: World,
+    process_group: ProcessGroup,
     precision: str = "fp32",
     thresholds: Mapping[str, float] | None = None,
     keep: Keep | None = None,
@@ -45,13 +45,13 @@ def evaluate(
     model.eval()
     tally = Tally(task, labels)
     for batch in batches:
-        batch = batch.to(world.device)
+        batch = batch.to(process_group.device)
         scores_NK = forward(model, batch, precision=precision).scores_NK
         loss = JointObjective.plain_loss(scores_NK, batch.labels, task)
         if keep is not None:
             keep(scores_NK[batch.labeled_N].float().cpu(), batch.labels[batch.labeled_N].cpu())
         tally.saw(scores_NK, batch.labels, batch.labeled_N, float(loss.sum()))
-    tally.state = world.add(tally.state.to(world.device)).cpu()
+    tally.state = process_group.add(tally.state.to(process_group.device)).cpu()
     model.train(was_training)
     return tally.scores(thresholds)
 
@@ -79,14 +79,14 @@ def evaluate_bundle(bundle_uri: str, corpus_uri: str, *, split: Split = "test", 
             f"the bundle was trained for {bundle.encoding.task}, but the corpus is labeled for {corpus.manifest.task}"
         )
     tables = [bundle.encoding.table(table) for table in corpus.tables(split)]
-    source = ResidentSource.of(bundle.job, SplitStore(tables, bundle.encoding))
-    world = World(device=pick_device(device))
+    source = ResidentLoader.of(bundle.job, SplitStore(tables, bundle.encoding))
+    process_group = ProcessGroup(device=pick_device(device))
     return evaluate(
-        bundle.model.to(world.device),
-        source.once(rank=0, world=1),
+        bundle.model.to(process_group.device),
+        source.once(rank=0, world_size=1),
         task=bundle.encoding.task,
         labels=list(bundle.encoding.labels),
-        world=world,
+        process_group=process_group,
         precision=bundle.job.train.precision,
         thresholds=bundle.card.thresholds or None,
     )

@@ -13,16 +13,16 @@ from typing import Any
 
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus, open_corpus
+from joyful_ray.data.loader import ResidentLoader
 from joyful_ray.data.prepare import prepare_here, task_of, widths_of
-from joyful_ray.data.reading import readings
-from joyful_ray.data.source import ResidentSource
+from joyful_ray.data.split_rows import split_rows
 from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import ConfigError, TrainingError
 from joyful_ray.records import EpochMetrics, RunRecord
-from joyful_ray.train.context import World, pick_device, use_cores
-from joyful_ray.train.directory import RunDirectory
-from joyful_ray.train.lock import held_alone
-from joyful_ray.train.loop import Assignment, run
+from joyful_ray.train.lock import run_lock
+from joyful_ray.train.loop import RunSpec, run
+from joyful_ray.train.process_group import ProcessGroup, pick_device, use_cores
+from joyful_ray.train.run_directory import RunDirectory
 
 Watch = Callable[[EpochMetrics], None]
 SMALL_MACHINE, OVERSUBSCRIPTION = 4, 2
@@ -54,28 +54,28 @@ def train(job: JobConfig, *, name: str | None = None, watch: Watch | None = None
     corpus = open_corpus(job.corpus)
     task_of(corpus.manifest, job)
     widths_of(corpus.manifest, job)
-    readings(corpus, job)
+    split_rows(corpus, job)
     if job.cluster.workers == 0:
         pick_device(job.train.device)
     else:
         check_machine(job)
     directory = RunDirectory.of(job, name)
     train_somewhere = _train_here if job.cluster.workers == 0 else _train_on_ray
-    with held_alone(directory.location):
+    with run_lock(directory.location):
         directory.begin(job, corpus_hash=corpus.hash)
         with _watching(directory, watch):
             return train_somewhere(job, corpus, directory, started)
 
 
 def _train_here(job: JobConfig, corpus: Corpus, directory: RunDirectory, started: float) -> RunRecord:
-    facts, stores = prepare_here(corpus, job)
+    corpus_info, stores = prepare_here(corpus, job)
 
-    def source_of(store: SplitStore) -> Callable[[], ResidentSource]:
-        return lambda: ResidentSource.of(job, store)
+    def source_of(store: SplitStore) -> Callable[[], ResidentLoader]:
+        return lambda: ResidentLoader.of(job, store)
 
-    assignment = Assignment(
+    spec = RunSpec(
         job=job,
-        facts=facts,
+        corpus_info=corpus_info,
         sources={split: source_of(store) for split, store in stores.items()},
         directory=directory,
         workers=0,
@@ -83,7 +83,7 @@ def _train_here(job: JobConfig, corpus: Corpus, directory: RunDirectory, started
     )
     device = pick_device(job.train.device)
     use_cores(job.cluster.cpus_per_worker, device)
-    return run(assignment, World(device=device))
+    return run(spec, ProcessGroup(device=device))
 
 
 def _train_on_ray(job: JobConfig, corpus: Corpus, directory: RunDirectory, started: float) -> RunRecord:
@@ -95,14 +95,20 @@ def _train_on_ray(job: JobConfig, corpus: Corpus, directory: RunDirectory, start
         from joyful_ray.data.ingest import ingest
         from joyful_ray.train.worker import train_on_worker
 
-        facts, held = ingest(corpus, job)
+        corpus_info, ingested = ingest(corpus, job)
         cluster = job.cluster
         resources = {"CPU": cluster.cpus_per_worker}
         if cluster.gpus_per_worker:
             resources["GPU"] = cluster.gpus_per_worker
         trainer = TorchTrainer(
             train_on_worker,
-            train_loop_config={"job": job, "facts": facts, "held": held, "directory": directory, "started": started},
+            train_loop_config={
+                "job": job,
+                "corpus_info": corpus_info,
+                "ingested": ingested,
+                "directory": directory,
+                "started": started,
+            },
             torch_config=TorchConfig(timeout_s=math.ceil(cluster.collective_timeout_s)),
             scaling_config=ScalingConfig(
                 num_workers=cluster.workers, use_gpu=cluster.gpus_per_worker > 0, resources_per_worker=resources

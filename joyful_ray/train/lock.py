@@ -15,7 +15,7 @@ LOCK = "lock.json"
 
 
 @contextmanager
-def held_alone(directory: Location) -> Iterator[None]:
+def run_lock(directory: Location) -> Iterator[None]:
     """Hold a run's directory while a command works in it.
 
     A lock whose process has ended on this machine is taken over. That of another machine is too, since nothing here can

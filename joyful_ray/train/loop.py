@@ -14,25 +14,25 @@ import torch
 from torch import Tensor
 
 from joyful_ray.config import JobConfig
-from joyful_ray.data.prepare import Facts
-from joyful_ray.data.source import Source
+from joyful_ray.data.loader import BatchLoader
+from joyful_ray.data.prepare import CorpusInfo
 from joyful_ray.errors import CheckpointError, TrainingError, UserError
 from joyful_ray.records import EpochMetrics, RunRecord, Scores, versions
 from joyful_ray.schema import Split
-from joyful_ray.train.board import Board
 from joyful_ray.train.bundle import write_bundle
 from joyful_ray.train.calibration import fit_temperature
 from joyful_ray.train.checkpoint import latest_checkpoint, prune_checkpoints
-from joyful_ray.train.context import World
-from joyful_ray.train.diagnose import warnings_from
-from joyful_ray.train.directory import RunDirectory
+from joyful_ray.train.diagnostics import warnings_from
 from joyful_ray.train.evaluate import Keep, evaluate
-from joyful_ray.train.learner import EpochNumbers, Learner
+from joyful_ray.train.process_group import ProcessGroup
+from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.train.schedule import Progress
+from joyful_ray.train.tensorboard import TensorBoardWriter
+from joyful_ray.train.trainer import EpochNumbers, Trainer
 
 
 @dataclass(frozen=True)
-class Assignment:
+class RunSpec:
     """One run as a rank sees it.
 
     Attributes:
@@ -42,52 +42,52 @@ class Assignment:
     """
 
     job: JobConfig
-    facts: Facts
-    sources: Mapping[Split, Callable[[], Source]]
+    corpus_info: CorpusInfo
+    sources: Mapping[Split, Callable[[], BatchLoader]]
     directory: RunDirectory
     workers: int
     started: float
 
 
-def run(assignment: Assignment, world: World) -> RunRecord:
+def run(spec: RunSpec, process_group: ProcessGroup) -> RunRecord:
     """Train until dev stops getting better, then score the selected epoch on dev and, once, on test.
 
     Raises:
         TrainingError: on every rank, where a loss is not finite.
     """
-    setup_s = time.time() - assignment.started
-    learner = Learner(assignment.job, assignment.facts, world)
-    progress = fit(assignment, world, learner)
-    fit_s = time.time() - assignment.started - setup_s
-    record = _select_and_score(assignment, world, learner, progress)
-    peak = max(int(str(value)) for value in world.gather(peak_memory_bytes()))
-    total_s = time.time() - assignment.started
+    setup_s = time.time() - spec.started
+    trainer = Trainer(spec.job, spec.corpus_info, process_group)
+    progress = fit(spec, process_group, trainer)
+    fit_s = time.time() - spec.started - setup_s
+    record = _select_and_score(spec, process_group, trainer, progress)
+    peak = max(int(str(value)) for value in process_group.gather(peak_memory_bytes()))
+    total_s = time.time() - spec.started
     seconds = {"setup": setup_s, "fit": fit_s, "selection": total_s - setup_s - fit_s, "total": total_s}
     record = record.model_copy(update={"seconds": seconds, "peak_memory_bytes": peak})
-    if world.is_first:
-        assignment.directory.write_record(record)
+    if process_group.is_first:
+        spec.directory.write_record(record)
     return record
 
 
-def fit(assignment: Assignment, world: World, learner: Learner) -> Progress:
+def fit(spec: RunSpec, process_group: ProcessGroup, trainer: Trainer) -> Progress:
     """Epochs, each with its dev scores, checkpoint and report, from the last checkpoint to the end."""
-    train, directory = assignment.job.train, assignment.directory
-    progress = _resume(directory, learner, world)
-    source, dev = assignment.sources["train"](), assignment.sources["dev"]()
+    train, directory = spec.job.train, spec.directory
+    progress = _resume(directory, trainer, process_group)
+    source, dev = spec.sources["train"](), spec.sources["dev"]()
     longest_s = 0.0
-    with _board(directory, world, progress) as board:
+    with _tensorboard(directory, process_group, progress) as tensorboard:
         while not progress.is_done(train):
-            _check_time(assignment, world, progress, longest_s)
+            _check_time(spec, process_group, progress, longest_s)
             began = time.perf_counter()
-            numbers = learner.train_epoch(source, progress)
-            scores = _evaluate(assignment, world, learner, dev)
+            numbers = trainer.train_epoch(source, progress)
+            scores = _evaluate(spec, process_group, trainer, dev)
             _check_sound(numbers, scores, epoch=progress.next_epoch)
             before, progress = (
                 progress,
                 progress.after(
                     score=scores.selection,
                     dev_loss=scores.loss,
-                    counts=learner.stage_of(progress.next_epoch) != "fusion",
+                    counts=trainer.stage_of(progress.next_epoch) != "fusion",
                 ),
             )
             metrics = EpochMetrics(
@@ -95,18 +95,18 @@ def fit(assignment: Assignment, world: World, learner: Learner) -> Progress:
                 epoch=before.next_epoch,
                 dev=scores,
                 seconds=time.perf_counter() - began,
-                utterances_per_second=assignment.facts.utterances / numbers.train_seconds,
+                utterances_per_second=spec.corpus_info.utterances / numbers.train_seconds,
                 is_best=progress.best_epoch == before.next_epoch,
             )
-            if board is not None:
+            if tensorboard is not None:
                 # The checkpoint comes last: an epoch that a crash cuts off here is made again, with its line.
                 directory.add_metrics(metrics)
-                board.epoch(metrics)
-                _save(directory, learner, progress, keep=train.keep_checkpoints)
-            world.report(report_of(metrics, is_last=progress.is_done(train)))
+                tensorboard.epoch(metrics)
+                _save(directory, trainer, progress, keep=train.keep_checkpoints)
+            process_group.report(report_of(metrics, is_last=progress.is_done(train)))
             longest_s = max(longest_s, time.perf_counter() - began)
     # The first rank may still be writing the last checkpoint, which the others are about to read.
-    world.wait_for_all()
+    process_group.wait_for_all()
     return progress
 
 
@@ -123,17 +123,17 @@ def report_of(metrics: EpochMetrics, *, is_last: bool) -> dict[str, float]:
     } | {f"dev/{name}": value for name, value in metrics.dev.values.items()}
 
 
-def _check_time(assignment: Assignment, world: World, progress: Progress, longest_s: float) -> None:
+def _check_time(spec: RunSpec, process_group: ProcessGroup, progress: Progress, longest_s: float) -> None:
     """Begin no epoch that would end after `cluster.max_hours`; the first rank's clock decides for all."""
-    limit = assignment.job.cluster.max_hours
+    limit = spec.job.cluster.max_hours
     if limit is None:
         return
-    left_s = assignment.started + 3600 * limit - time.time()
-    is_over = torch.tensor(float(world.is_first and left_s < longest_s), device=world.device)
-    if world.add(is_over) > 0:
+    left_s = spec.started + 3600 * limit - time.time()
+    is_over = torch.tensor(float(process_group.is_first and left_s < longest_s), device=process_group.device)
+    if process_group.add(is_over) > 0:
         done = progress.next_epoch
         raise TrainingError(
-            f"stopped after {done} of {assignment.job.train.epochs} epochs: another would end after cluster.max_hours "
+            f"stopped after {done} of {spec.job.train.epochs} epochs: another would end after cluster.max_hours "
             f"({limit:g}); " + ("the same command continues the run" if done else "raise it, nothing was trained")
         )
 
@@ -152,53 +152,55 @@ def _check_sound(numbers: EpochNumbers, dev: Scores, *, epoch: int) -> None:
         )
 
 
-def _resume(directory: RunDirectory, learner: Learner, world: World) -> Progress:
+def _resume(directory: RunDirectory, trainer: Trainer, process_group: ProcessGroup) -> Progress:
     found = latest_checkpoint(directory.checkpoints)
     try:
-        progress = Progress() if found is None else learner.load(found)
+        progress = Progress() if found is None else trainer.load(found)
     except UserError as error:
         raise CheckpointError(f"{error}; remove {found} to go on from the checkpoint before it") from None
-    if world.is_first:
+    if process_group.is_first:
         directory.forget_from(progress.next_epoch)
     return progress
 
 
-def _board(directory: RunDirectory, world: World, progress: Progress) -> AbstractContextManager[Board | None]:
-    if not world.is_first:
+def _tensorboard(
+    directory: RunDirectory, process_group: ProcessGroup, progress: Progress
+) -> AbstractContextManager[TensorBoardWriter | None]:
+    if not process_group.is_first:
         return nullcontext()
-    return Board(directory.location.join("tensorboard"), first_epoch=progress.next_epoch)
+    return TensorBoardWriter(directory.location.join("tensorboard"), first_epoch=progress.next_epoch)
 
 
-def _save(directory: RunDirectory, learner: Learner, progress: Progress, *, keep: int) -> None:
-    learner.save(directory.checkpoint(progress.next_epoch - 1), progress)
+def _save(directory: RunDirectory, trainer: Trainer, progress: Progress, *, keep: int) -> None:
+    trainer.save(directory.checkpoint(progress.next_epoch - 1), progress)
     latest = range(progress.next_epoch - keep, progress.next_epoch)
     prune_checkpoints(directory.checkpoints, keep={progress.best_epoch, *latest})
 
 
 def _evaluate(
-    assignment: Assignment,
-    world: World,
-    learner: Learner,
-    source: Source,
+    spec: RunSpec,
+    process_group: ProcessGroup,
+    trainer: Trainer,
+    source: BatchLoader,
     thresholds: Mapping[str, float] | None = None,
     keep: Keep | None = None,
 ) -> Scores:
-    encoding = assignment.facts.encoding
+    encoding = spec.corpus_info.encoding
     return evaluate(
-        learner.evaluated,
-        source.once(rank=world.rank, world=world.size),
+        trainer.evaluated,
+        source.once(rank=process_group.rank, world_size=process_group.size),
         task=encoding.task,
         labels=list(encoding.labels),
-        world=world,
-        precision=assignment.job.train.precision,
+        process_group=process_group,
+        precision=spec.job.train.precision,
         thresholds=thresholds,
         keep=keep,
     )
 
 
-def _dev_and_temperature(assignment: Assignment, world: World, learner: Learner) -> tuple[Scores, float | None]:
+def _dev_and_temperature(spec: RunSpec, process_group: ProcessGroup, trainer: Trainer) -> tuple[Scores, float | None]:
     """Dev scores of the selected weights, and the temperature that fits their probabilities to dev."""
-    encoding = assignment.facts.encoding
+    encoding = spec.corpus_info.encoding
     scores: list[Tensor] = [torch.zeros(0, max(len(encoding.labels), 1))]
     labels: list[Tensor] = []
 
@@ -206,27 +208,30 @@ def _dev_and_temperature(assignment: Assignment, world: World, learner: Learner)
         scores.append(scores_NK)
         labels.append(truth)
 
-    dev = _evaluate(assignment, world, learner, assignment.sources["dev"](), keep=keep)
+    dev = _evaluate(spec, process_group, trainer, spec.sources["dev"](), keep=keep)
     truth = torch.cat(labels) if labels else torch.zeros(0)
     temperature = fit_temperature(
-        torch.cat(scores), truth, task=encoding.task, add=lambda values: world.add(values.to(world.device)).cpu()
+        torch.cat(scores),
+        truth,
+        task=encoding.task,
+        add=lambda values: process_group.add(values.to(process_group.device)).cpu(),
     )
     return dev, temperature
 
 
-def _select_and_score(assignment: Assignment, world: World, learner: Learner, progress: Progress) -> RunRecord:
-    job, facts, directory = assignment.job, assignment.facts, assignment.directory
-    weights = learner.load_selected(directory.checkpoint(progress.best_epoch))
-    dev, temperature = _dev_and_temperature(assignment, world, learner)
+def _select_and_score(spec: RunSpec, process_group: ProcessGroup, trainer: Trainer, progress: Progress) -> RunRecord:
+    job, corpus_info, directory = spec.job, spec.corpus_info, spec.directory
+    weights = trainer.load_selected(directory.checkpoint(progress.best_epoch))
+    dev, temperature = _dev_and_temperature(spec, process_group, trainer)
     test = None
-    if "test" in assignment.sources:
+    if "test" in spec.sources:
         thresholds = {name: values["threshold"] for name, values in dev.per_label.items() if "threshold" in values}
-        test = _evaluate(assignment, world, learner, assignment.sources["test"](), thresholds or None)
-    if world.is_first:
+        test = _evaluate(spec, process_group, trainer, spec.sources["test"](), thresholds or None)
+    if process_group.is_first:
         write_bundle(
             directory.bundle,
             job=job,
-            facts=facts,
+            corpus_info=corpus_info,
             weights=weights,
             dev=dev,
             epoch=progress.best_epoch,
@@ -236,11 +241,11 @@ def _select_and_score(assignment: Assignment, world: World, learner: Learner, pr
         name=directory.location.name,
         outcome="finished" if progress.next_epoch >= job.train.epochs else "stopped-early",
         fingerprint=job.fingerprint,
-        corpus=dict(facts.corpus) | {"dev_cut_conversations": len(facts.dev_cut)},
+        corpus=dict(corpus_info.corpus) | {"dev_cut_conversations": len(corpus_info.dev_cut)},
         config=job.model_dump(mode="json"),
         versions=versions(),
-        parameters=sum(parameter.numel() for parameter in learner.model.parameters()),
-        workers=assignment.workers,
+        parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
+        workers=spec.workers,
         epochs=progress.next_epoch,
         selected_epoch=progress.best_epoch,
         test_reads=0 if test is None else 1,

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from joyful_ray.data.batch import Batch
-from joyful_ray.data.source import Work
+from joyful_ray.data.loader import Work
 from joyful_ray.errors import TrainingError
 from joyful_ray.objective.joint import JointObjective
-from joyful_ray.train.context import World
+from joyful_ray.train.process_group import ProcessGroup
 
 
 @dataclass(frozen=True)
-class Trainee:
+class TrainState:
     """What a step trains, and with what.
 
     Attributes:
-        model: as `World.distribute` gave it.
+        model: as `ProcessGroup.distribute` gave it.
         blank: what a rank without work runs, at weight zero, because DDP waits for every rank.
         parameters: those that are trained.
         draws_views: whether training sees augmented views, to contrast or to classify them.
@@ -31,7 +31,7 @@ class Trainee:
     model: nn.Module
     objective: JointObjective
     optimizer: torch.optim.Optimizer
-    world: World
+    process_group: ProcessGroup
     blank: Batch
     parameters: tuple[nn.Parameter, ...]
     draws_views: bool = True
@@ -52,7 +52,7 @@ class StepResult:
     gradient_norm: float
 
 
-def train_step(trainee: Trainee, work: Work, *, place: str) -> StepResult:
+def train_step(state: TrainState, work: Work, *, place: str) -> StepResult:
     """Run this rank's micro-batches, exchange gradients once, and update.
 
     Args:
@@ -62,55 +62,55 @@ def train_step(trainee: Trainee, work: Work, *, place: str) -> StepResult:
     Raises:
         TrainingError: on every rank, where the loss or the gradient is not finite.
     """
-    objective, world = trainee.objective, trainee.world
-    batches = [batch.to(world.device) for _, batch in work]
-    counts = _global_counts(trainee, batches)
-    trainee.optimizer.zero_grad(set_to_none=True)
-    sums = {name: torch.zeros((), device=world.device) for name in objective.weights}
+    objective, process_group = state.objective, state.process_group
+    batches = [batch.to(process_group.device) for _, batch in work]
+    counts = _global_counts(state, batches)
+    state.optimizer.zero_grad(set_to_none=True)
+    sums = {name: torch.zeros((), device=process_group.device) for name in objective.weights}
     for index, (micro, _) in enumerate(work):
         torch.manual_seed(micro.seed)
-        generator = torch.Generator(world.device).manual_seed(micro.seed) if trainee.draws_views else None
-        with world.hold_gradients(trainee.model, until_last=index + 1 < len(work)):
-            with torch.autocast(world.device.type, torch.bfloat16, enabled=trainee.precision == "bf16"):
-                output = trainee.model(batches[index], generator)
+        generator = torch.Generator(process_group.device).manual_seed(micro.seed) if state.draws_views else None
+        with process_group.hold_gradients(state.model, until_last=index + 1 < len(work)):
+            with torch.autocast(process_group.device.type, torch.bfloat16, enabled=state.precision == "bf16"):
+                output = state.model(batches[index], generator)
             parts = objective.sums(output, batches[index])
-            (objective.total(parts, counts) * world.size).backward()
+            (objective.total(parts, counts) * process_group.size).backward()
         for name, value in parts.items():
             sums[name] += value.detach()
     if not work:
-        _idle(trainee)
-    norm = _clip(trainee)
+        _idle(state)
+    norm = _clip(state)
     if not torch.isfinite(norm):
-        _stop(trainee, sums, counts, place)
-    trainee.optimizer.step()
+        _stop(state, sums, counts, place)
+    state.optimizer.step()
     return StepResult(sums, counts, float(norm))
 
 
-def _global_counts(trainee: Trainee, batches: list[Batch]) -> dict[str, Tensor]:
-    names = list(trainee.objective.weights)
-    totals = torch.zeros(len(names), dtype=torch.float64, device=trainee.world.device)
+def _global_counts(state: TrainState, batches: list[Batch]) -> dict[str, Tensor]:
+    names = list(state.objective.weights)
+    totals = torch.zeros(len(names), dtype=torch.float64, device=state.process_group.device)
     for batch in batches:
-        counted = trainee.objective.counts(batch)
+        counted = state.objective.counts(batch)
         totals += torch.stack([counted[name].double() for name in names])
-    totals = trainee.world.add(totals).float()
+    totals = state.process_group.add(totals).float()
     return dict(zip(names, totals, strict=True))
 
 
-def _idle(trainee: Trainee) -> None:
-    generator = torch.Generator(trainee.world.device).manual_seed(0) if trainee.draws_views else None
-    blank = trainee.blank.to(trainee.world.device)
-    parts = trainee.objective.sums(trainee.model(blank, generator), blank)
+def _idle(state: TrainState) -> None:
+    generator = torch.Generator(state.process_group.device).manual_seed(0) if state.draws_views else None
+    blank = state.blank.to(state.process_group.device)
+    parts = state.objective.sums(state.model(blank, generator), blank)
     (torch.stack(list(parts.values())).sum() * 0.0).backward()
 
 
-def _clip(trainee: Trainee) -> Tensor:
-    limit = trainee.gradient_clip if trainee.gradient_clip is not None else float("inf")
-    return nn.utils.clip_grad_norm_(trainee.parameters, limit, foreach=True)
+def _clip(state: TrainState) -> Tensor:
+    limit = state.gradient_clip if state.gradient_clip is not None else float("inf")
+    return nn.utils.clip_grad_norm_(state.parameters, limit, foreach=True)
 
 
-def _stop(trainee: Trainee, sums: dict[str, Tensor], counts: dict[str, Tensor], place: str) -> None:
+def _stop(state: TrainState, sums: dict[str, Tensor], counts: dict[str, Tensor], place: str) -> None:
     names = list(sums)
-    totals = trainee.world.add(torch.stack([sums[name].double() for name in names]))
+    totals = state.process_group.add(torch.stack([sums[name].double() for name in names]))
     bad = [name for name, value in zip(names, totals, strict=True) if not torch.isfinite(value / counts[name])]
     cause = f"loss of {', '.join(bad)} is" if bad else "gradient is"
     raise TrainingError(f"{place}: the {cause} not finite; try a smaller train.learning_rate or train.gradient_clip")

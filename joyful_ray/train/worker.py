@@ -10,12 +10,12 @@ import ray.train
 import ray.train.torch
 import torch
 
-from joyful_ray.data.ingest import Held
-from joyful_ray.data.source import Source
+from joyful_ray.data.ingest import IngestedSplit
+from joyful_ray.data.loader import BatchLoader
 from joyful_ray.errors import TrainingError, UserError
-from joyful_ray.train.context import World, use_cores
-from joyful_ray.train.directory import RunDirectory
-from joyful_ray.train.loop import Assignment, run
+from joyful_ray.train.loop import RunSpec, run
+from joyful_ray.train.process_group import ProcessGroup, use_cores
+from joyful_ray.train.run_directory import RunDirectory
 
 FIRST_RANK_TIMEOUT_S = 10
 
@@ -24,36 +24,36 @@ def train_on_worker(config: dict[str, Any]) -> None:
     """Run one rank; an error that would come again is left in the run's directory, so that Ray does not try again.
 
     Args:
-        config: `job`, `facts`, `held`, `directory` and `started`, as the driver has them; `reporter` makes what is
-            called with each epoch's numbers, where they do not go to Ray Train as they are.
+        config: `job`, `corpus_info`, `ingested`, `directory` and `started`, as the driver has
+            them; `reporter` (optional) returns the callable that receives each epoch's numbers instead of Ray Train.
     """
-    job, facts, held, directory = (config[name] for name in ("job", "facts", "held", "directory"))
+    job, corpus_info, ingested, directory = (config[name] for name in ("job", "corpus_info", "ingested", "directory"))
     context = ray.train.get_context()
     is_cuda = job.cluster.gpus_per_worker > 0
     device = ray.train.torch.get_device() if is_cuda else torch.device("cpu")
     use_cores(job.cluster.cpus_per_worker, device)
-    world = World(
+    process_group = ProcessGroup(
         rank=context.get_world_rank(),
         size=context.get_world_size(),
         device=device,
         report=config["reporter"]() if "reporter" in config else _report,
     )
 
-    def source_of(split: Held) -> Callable[[], Source]:
-        return lambda: split.source(job, facts.encoding)
+    def source_of(split: IngestedSplit) -> Callable[[], BatchLoader]:
+        return lambda: split.source(job, corpus_info.encoding)
 
-    assignment = Assignment(
+    spec = RunSpec(
         job=job,
-        facts=facts,
-        sources={name: source_of(split) for name, split in held.items()},
+        corpus_info=corpus_info,
+        sources={name: source_of(split) for name, split in ingested.items()},
         directory=directory,
-        workers=world.size,
+        workers=process_group.size,
         started=config["started"],
     )
     try:
-        run(assignment, world)
+        run(spec, process_group)
     except (TrainingError, UserError) as error:
-        if world.is_first:
+        if process_group.is_first:
             directory.write_failure(str(error))
         elif not _first_rank_failed_too(directory):
             raise

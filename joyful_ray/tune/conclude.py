@@ -9,15 +9,15 @@ from joyful_ray.corpora.shards import Corpus
 from joyful_ray.records import Candidate, Scores, SearchRecord, versions
 from joyful_ray.storage import Location
 from joyful_ray.tune.confirm import DEFAULT, ERROR_RATE, candidate, paired_bootstrap, verdict
-from joyful_ray.tune.counts import read_dev_counts
-from joyful_ray.tune.directory import SearchDirectory
+from joyful_ray.tune.dev_counts import read_dev_counts
 from joyful_ray.tune.goals import Goal
 from joyful_ray.tune.ledger import Tested
+from joyful_ray.tune.search_directory import SearchDirectory
+from joyful_ray.tune.search_state import SearchState, Trial
 from joyful_ray.tune.space import Space
-from joyful_ray.tune.study import Study, Trial
 
 if TYPE_CHECKING:
-    from joyful_ray.tune.searcher import Book
+    from joyful_ray.tune.searcher import LedgerWriter
 
 NOT_CONFIRMED = "not compared with the default over fresh seeds (search.confirm is null)"
 
@@ -27,37 +27,37 @@ def conclude(
     corpus: Corpus,
     goal: Goal,
     home: SearchDirectory,
-    book: Book,
+    writer: LedgerWriter,
     *,
     slots: int,
     wall_seconds: float,
 ) -> SearchRecord:
     """Choose on dev, read test once for the chosen config, and write record and best config."""
-    study, search = book.study, space.search
-    candidates = _candidates(space, goal, home, study) if search.confirm is not None else []
+    state, search = writer.state, space.search
+    candidates = _candidates(space, goal, home, state) if search.confirm is not None else []
     warnings = []
     if candidates:
         # The default wins a tie, being the simpler answer.
         chosen = max(candidates, key=lambda row: (goal.sign * row.mean, row.config == DEFAULT))
         trials = [
-            trial for trial in study.confirming if trial.drawn.config == chosen.config and trial.outcome == "finished"
+            trial for trial in state.confirming if trial.drawn.config == chosen.config and trial.outcome == "finished"
         ]
         config, settings, words, by = chosen.config, chosen.settings, verdict(chosen), "dev, over fresh seeds"
     else:
-        config, trials, _ = study.ranked(goal)[0]
+        config, trials, _ = state.ranked(goal)[0]
         settings, words, by = trials[0].settings, NOT_CONFIRMED, "dev"
         if search.confirm is not None:
             warnings.append("no config could be confirmed; see why its runs failed in the ledger")
-    best_run = max(trials, key=lambda trial: trial.merit(goal))
-    test = _test(corpus, home, book, best_run, warnings)
-    best = study.best(goal)
-    left = [trial for trial in study.own if trial.outcome is None]
+    best_run = max(trials, key=lambda trial: trial.score(goal))
+    test = _test(corpus, home, writer, best_run, warnings)
+    best = state.best(goal)
+    left = [trial for trial in state.own if trial.outcome is None]
     if left:
         warnings.append(f"{len(left)} trials were cut off by search.time_budget_s; more of it lets them go on")
     # Under a name of its own, since the search's is taken by the search.
     best_job = space.job_of(settings).model_copy(update={"name": f"{home.location.name}-best"})
     comment = (
-        f"chosen by search {home.location.name}: {goal.name} {goal.sign * best_run.merit(goal):.4f} on dev; {words}"
+        f"chosen by search {home.location.name}: {goal.name} {goal.sign * best_run.score(goal):.4f} on dev; {words}"
     )
     best_place = home.write_best(best_job, comment)
     record = SearchRecord(
@@ -65,13 +65,13 @@ def conclude(
         fingerprint=space.job.fingerprint,
         corpus={"name": corpus.manifest.name, "uri": corpus.location.uri, "hash": corpus.hash},
         metric=goal.name,
-        trials=dict(Counter(trial.outcome or "cut off" for trial in study.searched)),
-        epochs=sum(len(trial.epochs) for trial in study.own),
-        train_seconds=sum(trial.seconds for trial in study.own),
-        wall_seconds=study.spent_s,
+        trials=dict(Counter(trial.outcome or "cut off" for trial in state.searched)),
+        epochs=sum(len(trial.epochs) for trial in state.own),
+        train_seconds=sum(trial.seconds for trial in state.own),
+        wall_seconds=state.spent_s,
         slots=slots,
         best_trial=None if best is None else best.name,
-        best_dev=None if best is None else goal.sign * best.merit(goal),
+        best_dev=None if best is None else goal.sign * best.score(goal),
         chosen=config,
         settings=settings,
         chosen_by=by,
@@ -80,7 +80,7 @@ def conclude(
         verdict=words,
         dev=best_run.values() or {},
         test=test,
-        test_reads=len(study.tests),
+        test_reads=len(state.tests),
         versions=versions(),
         warnings=warnings,
         locations={"best config": best_place.uri, "trials": home.location.join("trials").uri}
@@ -90,14 +90,14 @@ def conclude(
     return record
 
 
-def _candidates(space: Space, goal: Goal, home: SearchDirectory, study: Study) -> list[Candidate]:
+def _candidates(space: Space, goal: Goal, home: SearchDirectory, state: SearchState) -> list[Candidate]:
     """Configs of which every run was finished, against the default where that was finished too; the best first."""
     confirm = space.search.confirm
     assert confirm is not None
-    wanted = [DEFAULT, *(name for name, _, _ in study.ranked(goal)[: confirm.top])]
+    wanted = [DEFAULT, *(name for name, _, _ in state.ranked(goal)[: confirm.top])]
     runs: dict[str, list[Trial]] = {}
     for name in wanted:
-        trials = sorted((t for t in study.confirming if t.drawn.config == name), key=lambda t: t.drawn.seed)
+        trials = sorted((t for t in state.confirming if t.drawn.config == name), key=lambda t: t.drawn.seed)
         trials = trials[: confirm.seeds]
         if trials and all(trial.outcome == "finished" for trial in trials):
             runs[name] = trials
@@ -118,9 +118,11 @@ def _candidates(space: Space, goal: Goal, home: SearchDirectory, study: Study) -
     return sorted(rows, key=lambda row: (row.config == DEFAULT, -goal.sign * row.mean))
 
 
-def _test(corpus: Corpus, home: SearchDirectory, book: Book, run: Trial, warnings: list[str]) -> Scores | None:
+def _test(
+    corpus: Corpus, home: SearchDirectory, writer: LedgerWriter, run: Trial, warnings: list[str]
+) -> Scores | None:
     """Scores of the chosen run on test; a second sitting that chooses the same does not read it again."""
-    known = next((tested.scores for tested in book.study.tests if tested.trial == run.name), None)
+    known = next((tested.scores for tested in writer.state.tests if tested.trial == run.name), None)
     if known is not None or "test" not in corpus.splits():
         return known
     bundle = _run(home, run).bundle
@@ -131,9 +133,9 @@ def _test(corpus: Corpus, home: SearchDirectory, book: Book, run: Trial, warning
     from joyful_ray.train.evaluate import evaluate_bundle
 
     scores = evaluate_bundle(bundle.uri, corpus.location.uri, split="test", device="cpu")
-    book.write(Tested(trial=run.name, scores=scores))
-    if len(book.study.tests) > 1:
-        warnings.append(f"test was read {len(book.study.tests)} times, each for another chosen config")
+    writer.write(Tested(trial=run.name, scores=scores))
+    if len(writer.state.tests) > 1:
+        warnings.append(f"test was read {len(writer.state.tests)} times, each for another chosen config")
     return scores
 
 
@@ -143,6 +145,6 @@ def _bundle_of(home: SearchDirectory, run: Trial) -> dict[str, str]:
 
 
 def _run(home: SearchDirectory, trial: Trial) -> Any:
-    from joyful_ray.train.directory import RunDirectory
+    from joyful_ray.train.run_directory import RunDirectory
 
     return RunDirectory(home.location.join("trials", trial.name))

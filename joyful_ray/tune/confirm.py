@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from joyful_ray.records import Candidate
-from joyful_ray.tune.counts import DevCounts
+from joyful_ray.tune.dev_counts import DevCounts
 from joyful_ray.tune.goals import Goal
 from joyful_ray.tune.ledger import Drawn
+from joyful_ray.tune.search_state import SearchState, Trial
 from joyful_ray.tune.space import Settings
-from joyful_ray.tune.study import Study, Trial
 
 DEFAULT = "default"
 ERROR_RATE = 0.05
@@ -33,10 +33,10 @@ class Difference:
     high: float
 
 
-def planned(study: Study, goal: Goal, *, top: int, seeds: int, first_seed: int) -> list[Drawn]:
+def planned(state: SearchState, goal: Goal, *, top: int, seeds: int, first_seed: int) -> list[Drawn]:
     """The runs that confirm: the best configs and the default, each over the same fresh seeds; default first."""
     configs: list[tuple[str, Settings]] = [(DEFAULT, {})]
-    configs += [(name, trials[0].settings) for name, trials, _ in study.ranked(goal)[:top]]
+    configs += [(name, trials[0].settings) for name, trials, _ in state.ranked(goal)[:top]]
     return [
         Drawn(trial=f"confirm-{name}-{seed}", role="confirm", config=name, settings=settings, seed=seed)
         for name, settings in configs
@@ -72,17 +72,17 @@ def paired_bootstrap(
 
 
 def _gap(mine: DevCounts, other: DevCounts, weights_C: np.ndarray, goal: Goal) -> float:
-    return _merit(mine, weights_C, goal) - _merit(other, weights_C, goal)
+    return _score(mine, weights_C, goal) - _score(other, weights_C, goal)
 
 
-def _merit(counts: DevCounts, weights_C: np.ndarray, goal: Goal) -> float:
+def _score(counts: DevCounts, weights_C: np.ndarray, goal: Goal) -> float:
     scores = counts.scores(weights_C)
-    return goal.merit(scores.values | {"loss": scores.loss})
+    return goal.score(scores.values | {"loss": scores.loss})
 
 
 def candidate(config: str, trials: Sequence[Trial], goal: Goal, difference: Difference | None) -> Candidate:
     """One config's row of the comparison."""
-    dev = [goal.sign * trial.merit(goal) for trial in trials]
+    dev = [goal.sign * trial.score(goal) for trial in trials]
     return Candidate(
         config=config,
         settings=trials[0].settings,

@@ -34,7 +34,7 @@ class Goal:
     name: str
     sign: int
 
-    def merit(self, values: Mapping[str, float]) -> float:
+    def score(self, values: Mapping[str, float]) -> float:
         """The score such that greater is better."""
         return self.sign * values[self.name]
 

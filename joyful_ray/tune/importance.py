@@ -7,14 +7,14 @@ from collections.abc import Mapping
 
 from joyful_ray.search_settings import RangeConfig
 from joyful_ray.tune.goals import Goal
+from joyful_ray.tune.search_state import SearchState
 from joyful_ray.tune.space import as_optuna, contains, distribution
-from joyful_ray.tune.study import Study
 
 LEAST = 8
 """Ended trials below which shares would be noise."""
 
 
-def importance(study: Study, space: Mapping[str, RangeConfig], goal: Goal) -> dict[str, float]:
+def importance(state: SearchState, space: Mapping[str, RangeConfig], goal: Goal) -> dict[str, float]:
     """Share of each setting, the greatest first; they add to 1. Empty with fewer than 8 trials, or all alike.
 
     PED-ANOVA asks what sets the better trials apart from all, so trials that were stopped early count as they should:
@@ -27,12 +27,12 @@ def importance(study: Study, space: Mapping[str, RangeConfig], goal: Goal) -> di
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     kinds = {path: distribution(entry) for path, entry in space.items()}
     known = optuna.create_study(direction="maximize")
-    for trial in study.searched:
+    for trial in state.searched:
         if trial.outcome not in ("finished", "stopped") or trial.selected is None:
             continue
         found = {path: as_optuna(entry, trial.settings.get(path)) for path, entry in space.items()}
         if all(contains(kinds[path], value) for path, value in found.items()):
-            known.add_trial(optuna.trial.create_trial(params=found, distributions=kinds, value=trial.merit(goal)))
+            known.add_trial(optuna.trial.create_trial(params=found, distributions=kinds, value=trial.score(goal)))
     if len(known.trials) < LEAST or len(kinds) < 2 or len({trial.value for trial in known.trials}) < 2:
         return {}
     with warnings.catch_warnings():

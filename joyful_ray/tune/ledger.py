@@ -38,7 +38,7 @@ class Opened(Event):
     """A sitting began: a command that works on the search."""
 
     kind: Literal["opened"] = "opened"
-    sitting: int
+    session: int
     fingerprint: str
     corpus: str
     search: dict[str, Any]
@@ -76,7 +76,7 @@ class Started(Event):
 
     kind: Literal["started"] = "started"
     trial: str
-    sitting: int
+    session: int
 
 
 class Epoch(Event):

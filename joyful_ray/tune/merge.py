@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from joyful_ray.config import JobConfig, differences
 from joyful_ray.errors import CheckpointError
 from joyful_ray.storage import open_location
-from joyful_ray.tune.directory import MAY_DIFFER, SearchDirectory
 from joyful_ray.tune.ledger import AnyEvent, Drawn, Ended
-from joyful_ray.tune.study import Study
+from joyful_ray.tune.search_directory import MAY_DIFFER, SearchDirectory
+from joyful_ray.tune.search_state import SearchState
 
 if TYPE_CHECKING:
-    from joyful_ray.tune.searcher import Book
+    from joyful_ray.tune.searcher import LedgerWriter
 
 
-def merge_search(uri: str, job: JobConfig, corpus_hash: str, book: Book) -> int:
+def merge_search(uri: str, job: JobConfig, corpus_hash: str, writer: LedgerWriter) -> int:
     """Take in another search's ended trials; those that were taken in before are left out.
 
     Returns:
@@ -28,19 +28,19 @@ def merge_search(uri: str, job: JobConfig, corpus_hash: str, book: Book) -> int:
     changed = [line for line in differences(job, other.config()) if not line.startswith(MAY_DIFFER)]
     if changed:
         raise CheckpointError(f"search {uri} has other settings ({'; '.join(changed)}); its trials cannot be compared")
-    study = Study.of(other.ledger.events())
-    if study.sittings and study.sittings[-1].corpus != corpus_hash:
+    state = SearchState.of(other.ledger.events())
+    if state.sessions and state.sessions[-1].corpus != corpus_hash:
         raise CheckpointError(f"search {uri} is over another corpus; its trials cannot be compared")
     added = 0
-    for trial in study.searched:
+    for trial in state.searched:
         origin = trial.drawn.origin or other.location.uri
         name = trial.name if trial.drawn.origin else f"{other.location.name}.{trial.name}"
         config = trial.drawn.config if trial.drawn.origin else f"{other.location.name}.{trial.drawn.config}"
-        if trial.outcome is None or name in book.study.trials or origin == book.ledger.home.uri:
+        if trial.outcome is None or name in writer.state.trials or origin == writer.ledger.home.uri:
             continue
         drawn = Drawn(trial=name, config=config, settings=trial.settings, seed=trial.drawn.seed, origin=origin)
         epochs = [line.model_copy(update={"trial": name, "at": drawn.at}) for line in trial.epochs]
         events: list[AnyEvent] = [drawn, *epochs, Ended(trial=name, outcome=trial.outcome, reason=trial.reason)]
-        book.write(*events)
+        writer.write(*events)
         added += 1
     return added

@@ -11,8 +11,8 @@ from ray.tune import schedulers
 from ray.tune.schedulers import TrialScheduler
 
 from joyful_ray.tune.goals import Goal
+from joyful_ray.tune.search_state import SearchState, Trial
 from joyful_ray.tune.space import Space, rounded
-from joyful_ray.tune.study import Study, Trial
 
 EPOCHS, SCORE = "epochs", "score"
 PAUSING = ("hyperband", "pbt")
@@ -59,7 +59,7 @@ def scheduler_of(space: Space, *, epochs: int) -> TrialScheduler:
             return schedulers.FIFOScheduler()
 
 
-class Remembering(TrialScheduler):
+class ReplayingScheduler(TrialScheduler):
     """Judges no epoch twice: one that the ledger holds was judged in an earlier sitting, and is only taken note of.
 
     A trial that goes on tells its earlier epochs again. With the rungs of the trials that went on beside it, a new
@@ -69,9 +69,9 @@ class Remembering(TrialScheduler):
         pauses: whether trials may be put aside; the median rule would do so while it knows too few others.
     """
 
-    def __init__(self, inner: TrialScheduler, study: Study, *, pauses: bool = False) -> None:
+    def __init__(self, inner: TrialScheduler, state: SearchState, *, pauses: bool = False) -> None:
         super().__init__()
-        self._inner, self._study, self._pauses = inner, study, pauses
+        self._inner, self._study, self._pauses = inner, state, pauses
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_inner"], name)
@@ -115,7 +115,7 @@ class Remembering(TrialScheduler):
         return self._inner.debug_string()
 
 
-def teach(scheduler: TrialScheduler, trials: Iterable[Trial], goal: Goal) -> None:
+def replay_trials(scheduler: TrialScheduler, trials: Iterable[Trial], goal: Goal) -> None:
     """Tell a new scheduler of ended trials, so that it compares with them (asha and median; others begin anew)."""
     if not isinstance(scheduler, schedulers.AsyncHyperBandScheduler | schedulers.MedianStoppingRule):
         return

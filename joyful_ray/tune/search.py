@@ -13,29 +13,29 @@ from typing import Any
 from joyful_ray.config import JobConfig, setting
 from joyful_ray.corpora.shards import Corpus, open_corpus
 from joyful_ray.data.prepare import task_of, widths_of
-from joyful_ray.data.reading import readings
+from joyful_ray.data.split_rows import split_rows
 from joyful_ray.errors import CheckpointError, ConfigError, TrainingError
 from joyful_ray.records import SearchRecord
 from joyful_ray.search_settings import SearchConfig
 from joyful_ray.storage import open_location
 from joyful_ray.train.launch import ray_cluster
-from joyful_ray.train.lock import held_alone
+from joyful_ray.train.lock import run_lock
 from joyful_ray.tune.conclude import conclude
 from joyful_ray.tune.confirm import planned
-from joyful_ray.tune.directory import SearchDirectory
-from joyful_ray.tune.draws import draws_of
 from joyful_ray.tune.goals import Goal, goals_of
 from joyful_ray.tune.ledger import Drawn, Extended, Opened
 from joyful_ray.tune.merge import merge_search
+from joyful_ray.tune.samplers import build_sampler
+from joyful_ray.tune.search_directory import SearchDirectory
+from joyful_ray.tune.search_state import SearchState, Trial
 from joyful_ray.tune.space import Space, job_with
-from joyful_ray.tune.study import Study, Trial
 
 Stage = Callable[[str], None]
-Watch = Callable[[Study], None]
+Watch = Callable[[SearchState], None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class SearchSetup:
     """A search as far as it is known before Ray starts."""
 
     space: Space
@@ -54,7 +54,7 @@ class Plan:
         return self.goals[0]
 
 
-def plan(job: JobConfig, *, name: str | None = None) -> Plan:
+def setup(job: JobConfig, *, name: str | None = None) -> SearchSetup:
     """Check a search job against its corpus; nothing is spent.
 
     Raises:
@@ -66,8 +66,8 @@ def plan(job: JobConfig, *, name: str | None = None) -> Plan:
     corpus = open_corpus(job.corpus)
     goals = goals_of(space.search, task_of(corpus.manifest, job))
     widths_of(corpus.manifest, job)
-    readings(corpus, job)
-    return Plan(space, corpus, goals, SearchDirectory.of(job, name))
+    split_rows(corpus, job)
+    return SearchSetup(space, corpus, goals, SearchDirectory.of(job, name))
 
 
 def search(
@@ -91,49 +91,49 @@ def search(
         UserError: the job, corpus or directory is not as it must be; nothing has been spent.
         TrainingError: no trial came to a score.
     """
-    planned_search = plan(job, name=name)
+    planned_search = setup(job, name=name)
     home = planned_search.home
     for place in merge:
         SearchDirectory(open_location(place)).config()
-    with held_alone(home.location):
+    with run_lock(home.location):
         home.begin(job, corpus_hash=planned_search.corpus.hash, is_extended=add_trials > 0)
-        from joyful_ray.tune.searcher import Book
+        from joyful_ray.tune.searcher import LedgerWriter
 
-        book = Book(home.ledger, watch=watch)
-        merged = sum(merge_search(place, job, planned_search.corpus.hash, book) for place in merge)
-        _check_open(planned_search, book.study, add_trials=add_trials, merged=merged)
+        writer = LedgerWriter(home.ledger, watch=watch)
+        merged = sum(merge_search(place, job, planned_search.corpus.hash, writer) for place in merge)
+        _check_open(planned_search, writer.state, add_trials=add_trials, merged=merged)
         if add_trials:
-            book.write(Extended(trials=add_trials))
+            writer.write(Extended(trials=add_trials))
         home.forget_record()
         began = time.time()
-        sitting = len(book.study.sittings)
-        book.write(
+        session = len(writer.state.sessions)
+        writer.write(
             Opened(
-                sitting=sitting,
+                session=session,
                 fingerprint=planned_search.space.job.fingerprint,
                 corpus=planned_search.corpus.hash,
                 search=planned_search.search.model_dump(mode="json"),
                 goals=[goal.name for goal in planned_search.goals],
             )
         )
-        slots = _on_ray(planned_search, book, sitting, stage)
-        if not book.study.ranked(planned_search.goal):
-            raise TrainingError(_nothing(book.study))
+        slots = _on_ray(planned_search, writer, session, stage)
+        if not writer.state.ranked(planned_search.goal):
+            raise TrainingError(_nothing(writer.state))
         stage("concluding")
         return conclude(
             planned_search.space,
             planned_search.corpus,
             planned_search.goal,
             home,
-            book,
+            writer,
             slots=slots,
             wall_seconds=time.time() - began,
         )
 
 
-def _on_ray(plan: Plan, book: Any, sitting: int, stage: Stage) -> int:
+def _on_ray(setup: SearchSetup, writer: Any, session: int, stage: Stage) -> int:
     """Run the trials of the search, then those that confirm; gives how many ran at a time."""
-    search = plan.search
+    search = setup.search
     cluster: dict[str, Any] = {"cluster.workers": 0}
     if search.workers_per_trial > 1:
         cluster = {
@@ -143,87 +143,87 @@ def _on_ray(plan: Plan, book: Any, sitting: int, stage: Stage) -> int:
         }
     _quiet()
     stage("starting Ray")
-    with ray_cluster(job_with(plan.space.job, cluster), dashboard=True):
+    with ray_cluster(job_with(setup.space.job, cluster), dashboard=True):
         import ray
 
-        from joyful_ray.tune.schedulers import PAUSING, Remembering, scheduler_of, teach
-        from joyful_ray.tune.searcher import new_trials, tidy
-        from joyful_ray.tune.size import check_heirs, measure, slots_of
+        from joyful_ray.tune.footprint import check_exploit, concurrent_trials, estimate_footprint
+        from joyful_ray.tune.schedulers import PAUSING, ReplayingScheduler, replay_trials, scheduler_of
+        from joyful_ray.tune.searcher import new_trials, prune_trials
         from joyful_ray.tune.trial import Shared
         from joyful_ray.tune.tuner import run_trials
 
-        slots = slots_of(search, ray.available_resources())
+        slots = concurrent_trials(search, ray.available_resources())
         stage("preparing the corpus")
-        prepared = _prepare(plan)
-        facts = next(iter(prepared.values())).facts
-        size = measure(plan.space, facts, slots=slots, trials=search.max_trials + book.study.added)
+        prepared = _prepare(setup)
+        corpus_info = next(iter(prepared.values())).corpus_info
+        size = estimate_footprint(setup.space, corpus_info, slots=slots, trials=search.max_trials + writer.state.added)
         if search.scheduler == "pbt":
-            check_heirs(plan.space, facts)
-        home = plan.home.location
+            check_exploit(setup.space, corpus_info)
+        home = setup.home.location
         shared = Shared(
-            plan.space.job, search, home, plan.goal, plan.corpus.hash, prepared, search.scheduler in PAUSING
+            setup.space.job, search, home, setup.goal, setup.corpus.hash, prepared, search.scheduler in PAUSING
         )
         stage(
             f"{slots} trials at a time; models of up to {size.parameters:,} parameters; "
             f"at most {size.storage_bytes / 2**20:,.0f} MiB of models and checkpoints at a time"
         )
-        left = None if search.time_budget_s is None else search.time_budget_s - book.study.spent_s
-        groups = _groups([trial for trial in book.study.searched if trial.outcome])
-        draws = draws_of(plan.space, plan.goals, groups)
-        wanted = search.max_trials + book.study.added
-        unfinished = [trial for trial in book.study.own if trial.outcome is None]
-        todo = len(unfinished) + max(wanted - len(book.study.own), 0)
+        left = None if search.time_budget_s is None else search.time_budget_s - writer.state.spent_s
+        groups = _groups([trial for trial in writer.state.searched if trial.outcome])
+        draws = build_sampler(setup.space, setup.goals, groups)
+        wanted = search.max_trials + writer.state.added
+        unfinished = [trial for trial in writer.state.own if trial.outcome is None]
+        todo = len(unfinished) + max(wanted - len(writer.state.own), 0)
         if todo and (left is None or left > 0):
-            epochs = max(setting(job, "train.epochs") for job in _ends(plan.space))
-            scheduler = scheduler_of(plan.space, epochs=epochs)
-            teach(
+            epochs = max(setting(job, "train.epochs") for job in _ends(setup.space))
+            scheduler = scheduler_of(setup.space, epochs=epochs)
+            replay_trials(
                 scheduler,
-                (trial for trial in book.study.searched if trial.outcome in ("finished", "stopped")),
-                plan.goal,
+                (trial for trial in writer.state.searched if trial.outcome in ("finished", "stopped")),
+                setup.goal,
             )
-            first_seed = plan.space.job.seed
+            first_seed = setup.space.job.seed
             run_trials(
                 shared,
-                book,
-                Remembering(scheduler, book.study, pauses=search.scheduler in PAUSING),
+                writer,
+                ReplayingScheduler(scheduler, writer.state, pauses=search.scheduler in PAUSING),
                 unfinished=unfinished,
-                new=new_trials(book, draws, wanted=wanted, seeds=search.repeat.seeds, first_seed=first_seed),
+                new=new_trials(writer, draws, wanted=wanted, seeds=search.repeat.seeds, first_seed=first_seed),
                 learned=draws.ended,
-                sitting=sitting,
+                session=session,
                 slots=slots,
                 most=todo,
                 time_budget_s=left,
             )
-        if search.confirm is not None and book.study.ranked(plan.goal):
+        if search.confirm is not None and writer.state.ranked(setup.goal):
             stage("confirming the best configs over fresh seeds")
-            _confirm(plan, book, shared, sitting=sitting, slots=slots)
-        tidy(book.study, shared)
+            _confirm(setup, writer, shared, session=session, slots=slots)
+        prune_trials(writer.state, shared)
     return slots
 
 
-def _confirm(plan: Plan, book: Any, shared: Any, *, sitting: int, slots: int) -> None:
+def _confirm(setup: SearchSetup, writer: Any, shared: Any, *, session: int, slots: int) -> None:
     from dataclasses import replace
 
     from ray.tune.schedulers import FIFOScheduler
 
     from joyful_ray.tune.tuner import run_trials
 
-    confirm = plan.search.confirm
+    confirm = setup.search.confirm
     assert confirm is not None
-    wanted = planned(book.study, plan.goal, top=confirm.top, seeds=confirm.seeds, first_seed=plan.space.job.seed)
-    missing = [drawn for drawn in wanted if drawn.trial not in book.study.trials]
-    book.write(*missing)
+    wanted = planned(writer.state, setup.goal, top=confirm.top, seeds=confirm.seeds, first_seed=setup.space.job.seed)
+    missing = [drawn for drawn in wanted if drawn.trial not in writer.state.trials]
+    writer.write(*missing)
     names = {drawn.trial for drawn in wanted}
-    unfinished = [trial for trial in book.study.confirming if trial.outcome is None and trial.name in names]
+    unfinished = [trial for trial in writer.state.confirming if trial.outcome is None and trial.name in names]
     if unfinished:
         run_trials(
             replace(shared, points=False),
-            book,
+            writer,
             FIFOScheduler(),
             unfinished=unfinished,
             new=_no_more,
             learned=lambda trials: None,
-            sitting=sitting,
+            session=session,
             slots=slots,
             most=len(unfinished),
             time_budget_s=None,
@@ -234,45 +234,45 @@ def _no_more() -> Drawn | None:
     return None
 
 
-def _prepare(plan: Plan) -> dict[str, Any]:
+def _prepare(setup: SearchSetup) -> dict[str, Any]:
     """The corpus for each choice of what is read from it, without the test split."""
     from joyful_ray.data.ingest import ingest
     from joyful_ray.tune.trial import Prepared, data_key
 
-    paths = [path for path in (*plan.space.ranges, *plan.space.constants) if path.startswith("data.")]
+    paths = [path for path in (*setup.space.ranges, *setup.space.constants) if path.startswith("data.")]
     columns = [
-        plan.space.ranges[path].choice or [] if path in plan.space.ranges else [plan.space.constants[path]]
+        setup.space.ranges[path].choice or [] if path in setup.space.ranges else [setup.space.constants[path]]
         for path in paths
     ]
-    jobs = [plan.space.job] + [
-        job_with(plan.space.job, dict(zip(paths, values, strict=True))) for values in itertools.product(*columns)
+    jobs = [setup.space.job] + [
+        job_with(setup.space.job, dict(zip(paths, values, strict=True))) for values in itertools.product(*columns)
     ]
     found: dict[str, Any] = {}
     for job in jobs:
         if data_key(job) not in found:
-            widths_of(plan.corpus.manifest, job)
-            found[data_key(job)] = Prepared(*ingest(plan.corpus, job, ("train", "dev")))
+            widths_of(setup.corpus.manifest, job)
+            found[data_key(job)] = Prepared(*ingest(setup.corpus, job, ("train", "dev")))
     return found
 
 
-def _check_open(plan: Plan, study: Study, *, add_trials: int, merged: int) -> None:
+def _check_open(setup: SearchSetup, state: SearchState, *, add_trials: int, merged: int) -> None:
     """See that there is something to do, and that trials are only added to a search that is done."""
-    name, wanted = plan.home.location.name, plan.search.max_trials + study.added
-    unfinished = [trial for trial in study.own if trial.outcome is None]
-    budget = plan.search.time_budget_s
-    is_spent = budget is not None and study.spent_s >= budget
-    is_drawn = len(study.own) >= wanted or (plan.search.algorithm == "grid" and bool(study.own) and not unfinished)
+    name, wanted = setup.home.location.name, setup.search.max_trials + state.added
+    unfinished = [trial for trial in state.own if trial.outcome is None]
+    budget = setup.search.time_budget_s
+    is_spent = budget is not None and state.spent_s >= budget
+    is_drawn = len(state.own) >= wanted or (setup.search.algorithm == "grid" and bool(state.own) and not unfinished)
     is_done = is_spent or (is_drawn and not unfinished)
-    if add_trials and study.sittings and not is_done:
-        left = len(unfinished) + max(wanted - len(study.own), 0)
+    if add_trials and state.sessions and not is_done:
+        left = len(unfinished) + max(wanted - len(state.own), 0)
         raise CheckpointError(
             f"search {name} has {left} of its {wanted} trials to do; finish it without --add-trials first"
         )
     if add_trials and is_spent:
         raise CheckpointError(f"search {name} has spent its search.time_budget_s {budget:g}; raise it to add trials")
-    if is_done and not add_trials and not merged and plan.home.read_record() is not None:
+    if is_done and not add_trials and not merged and setup.home.read_record() is not None:
         more = "raise search.time_budget_s" if is_spent else "add to it with --add-trials N"
-        raise CheckpointError(f"search {name} is finished with {len(study.own)} trials; {more}, or see joyful report")
+        raise CheckpointError(f"search {name} is finished with {len(state.own)} trials; {more}, or see joyful report")
 
 
 def _groups(trials: Sequence[Trial]) -> list[list[Trial]]:
@@ -290,11 +290,11 @@ def _ends(space: Space) -> list[JobConfig]:
     return [base, *(job_with(base, {"train.epochs": int(value)}) for value in values)]
 
 
-def _nothing(study: Study) -> str:
-    reasons = Counter(trial.reason for trial in study.own if trial.outcome == "failed")
+def _nothing(state: SearchState) -> str:
+    reasons = Counter(trial.reason for trial in state.own if trial.outcome == "failed")
     most = reasons.most_common(1)
     why = f"; {most[0][1]} failed with: {most[0][0]}" if most else "; search.time_budget_s may be too short"
-    return f"none of {len(study.own)} trials came to a score{why}"
+    return f"none of {len(state.own)} trials came to a score{why}"
 
 
 def _quiet() -> None:

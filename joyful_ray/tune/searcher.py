@@ -10,30 +10,30 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from joyful_ray.storage import Location
-from joyful_ray.tune.draws import Draws
 from joyful_ray.tune.ledger import AnyEvent, Changed, Drawn, Ended, Epoch, Ledger, Restarted, Started
-from joyful_ray.tune.study import Study, Trial
-from joyful_ray.tune.telling import Result, dev_of
+from joyful_ray.tune.reporting import Result, dev_of
+from joyful_ray.tune.samplers import Sampler
+from joyful_ray.tune.search_state import SearchState, Trial
 from joyful_ray.tune.trial import Shared
 
-Watch = Callable[[Study], None]
+Watch = Callable[[SearchState], None]
 
 
-class Book:
+class LedgerWriter:
     """A ledger and what it comes to, written together."""
 
     def __init__(self, ledger: Ledger, *, watch: Watch | None = None) -> None:
         ledger.mend()
-        self.ledger, self.study = ledger, Study.of(ledger.events())
+        self.ledger, self.state = ledger, SearchState.of(ledger.events())
         self._watch = watch
 
     def write(self, *events: AnyEvent) -> None:
         """Add events."""
         self.ledger.add(*events)
         for event in events:
-            self.study.saw(event)
+            self.state.saw(event)
         if self._watch is not None:
-            self._watch(self.study)
+            self._watch(self.state)
 
 
 class LedgerSearcher(Searcher):
@@ -43,9 +43,9 @@ class LedgerSearcher(Searcher):
         new: draws the next trial and gives its event; None where there are to be no more.
     """
 
-    def __init__(self, book: Book, unfinished: Sequence[Trial], new: Callable[[], Drawn | None]) -> None:
+    def __init__(self, writer: LedgerWriter, unfinished: Sequence[Trial], new: Callable[[], Drawn | None]) -> None:
         super().__init__()
-        self._book, self._waiting, self._new = book, list(unfinished), new
+        self._writer, self._waiting, self._new = writer, list(unfinished), new
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's config, or that there are no more."""
@@ -55,7 +55,7 @@ class LedgerSearcher(Searcher):
         drawn = self._new()
         if drawn is None:
             return Searcher.FINISHED
-        self._book.write(drawn)
+        self._writer.write(drawn)
         return config_of(drawn, drawn.settings)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -84,15 +84,17 @@ class LedgerCallback(tune.Callback):
         learned: called with the trials of a config that has ended.
     """
 
-    def __init__(self, book: Book, shared: Shared, *, sitting: int, learned: Callable[[Sequence[Trial]], None]) -> None:
-        self._book, self._shared, self._sitting, self._learned = book, shared, sitting, learned
+    def __init__(
+        self, writer: LedgerWriter, shared: Shared, *, session: int, learned: Callable[[Sequence[Trial]], None]
+    ) -> None:
+        self._writer, self._shared, self._session, self._learned = writer, shared, session, learned
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial began, or went on."""
-        self._book.write(Started(trial=name_of(trial), sitting=self._sitting))
+        self._writer.write(Started(trial=name_of(trial), session=self._session))
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: Result, **info: Any) -> None:
         """A trial ended an epoch."""
@@ -101,7 +103,7 @@ class LedgerCallback(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial came to its end, or was stopped."""
         name, last = name_of(trial), trial.last_result or {}
-        known = self._book.study.trials[name]
+        known = self._writer.state.trials[name]
         if "failure" in last:
             self._end(name, "failed", str(last["failure"]))
         elif "ending" in last:
@@ -111,7 +113,7 @@ class LedgerCallback(tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial's process was lost, and is begun again."""
-        self._book.write(Restarted(trial=name_of(trial), reason=_reason(trial)))
+        self._writer.write(Restarted(trial=name_of(trial), reason=_reason(trial)))
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial failed for good."""
@@ -124,11 +126,11 @@ class LedgerCallback(tune.Callback):
             return
         events: list[AnyEvent] = []
         changed = result.get("changed")
-        study = self._book.study
-        if changed and not any(_is_same(change, changed) for change in study.trials[name].sources):
+        state = self._writer.state
+        if changed and not any(_is_same(change, changed) for change in state.trials[name].sources):
             events.append(Changed(trial=name, **changed))
         number, seconds = int(numbers["epoch"]), float(numbers["seconds"])
-        known = any(line.epoch == number and line.seconds == seconds for line in study.trials[name].epochs)
+        known = any(line.epoch == number and line.seconds == seconds for line in state.trials[name].epochs)
         if events or not known:
             events.append(
                 Epoch(
@@ -141,26 +143,26 @@ class LedgerCallback(tune.Callback):
                 )
             )
         if events:
-            self._book.write(*events)
+            self._writer.write(*events)
 
     def _end(self, name: str, outcome: Any, reason: str) -> None:
-        self._book.write(Ended(trial=name, outcome=outcome, reason=reason))
-        study = self._book.study
-        config = study.trials[name].drawn.config
-        group = [trial for trial in study.searched if trial.drawn.config == config]
+        self._writer.write(Ended(trial=name, outcome=outcome, reason=reason))
+        state = self._writer.state
+        config = state.trials[name].drawn.config
+        group = [trial for trial in state.searched if trial.drawn.config == config]
         if all(trial.outcome for trial in group):
             self._learned(group)
-        tidy(self._book.study, self._shared)
+        prune_trials(self._writer.state, self._shared)
 
 
-def tidy(study: Study, shared: Shared) -> None:
+def prune_trials(state: SearchState, shared: Shared) -> None:
     """Remove the checkpoints of trials that ended, and the models of all but the best few of the search."""
-    keep = study.keepers(shared.goal, shared.search.keep_best)
-    for trial in study.trials.values():
+    keep = state.keepers(shared.goal, shared.search.keep_best)
+    for trial in state.trials.values():
         if trial.outcome is not None and trial.drawn.origin is None:
             directory = shared.directory(trial.name)
             # Until the last has ended, another trial of pbt may go on from a checkpoint.
-            is_source = shared.search.scheduler == "pbt" and any(each.outcome is None for each in study.own)
+            is_source = shared.search.scheduler == "pbt" and any(each.outcome is None for each in state.own)
             unwanted: list[Location] = [] if is_source else [directory.checkpoints]
             if trial.name not in keep:
                 unwanted.append(directory.bundle)
@@ -174,17 +176,19 @@ def name_of(trial: Any) -> str:
     return str(trial.custom_trial_name)
 
 
-def new_trials(book: Book, draws: Draws, *, wanted: int, seeds: int, first_seed: int) -> Callable[[], Drawn | None]:
+def new_trials(
+    writer: LedgerWriter, draws: Sampler, *, wanted: int, seeds: int, first_seed: int
+) -> Callable[[], Drawn | None]:
     """The trials of the search that are still to be drawn, up to the number wanted."""
 
     def new() -> Drawn | None:
-        numbers = [trial.drawn.number for trial in book.study.own if trial.drawn.number is not None]
+        numbers = [trial.drawn.number for trial in writer.state.own if trial.drawn.number is not None]
         number = max(numbers, default=-1) + 1
         if len(numbers) >= wanted:
             return None
         config, repeat = divmod(number, seeds)
         name = f"{config:04d}"
-        earlier = next((t for t in book.study.own if t.drawn.config == name), None)
+        earlier = next((t for t in writer.state.own if t.drawn.config == name), None)
         settings = dict(earlier.drawn.settings) if earlier is not None else draws.config(config)
         if settings is None:
             return None

@@ -16,24 +16,24 @@ from typing import Any
 from ray import tune
 
 from joyful_ray.config import JobConfig, setting
-from joyful_ray.data.ingest import Held
-from joyful_ray.data.prepare import Facts
-from joyful_ray.data.source import Source
+from joyful_ray.data.ingest import IngestedSplit
+from joyful_ray.data.loader import BatchLoader
+from joyful_ray.data.prepare import CorpusInfo
 from joyful_ray.errors import TrainingError, UserError
 from joyful_ray.records import RunRecord
 from joyful_ray.schema import Split
 from joyful_ray.search_settings import SearchConfig
 from joyful_ray.storage import Location
 from joyful_ray.train.checkpoint import latest_checkpoint, read_progress
-from joyful_ray.train.context import World, pick_device, use_cores
-from joyful_ray.train.directory import RunDirectory
-from joyful_ray.train.loop import Assignment, run
-from joyful_ray.tune.board import write_hparams
-from joyful_ray.tune.counts import has_dev_counts, write_dev_counts
+from joyful_ray.train.loop import RunSpec, run
+from joyful_ray.train.process_group import ProcessGroup, pick_device, use_cores
+from joyful_ray.train.run_directory import RunDirectory
+from joyful_ray.tune.dev_counts import has_dev_counts, write_dev_counts
+from joyful_ray.tune.exploit import exploit
 from joyful_ray.tune.goals import Goal
-from joyful_ray.tune.heirs import inherit
+from joyful_ray.tune.hparams import write_hparams
+from joyful_ray.tune.reporting import Reporter, Result
 from joyful_ray.tune.space import job_with
-from joyful_ray.tune.telling import Reporter, Result
 
 POINTER = "trial.json"
 TRIALS = "trials"
@@ -43,8 +43,8 @@ TRIALS = "trials"
 class Prepared:
     """The corpus as trials of one data section share it: one copy a node, without the test split."""
 
-    facts: Facts
-    held: Mapping[Split, Held]
+    corpus_info: CorpusInfo
+    ingested: Mapping[Split, IngestedSplit]
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _train(trial: str, config: dict[str, Any], shared: Shared, directory: RunDir
     pointer = _pointer()
     extra: dict[str, Any] = {}
     if pointer is not None and pointer["trial"] != trial:
-        inherit(shared.directory(pointer["trial"]), directory, epoch=pointer["epoch"])
+        exploit(shared.directory(pointer["trial"]), directory, epoch=pointer["epoch"])
         extra = {"changed": {"source": pointer["trial"], "epoch": pointer["epoch"], "settings": config["settings"]}}
     send = _sender(trial, shared)
     reporter = Reporter(shared.goal, send, extra=extra)
@@ -134,7 +134,7 @@ def _train(trial: str, config: dict[str, Any], shared: Shared, directory: RunDir
     if record is None:
         write_hparams(directory.location.join("tensorboard"), {**config["settings"], "seed": job.seed}, shared.goal)
         if job.cluster.workers:
-            from joyful_ray.tune.nested import train_on_workers
+            from joyful_ray.tune.distributed_trial import train_on_workers
 
             record = train_on_workers(job, prepared, directory, reporter)
         else:
@@ -150,22 +150,22 @@ def _train_here(job: JobConfig, prepared: Prepared, directory: RunDirectory, rep
     device = pick_device(job.train.device)
     use_cores(job.cluster.cpus_per_worker, device)
 
-    def source_of(split: Split) -> Callable[[], Source]:
+    def source_of(split: Split) -> Callable[[], BatchLoader]:
         return lambda: _source(job, prepared, split)
 
-    assignment = Assignment(
+    spec = RunSpec(
         job=job,
-        facts=prepared.facts,
-        sources={split: source_of(split) for split in prepared.held},
+        corpus_info=prepared.corpus_info,
+        sources={split: source_of(split) for split in prepared.ingested},
         directory=directory,
         workers=0,
         started=time.time(),
     )
-    return run(assignment, World(device=device, report=reporter))
+    return run(spec, ProcessGroup(device=device, report=reporter))
 
 
-def _source(job: JobConfig, prepared: Prepared, split: Split) -> Source:
-    return prepared.held[split].source(job, prepared.facts.encoding)
+def _source(job: JobConfig, prepared: Prepared, split: Split) -> BatchLoader:
+    return prepared.ingested[split].source(job, prepared.corpus_info.encoding)
 
 
 def _epochs_done(directory: RunDirectory) -> int:

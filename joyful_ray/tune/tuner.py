@@ -10,11 +10,11 @@ import ray
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
+from joyful_ray.tune.footprint import CONTROLLER_CPUS
 from joyful_ray.tune.ledger import Drawn
 from joyful_ray.tune.schedulers import PAUSING
-from joyful_ray.tune.searcher import Book, LedgerCallback, LedgerSearcher, config_of
-from joyful_ray.tune.size import CONTROLLER_CPUS
-from joyful_ray.tune.study import Trial
+from joyful_ray.tune.search_state import Trial
+from joyful_ray.tune.searcher import LedgerCallback, LedgerSearcher, LedgerWriter, config_of
 from joyful_ray.tune.trial import Shared, run_trial
 
 CACHE = ".ray"
@@ -22,13 +22,13 @@ CACHE = ".ray"
 
 def run_trials(
     shared: Shared,
-    book: Book,
+    writer: LedgerWriter,
     scheduler: TrialScheduler,
     *,
     unfinished: Sequence[Trial],
     new: Callable[[], Drawn | None],
     learned: Callable[[Sequence[Trial]], None],
-    sitting: int,
+    session: int,
     slots: int,
     most: int,
     time_budget_s: float | None,
@@ -44,13 +44,13 @@ def run_trials(
     # A limit on live trials would count those that a scheduler has put aside.
     limit = None if shared.search.scheduler in PAUSING and shared.points else slots
     # Population-based training takes no search algorithm: its population is drawn at once.
-    population = _population(book, unfinished, new) if shared.search.scheduler == "pbt" and shared.points else None
+    population = _population(writer, unfinished, new) if shared.search.scheduler == "pbt" and shared.points else None
     trainable = tune.with_resources(tune.with_parameters(run_trial, shared=shared), _resources(shared, slots))
     tuner = tune.Tuner(
         trainable,
         param_space=population or {},
         tune_config=tune.TuneConfig(
-            search_alg=None if population else LedgerSearcher(book, unfinished, new),
+            search_alg=None if population else LedgerSearcher(writer, unfinished, new),
             scheduler=scheduler,
             num_samples=1 if population else most,
             max_concurrent_trials=limit,
@@ -62,7 +62,7 @@ def run_trials(
         run_config=tune.RunConfig(
             name=f"sitting-{time.time_ns()}",
             storage_path=cache.uri,
-            callbacks=[LedgerCallback(book, shared, sitting=sitting, learned=learned)],
+            callbacks=[LedgerCallback(writer, shared, session=session, learned=learned)],
             failure_config=tune.FailureConfig(max_failures=shared.base.cluster.max_failures),
             verbose=0,
         ),
@@ -73,11 +73,11 @@ def run_trials(
         cache.remove()
 
 
-def _population(book: Book, unfinished: Sequence[Trial], new: Callable[[], Drawn | None]) -> dict[str, Any]:
+def _population(writer: LedgerWriter, unfinished: Sequence[Trial], new: Callable[[], Drawn | None]) -> dict[str, Any]:
     """All trials as a grid over their names."""
     configs = {trial.name: config_of(trial.drawn, trial.settings) for trial in unfinished}
     while (drawn := new()) is not None:
-        book.write(drawn)
+        writer.write(drawn)
         configs[drawn.trial] = config_of(drawn, drawn.settings)
 
     def of(spec: Any) -> dict[str, Any]:

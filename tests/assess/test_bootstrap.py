@@ -5,18 +5,20 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from joyful_ray.assess.bootstrap import intervals, resampled
-from joyful_ray.assess.judgement import Judgement
+from joyful_ray.assess.labeled_predictions import LabeledPredictions
 from joyful_ray.train.scores import Tally, binary_weighted_f1
 
 LABELS = ("a", "b", "c")
 
 
-def judgement(count: int = 200) -> tuple[Judgement, np.ndarray]:
+def judgement(count: int = 200) -> tuple[LabeledPredictions, np.ndarray]:
     """A judgement of utterances in 20 conversations, a few of them predicted elsewhere."""
     draw = np.random.default_rng(0)
     truth = draw.integers(0, 3, count)
     predicted = np.where(draw.random(count) < 0.6, truth, draw.integers(-1, 3, count))
-    return Judgement("single-label", LABELS, truth, predicted, None, np.arange(count)), draw.integers(0, 20, count)
+    return LabeledPredictions("single-label", LABELS, truth, predicted, None, np.arange(count)), draw.integers(
+        0, 20, count
+    )
 
 
 def test_measures_of_all_cells_are_those_of_scikit_learn() -> None:
@@ -56,7 +58,7 @@ def test_utterances_of_one_conversation_stay_together() -> None:
     # All of a conversation is right or wrong: the interval is that of 20 draws, not of 2,000.
     truth = np.zeros(2000, np.int64)
     owner = np.repeat(np.arange(20), 100)
-    one = Judgement("single-label", ("a", "b"), truth, np.where(owner < 10, 0, 1), None, np.arange(2000))
+    one = LabeledPredictions("single-label", ("a", "b"), truth, np.where(owner < 10, 0, 1), None, np.arange(2000))
     found = intervals(one.counts(owner, 20), one.measures)[1]
     assert found is not None
     assert found.high - found.low > 0.35
@@ -73,7 +75,7 @@ def test_one_conversation_has_no_interval_and_chunks_change_nothing(monkeypatch:
 def test_multi_label_measures_are_the_means_over_labels_of_scores() -> None:
     draw = np.random.default_rng(2)
     truth, predicted = draw.random((150, 3)) < 0.3, draw.random((150, 3)) < 0.4
-    found = Judgement("multi-label", LABELS, truth, predicted, None, np.arange(150))
+    found = LabeledPredictions("multi-label", LABELS, truth, predicted, None, np.arange(150))
     owner = draw.integers(0, 9, 150)
     measures = found.measures(found.counts(owner, 9).sum(axis=0))
     weighted = [f1_score(truth[:, k], predicted[:, k], average="weighted") for k in range(3)]
@@ -84,14 +86,16 @@ def test_multi_label_measures_are_the_means_over_labels_of_scores() -> None:
 
 
 def test_regression_is_measured_by_the_mean_absolute_error() -> None:
-    found = Judgement("regression", (), np.array([1.0, 2.0, 3.0]), np.array([1.5, 2.0, 1.0]), None, np.arange(3))
+    found = LabeledPredictions(
+        "regression", (), np.array([1.0, 2.0, 3.0]), np.array([1.5, 2.0, 1.0]), None, np.arange(3)
+    )
     assert found.counts(np.array([0, 0, 1]), 2).tolist() == [[2.0, 0.5], [1.0, 2.0]]
     assert found.measures(np.array([3.0, 2.5]))[0] == pytest.approx(2.5 / 3)
     assert np.isnan(found.measures(np.zeros(2))[0])
 
 
 def test_the_cells_of_multi_label_are_in_the_order_of_the_tally() -> None:
-    found = Judgement(
+    found = LabeledPredictions(
         "multi-label",
         ("a",),
         np.array([[True], [False], [True], [False], [False]]),

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from joyful_ray.assess.assess import assess_bundle
+from joyful_ray.assess.assessment import assess_bundle
 from joyful_ray.assess.overlap import known_lines, line_of, repeats
 from joyful_ray.assess.transfer import transfer
 from joyful_ray.cli import main

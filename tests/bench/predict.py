@@ -44,10 +44,12 @@ def make_bundle(folder: Path, widths: dict[Modality, int]) -> str:
     small = str(folder / "small")
     synthesize(small, conversations=60, seed=1, widths=widths, overwrite=True)
     job = load_job(None, [f"corpus={small}"])
-    facts, _ = prepare_here(open_corpus(small), job)
+    corpus_info, _ = prepare_here(open_corpus(small), job)
     dev = Scores(task="single-label", utterances=1, loss=0.0, values={})
-    weights = build_model(job, facts).state_dict()
-    write_bundle(open_location(str(folder / "bundle")), job=job, facts=facts, weights=weights, dev=dev, epoch=0)
+    weights = build_model(job, corpus_info).state_dict()
+    write_bundle(
+        open_location(str(folder / "bundle")), job=job, corpus_info=corpus_info, weights=weights, dev=dev, epoch=0
+    )
     return str(folder / "bundle")
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from joyful_ray.config import JobConfig, load_job
 from joyful_ray.records import RunRecord
-from joyful_ray.train.directory import RunDirectory
 from joyful_ray.train.launch import ray_cluster, train
+from joyful_ray.train.run_directory import RunDirectory
 
 
 def run(job: JobConfig, name: str) -> tuple[RunRecord, float]:

@@ -20,15 +20,15 @@ from typing import Any
 
 from joyful_ray.config import JobConfig, load_job, merge, resolve
 from joyful_ray.corpora.synthetic import synthesize
-from joyful_ray.report.gather import read_search
+from joyful_ray.report.read_runs import read_search
 from joyful_ray.storage import open_location
 from joyful_ray.train.launch import train
-from joyful_ray.tune.directory import SearchDirectory
 from joyful_ray.tune.goals import Goal
 from joyful_ray.tune.schedulers import EPOCHS, SCORE, NoOthers, scheduler_of
 from joyful_ray.tune.search import search
+from joyful_ray.tune.search_directory import SearchDirectory
+from joyful_ray.tune.search_state import SearchState, Trial
 from joyful_ray.tune.space import Space
-from joyful_ray.tune.study import Study, Trial
 
 CONTROLLER: Any = NoOthers()
 
@@ -65,8 +65,8 @@ def overhead(*, trials: int, slots: int, trial_seconds: float) -> None:
         began = time.perf_counter()
         record = search(job, name="bench")
         wall = time.perf_counter() - began
-        study = Study.of(SearchDirectory.of(job, "bench").ledger.events())
-    own = sum(trial.seconds for trial in study.own)
+        state = SearchState.of(SearchDirectory.of(job, "bench").ledger.events())
+    own = sum(trial.seconds for trial in state.own)
     ideal = own / record.slots
     print("| trials | at a time | epochs each | own s a trial | trials' own s / slots | wall s | overhead |")
     print("|---|---|---|---|---|---|---|")
@@ -104,14 +104,14 @@ def replay(trials: list[Trial], space: Space, goal: Goal, *, epochs: int, slots:
     scheduler = scheduler_of(space, epochs=epochs)
     waiting, clock = list(reversed(trials)), 0.0
     running: list[tuple[float, int, int]] = []  # when its next epoch ends, which trial, which epoch
-    order = {trial.name: place for place, trial in enumerate(trials)}
+    submission = {trial.name: place for place, trial in enumerate(trials)}
     shadows: list[Any] = [_Replayed(trial.name) for trial in trials]
     spent, until, best, stopped = 0, 0, -float("inf"), 0
     curves = [trial.curve(goal) for trial in trials]
 
     def begin() -> None:
         if waiting:
-            place = order[waiting.pop().name]
+            place = submission[waiting.pop().name]
             scheduler.on_trial_add(CONTROLLER, shadows[place])
             heapq.heappush(running, (clock + trials[place].epochs[0].seconds, place, 0))
 
@@ -137,7 +137,7 @@ def replay(trials: list[Trial], space: Space, goal: Goal, *, epochs: int, slots:
 def replay_search(place: str, *, slots: int, orders: int, grace: int | None, factor: float | None) -> None:
     """Early stopping against none, over the configs of a search that ran them all to the end, in many orders."""
     found = read_search(open_location(place))
-    trials = [trial for trial in found.study.own if trial.outcome == "finished"]
+    trials = [trial for trial in found.state.own if trial.outcome == "finished"]
     job = found.job
     assert job.search is not None
     changes: dict[str, Any] = {} if grace is None else {"grace_epochs": grace}
@@ -151,13 +151,13 @@ def replay_search(place: str, *, slots: int, orders: int, grace: int | None, fac
         space = Space.of(job.model_copy(update={"search": changed}))
         rows[name] = [
             replay(
-                random.Random(order).sample(trials, len(trials)),
+                random.Random(submission).sample(trials, len(trials)),
                 space,
                 found.goal,
                 epochs=job.train.epochs,
                 slots=slots,
             )
-            for order in range(orders)
+            for submission in range(orders)
         ]
         none, row = rows["none"], rows[name]
         same = fmean(one.best == other.best for one, other in zip(row, none, strict=True))

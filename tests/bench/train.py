@@ -25,12 +25,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from joyful_ray.config import JobConfig, load_job
 from joyful_ray.corpora.shards import open_corpus, write_corpus
+from joyful_ray.data.loader import ResidentLoader
 from joyful_ray.data.prepare import prepare_here
-from joyful_ray.data.source import ResidentSource
 from joyful_ray.schema import Conversation, FeatureContract
-from joyful_ray.train.context import World, pick_device
-from joyful_ray.train.learner import Learner
+from joyful_ray.train.process_group import ProcessGroup, pick_device
 from joyful_ray.train.schedule import Progress
+from joyful_ray.train.trainer import Trainer
 
 WIDTHS = {"text": 768, "audio": 100, "vision": 512}
 CONVERSATIONS, UTTERANCES, SHORTEST, LONGEST = 120, 5810, 10, 110
@@ -122,53 +122,53 @@ class Stages:
 def measure(job: JobConfig, epochs: int) -> dict[str, Any]:
     """Train some epochs in this process and count."""
     torch.set_num_threads(1)
-    facts, stores = prepare_here(open_corpus(str(job.corpus), verify=False), job)
-    world = World(device=pick_device(job.train.device))
-    learner = Learner(job, facts, world)
-    source = ResidentSource.of(job, stores["train"])
-    learner.train_epoch(source, Progress())
+    corpus_info, stores = prepare_here(open_corpus(str(job.corpus), verify=False), job)
+    process_group = ProcessGroup(device=pick_device(job.train.device))
+    trainer = Trainer(job, corpus_info, process_group)
+    source = ResidentLoader.of(job, stores["train"])
+    trainer.train_epoch(source, Progress())
     calibration_ms, rate = matrix_rate()
     cpu, wall = [], []
     for epoch in range(1, epochs + 1):
         began, clock = time.process_time(), time.perf_counter()
-        learner.train_epoch(source, Progress(next_epoch=epoch))
-        if world.device.type == "cuda":
+        trainer.train_epoch(source, Progress(next_epoch=epoch))
+        if process_group.device.type == "cuda":
             torch.cuda.synchronize()
         cpu.append(time.process_time() - began)
         wall.append(time.perf_counter() - clock)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     with FlopCounterMode(display=False) as counter:
-        learner.train_epoch(source, Progress(next_epoch=epochs + 1))
+        trainer.train_epoch(source, Progress(next_epoch=epochs + 1))
     return {
-        "parameters": sum(p.numel() for p in learner.model.parameters()),
-        "utterances": facts.utterances,
+        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "utterances": corpus_info.utterances,
         "cpu_s": min(cpu),
         "wall_s": min(wall),
-        "utterances_per_cpu_s": facts.utterances / min(cpu),
-        "utterances_per_s": facts.utterances / min(wall),
-        "peak_bytes": torch.cuda.max_memory_allocated() if world.device.type == "cuda" else peak,
+        "utterances_per_cpu_s": corpus_info.utterances / min(cpu),
+        "utterances_per_s": corpus_info.utterances / min(wall),
+        "peak_bytes": torch.cuda.max_memory_allocated() if process_group.device.type == "cuda" else peak,
         "flop": counter.get_total_flops(),
         "share_of_matrix_rate": counter.get_total_flops() / min(cpu) / rate,
         "calibration_ms": calibration_ms,
-        "stages": stages_of(learner, source, epochs + 2),
+        "stages": stages_of(trainer, source, epochs + 2),
     }
 
 
-def stages_of(learner: Learner, source: ResidentSource, epoch: int) -> dict[str, float]:
+def stages_of(trainer: Trainer, source: ResidentLoader, epoch: int) -> dict[str, float]:
     """Share of an epoch's CPU time by stage."""
     stages = Stages()
-    model = learner.model
+    model = trainer.model
     stages.wrap(model.fusion, "forward", "fusion")
     stages.wrap(model.context, "forward", "context")
     stages.wrap(type(model.graphs), "whole", "graph")
     stages.wrap(type(model.graphs), "views", "graph")
     for method in ("embed", "refine"):
         stages.wrap(model.encoder, method, "encoder and views")
-    stages.wrap(type(learner._objective), "sums", "objective and contrast")
+    stages.wrap(type(trainer._objective), "sums", "objective and contrast")
     stages.wrap(torch.Tensor, "backward", "backward")
-    stages.wrap(learner.optimizer, "step", "optimizer")
+    stages.wrap(trainer.optimizer, "step", "optimizer")
     began = time.process_time()
-    learner.train_epoch(source, Progress(next_epoch=epoch))
+    trainer.train_epoch(source, Progress(next_epoch=epoch))
     total = time.process_time() - began
     found = {stage: seconds / total for stage, seconds in stages.seconds.items()}
     return found | {"rest": 1.0 - sum(found.values())}
@@ -222,8 +222,8 @@ def windows(corpus: Path) -> None:
 
 def workers(corpus: Path, folder: Path) -> None:
     """One worker against two, and Ray against none, by the seconds of the training part of an epoch."""
-    from joyful_ray.train.directory import RunDirectory
     from joyful_ray.train.launch import train
+    from joyful_ray.train.run_directory import RunDirectory
 
     found = {}
     for count in (0, 1, 2):

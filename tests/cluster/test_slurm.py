@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from joyful_ray.config import load_job
-from joyful_ray.train.directory import RunDirectory
+from joyful_ray.train.run_directory import RunDirectory
 from tests.s3_server import free_port
 from tests.tiny_corpus import write_tiny
 

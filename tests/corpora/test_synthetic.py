@@ -11,7 +11,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
-from joyful_ray.corpora.audit import inspect_corpus
+from joyful_ray.corpora.card import inspect_corpus
 from joyful_ray.corpora.shards import Corpus, open_corpus
 from joyful_ray.corpora.synthetic import LABELS, Turns, draw_states, draw_turns, synthesize, transitions
 from joyful_ray.corpora.synthetic_optimum import chain_posterior, guess_in_context

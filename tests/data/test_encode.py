@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from joyful_ray.corpora.shards import table_from_conversations
-from joyful_ray.data.encode import Encoding, Moments, Scaling, Survey, moments_of
+from joyful_ray.data.encode import Encoding, Moments, Scaling, SplitStatistics, moments_of
 from joyful_ray.errors import CorpusError
 from joyful_ray.schema import Conversation, Task
 from tests.tiny_corpus import LABELS, WIDTHS, tiny_conversation, tiny_conversations
@@ -140,10 +140,10 @@ def test_moments_add_up_even_far_from_zero() -> None:
 @pytest.mark.parametrize("cuts", [(6,), (1, 2, 11)])
 def test_surveys_of_parts_add_up_to_that_of_the_whole(task: Task, cuts: tuple[int, ...]) -> None:
     table = table_of(tiny_conversations("train", 12, task=task), task)
-    whole = Survey.of(table, encoding(task))
+    whole = SplitStatistics.of(table, encoding(task))
     borders = [0, *cuts, 12]
     parts = [table.slice(low, high - low) for low, high in itertools.pairwise(borders)]
-    added = reduce(add, (Survey.of(part, encoding(task)) for part in parts))
+    added = reduce(add, (SplitStatistics.of(part, encoding(task)) for part in parts))
     assert (added.conversations, added.utterances, added.speakers) == (12, whole.utterances, whole.speakers)
     np.testing.assert_array_equal(added.label_counts, whole.label_counts)
     for name in WIDTHS:
@@ -154,7 +154,7 @@ def test_surveys_of_parts_add_up_to_that_of_the_whole(task: Task, cuts: tuple[in
 @pytest.mark.parametrize("task", TASKS)
 def test_a_survey_counts_labels_and_speakers(task: Task) -> None:
     conversations = tiny_conversations("train", 12, task=task)
-    found = Survey.of(table_of(conversations, task), encoding(task))
+    found = SplitStatistics.of(table_of(conversations, task), encoding(task))
     labels = [label for item in conversations for label in item.labels if label is not None]
     expected = {
         "single-label": [labels.count(name) for name in LABELS],

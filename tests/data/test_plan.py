@@ -49,13 +49,13 @@ def test_a_step_holds_its_global_batch_in_at_most_so_many_micro_batches(
 @quick
 @given(lengths, st.integers(1, 70), counts, st.integers(1, 5))
 def test_the_shares_of_the_ranks_are_disjoint_and_complete(
-    lengths: np.ndarray, batch: int, parts: int, world: int
+    lengths: np.ndarray, batch: int, parts: int, world_size: int
 ) -> None:
     for step in plan(lengths, batch=batch, parts=parts):
-        shares = [step.of_rank(rank, world) for rank in range(world)]
+        shares = [step.of_rank(rank, world_size) for rank in range(world_size)]
         assert sorted(micro.index for share in shares for micro in share) == list(range(len(step.micro_batches)))
         for rank, share in enumerate(shares):
-            assert all(micro.index % world == rank for micro in share)
+            assert all(micro.index % world_size == rank for micro in share)
 
 
 def test_a_rank_beyond_the_last_micro_batch_has_nothing_to_do() -> None:
@@ -135,10 +135,10 @@ def test_one_conversation_is_one_micro_batch() -> None:
 @example(np.array([2, 7, 7, 7]), 1, 1)
 @given(lengths, st.integers(1, 500), st.integers(1, 5))
 def test_evaluation_reads_every_conversation_once_over_all_ranks(
-    lengths: np.ndarray, utterances: int, world: int
+    lengths: np.ndarray, utterances: int, world_size: int
 ) -> None:
     groups = plan_evaluation(lengths, utterances=utterances)
-    seen = [c for rank in range(world) for group in groups[rank::world] for c in group]
+    seen = [c for rank in range(world_size) for group in groups[rank::world_size] for c in group]
     assert sorted(seen) == list(range(len(lengths)))
     assert all(sum(lengths[list(group)]) <= utterances + lengths.max() for group in groups)
 

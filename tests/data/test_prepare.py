@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from joyful_ray.corpora.shards import Corpus, open_corpus, write_corpus
-from joyful_ray.data.encode import Scaling, Survey
+from joyful_ray.data.encode import Scaling, SplitStatistics
 from joyful_ray.data.plan import cut_dev
 from joyful_ray.data.prepare import prepare_here, unscaled_encoding
-from joyful_ray.data.reading import readings
+from joyful_ray.data.split_rows import split_rows
 from joyful_ray.errors import ConfigError, CorpusError
 from joyful_ray.schema import SPLITS, FeatureContract, Split
 from tests.tiny_corpus import COUNTS, LABELS, WIDTHS, small_job, tiny_conversations, write_tiny
@@ -26,54 +26,54 @@ def without_dev(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 def test_every_split_holds_its_conversations(corpus: Corpus) -> None:
-    facts, stores = prepare_here(corpus, small_job())
+    corpus_info, stores = prepare_here(corpus, small_job())
     assert {split: len(store) for split, store in stores.items()} == COUNTS
     for split, store in stores.items():
         assert store.conversation_ids == [item.conversation_id for item in tiny_conversations(split, COUNTS[split])]
-    assert (facts.conversations, facts.utterances) == (23, stores["train"].utterances)
-    assert facts.dev_cut == frozenset()
-    assert facts.corpus["hash"] == corpus.hash
+    assert (corpus_info.conversations, corpus_info.utterances) == (23, stores["train"].utterances)
+    assert corpus_info.dev_cut == frozenset()
+    assert corpus_info.corpus["hash"] == corpus.hash
 
 
 def test_scaling_comes_from_train_alone(corpus: Corpus) -> None:
-    facts, stores = prepare_here(corpus, small_job())
-    survey = Survey.of(corpus.read_table("train"), unscaled_encoding(corpus.manifest, small_job()))
+    corpus_info, stores = prepare_here(corpus, small_job())
+    survey = SplitStatistics.of(corpus.read_table("train"), unscaled_encoding(corpus.manifest, small_job()))
     for name in WIDTHS:
         expected = Scaling.from_moments(survey.moments[name])
-        np.testing.assert_allclose(facts.encoding.scaling[name].mean_W, expected.mean_W)
-        np.testing.assert_allclose(facts.encoding.scaling[name].deviation_W, expected.deviation_W)
+        np.testing.assert_allclose(corpus_info.encoding.scaling[name].mean_W, expected.mean_W)
+        np.testing.assert_allclose(corpus_info.encoding.scaling[name].deviation_W, expected.deviation_W)
         dev = np.concatenate([item.features[name] for item in tiny_conversations("dev", COUNTS["dev"])])
         found = stores["dev"].batch(range(COUNTS["dev"])).features[name].numpy()
         np.testing.assert_allclose(found, (dev - expected.mean_W) / expected.deviation_W, rtol=1e-4, atol=1e-5)
 
 
 def test_features_are_taken_as_they_are_where_normalise_is_off(corpus: Corpus) -> None:
-    facts, stores = prepare_here(corpus, small_job(data={"normalise": False}))
-    assert facts.encoding.scaling == {}
+    corpus_info, stores = prepare_here(corpus, small_job(data={"normalise": False}))
+    assert corpus_info.encoding.scaling == {}
     (item,) = tiny_conversations("train", 1)
     np.testing.assert_array_equal(stores["train"].batch([0]).features["text"], item.features["text"])
 
 
 def test_a_corpus_without_dev_gets_whole_conversations_of_train(without_dev: Corpus) -> None:
-    facts, stores = prepare_here(without_dev, small_job(seed=3, data={"dev_fraction": 0.2}))
+    corpus_info, stores = prepare_here(without_dev, small_job(seed=3, data={"dev_fraction": 0.2}))
     names = [item.conversation_id for item in tiny_conversations("train", 23)]
     expected = cut_dev(names, fraction=0.2, seed=3)
-    assert facts.dev_cut == expected
+    assert corpus_info.dev_cut == expected
     assert stores["dev"].conversation_ids == sorted(expected)
     assert stores["train"].conversation_ids == sorted(set(names) - expected)
     assert len(stores["dev"]) == 5
 
 
 def test_scaling_does_not_see_the_conversations_cut_off_as_dev(without_dev: Corpus) -> None:
-    facts, stores = prepare_here(without_dev, small_job())
-    kept = [item for item in tiny_conversations("train", 23) if item.conversation_id not in facts.dev_cut]
+    corpus_info, stores = prepare_here(without_dev, small_job())
+    kept = [item for item in tiny_conversations("train", 23) if item.conversation_id not in corpus_info.dev_cut]
     text = np.concatenate([item.features["text"] for item in kept])
-    np.testing.assert_allclose(facts.encoding.scaling["text"].mean_W, np.nanmean(text, 0), rtol=1e-5)
-    assert facts.conversations == len(kept) == len(stores["train"])
+    np.testing.assert_allclose(corpus_info.encoding.scaling["text"].mean_W, np.nanmean(text, 0), rtol=1e-5)
+    assert corpus_info.conversations == len(kept) == len(stores["train"])
 
 
 def test_a_reading_chooses_rows_by_id(without_dev: Corpus) -> None:
-    found = readings(without_dev, small_job())
+    found = split_rows(without_dev, small_job())
     table = without_dev.read_table("train")
     dev, train = found["dev"].choose(table), found["train"].choose(table)
     assert dev.num_rows + train.num_rows == 23
@@ -82,9 +82,9 @@ def test_a_reading_chooses_rows_by_id(without_dev: Corpus) -> None:
 
 
 def test_only_the_modalities_of_the_job_are_prepared(corpus: Corpus) -> None:
-    facts, stores = prepare_here(corpus, small_job(data={"modalities": ["audio"]}))
-    assert list(facts.encoding.widths) == list(stores["train"].batch([0]).features) == ["audio"]
-    assert list(facts.contracts) == ["audio"]
+    corpus_info, stores = prepare_here(corpus, small_job(data={"modalities": ["audio"]}))
+    assert list(corpus_info.encoding.widths) == list(stores["train"].batch([0]).features) == ["audio"]
+    assert list(corpus_info.contracts) == ["audio"]
 
 
 def test_a_modality_that_the_corpus_lacks_is_refused_by_name(corpus: Corpus) -> None:

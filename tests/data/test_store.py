@@ -7,7 +7,7 @@ import torch
 
 from joyful_ray.corpora.shards import table_from_conversations
 from joyful_ray.data.encode import Encoding
-from joyful_ray.data.source import blank_batch
+from joyful_ray.data.loader import blank_batch
 from joyful_ray.data.store import SplitStore
 from joyful_ray.schema import Conversation, Task
 from tests.data.test_encode import TASKS, slow_label, slow_speakers

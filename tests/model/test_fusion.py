@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from joyful_ray.data.batch import Layout
-from joyful_ray.model.fusion import SpecificBranch, StandIns, build_fusion, topic_vectors
+from joyful_ray.model.fusion import MissingEmbeddings, SpecificBranch, build_fusion, topic_vectors
 from joyful_ray.settings import FusionConfig
 from tests.batches import WIDTHS, layout_of, random_batch, spans
 
@@ -125,47 +125,47 @@ def test_fusion_of_a_conversation_does_not_depend_on_its_batch() -> None:
         torch.testing.assert_close(together.topic_NG[span], alone.topic_NG)
 
 
-def test_stand_ins_take_the_place_of_what_is_not_present() -> None:
+def test_missing_embeddings_take_the_place_of_what_is_not_present() -> None:
     batch = random_batch(6, absent_vectors=0.4, absent_cells=0.2)
-    stand_ins = StandIns(WIDTHS, learned=True)
-    for vector in stand_ins.vectors.values():
+    missing_embeddings = MissingEmbeddings(WIDTHS, learned=True)
+    for vector in missing_embeddings.vectors.values():
         torch.nn.init.normal_(vector)
-    for name, filled in stand_ins(batch).items():
+    for name, filled in missing_embeddings(batch).items():
         for utterance in range(6):
             for cell in range(WIDTHS[name]):
                 found = batch.features[name][utterance, cell]
-                expected = stand_ins.vectors[name][cell] if torch.isnan(found) else found
+                expected = missing_embeddings.vectors[name][cell] if torch.isnan(found) else found
                 assert filled[utterance, cell] == expected
 
 
-def test_stand_ins_learn_from_absent_cells_alone() -> None:
+def test_missing_embeddings_learn_from_absent_cells_alone() -> None:
     batch = random_batch(4, absent_vectors=0.5)
-    stand_ins = StandIns(WIDTHS, learned=True)
-    sum(filled.sum() for filled in stand_ins(batch).values()).backward()
-    for name, vector in stand_ins.vectors.items():
+    missing_embeddings = MissingEmbeddings(WIDTHS, learned=True)
+    sum(filled.sum() for filled in missing_embeddings(batch).values()).backward()
+    for name, vector in missing_embeddings.vectors.items():
         absent = torch.isnan(batch.features[name]).sum(dim=0).float()
         assert torch.equal(vector.grad, absent)
 
 
 def test_modality_dropout_takes_whole_vectors_in_training_alone() -> None:
     batch = random_batch(400, widths={"text": 3})
-    stand_ins = StandIns({"text": 3}, learned=True, modality_dropout=0.3)
+    missing_embeddings = MissingEmbeddings({"text": 3}, learned=True, modality_dropout=0.3)
     torch.manual_seed(0)
-    gone = (stand_ins.train()(batch)["text"] == 0).float()
+    gone = (missing_embeddings.train()(batch)["text"] == 0).float()
     assert (gone.mean(dim=1) % 1 == 0).all()
     assert float(gone.mean()) == pytest.approx(0.3, abs=0.1)
-    assert torch.equal(stand_ins.eval()(batch)["text"], batch.features["text"])
+    assert torch.equal(missing_embeddings.eval()(batch)["text"], batch.features["text"])
 
 
-def test_stand_ins_may_be_plain_zeros() -> None:
+def test_missing_embeddings_may_be_plain_zeros() -> None:
     batch = random_batch(4, absent_vectors=0.5)
-    stand_ins = StandIns(WIDTHS, learned=False)
-    assert not list(stand_ins.parameters())
-    for name, filled in stand_ins(batch).items():
+    missing_embeddings = MissingEmbeddings(WIDTHS, learned=False)
+    assert not list(missing_embeddings.parameters())
+    for name, filled in missing_embeddings(batch).items():
         assert torch.equal(filled, torch.nan_to_num(batch.features[name]))
 
 
 def test_a_modality_that_is_present_nowhere_is_its_stand_in() -> None:
     batch = random_batch(2)
     batch = replace(batch, features={**batch.features, "audio": torch.full((2, 4), torch.nan)})
-    assert torch.equal(StandIns(WIDTHS, learned=True)(batch)["audio"], torch.zeros(2, 4))
+    assert torch.equal(MissingEmbeddings(WIDTHS, learned=True)(batch)["audio"], torch.zeros(2, 4))

@@ -206,8 +206,8 @@ def test_the_classifier_may_see_past_the_graph() -> None:
 
 
 def test_layers_that_are_never_used_count_as_parameters_and_do_not_train() -> None:
-    plain, extra = model(), model(never_used_layers=True)
-    unused = list(extra.never_used.parameters())
+    plain, extra = model(), model(unused_layers=True)
+    unused = list(extra.unused_layers.parameters())
     assert parameters(extra) - parameters(plain) == sum(parameter.numel() for parameter in unused)
     assert not any(parameter.requires_grad for parameter in unused)
 
@@ -225,6 +225,6 @@ def test_the_released_preset_has_the_parameters_of_the_authors_checkpoint() -> N
             speakers=2,
         )
     assert parameters(net) == 42_878_143
-    assert sum(parameter.numel() for parameter in net.never_used.parameters()) == 114_688 + 162_711
+    assert sum(parameter.numel() for parameter in net.unused_layers.parameters()) == 114_688 + 162_711
     assert parameters(net.fusion) == 8_605_752
     assert parameters(net.context) == 33_816_676 - 114_688

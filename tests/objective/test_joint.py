@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from joyful_ray.data.batch import Batch
+from joyful_ray.model.interfaces import Fused
 from joyful_ray.model.joyful import Output
-from joyful_ray.model.parts import Fused
 from joyful_ray.objective import terms
 from joyful_ray.objective.joint import JointObjective, class_weights
 from joyful_ray.schema import Task

@@ -21,18 +21,20 @@ __all__ = ["LABELS", "write_random_bundle"]
 def write_random_bundle(folder: Path, corpus: str, *, seed: int = 5, **settings: Any) -> str:
     """A bundle for a corpus, its last layer large enough that answers differ."""
     job = small_job(settings, seed=seed)
-    facts, _ = prepare_here(open_corpus(corpus), job)
-    labels = facts.encoding.labels
+    corpus_info, _ = prepare_here(open_corpus(corpus), job)
+    labels = corpus_info.encoding.labels
     dev = Scores(
-        task=facts.encoding.task,
+        task=corpus_info.encoding.task,
         utterances=1,
         loss=0.0,
         values={"accuracy": 1.0},
-        per_label={name: {"threshold": 0.4} for name in labels} if facts.encoding.task == "multi-label" else {},
+        per_label={name: {"threshold": 0.4} for name in labels} if corpus_info.encoding.task == "multi-label" else {},
     )
-    model = build_model(job, facts)
+    model = build_model(job, corpus_info)
     with torch.no_grad():
         model.classifier.scores.weight *= 20.0
         model.classifier.scores.bias.zero_()
-    write_bundle(open_location(str(folder)), job=job, facts=facts, weights=model.state_dict(), dev=dev, epoch=0)
+    write_bundle(
+        open_location(str(folder)), job=job, corpus_info=corpus_info, weights=model.state_dict(), dev=dev, epoch=0
+    )
     return str(folder)

@@ -16,7 +16,7 @@ import torch
 import joyful_ray
 from joyful_ray.corpora.shards import open_corpus
 from joyful_ray.errors import CorpusError
-from joyful_ray.predict.columns import Answers
+from joyful_ray.predict.prediction_table import PredictionTable
 from joyful_ray.predict.predictor import Predictor
 from joyful_ray.train.evaluate import evaluate_bundle
 from tests.predict.bundles import LABELS, write_random_bundle
@@ -133,12 +133,12 @@ def test_the_embedding_is_what_the_contrast_compares(
 
 def test_probabilities_and_thresholds_at_exact_values() -> None:
     scores_NK = torch.log(torch.tensor([[1.0, 3.0], [9.0, 1.0]]))
-    single = Answers("single-label", ["a", "b"])
+    single = PredictionTable("single-label", ["a", "b"])
     assert single.probabilities(scores_NK).tolist() == [pytest.approx([0.25, 0.75]), pytest.approx([0.9, 0.1])]
     assert single.predictions(scores_NK).to_pylist() == ["b", "a"]
-    halved = Answers("single-label", ["a", "b"], temperature=2.0)
+    halved = PredictionTable("single-label", ["a", "b"], temperature=2.0)
     assert halved.probabilities(scores_NK)[1].tolist() == pytest.approx([0.75, 0.25])
-    several = Answers("multi-label", ["a", "b"], thresholds={"a": 0.5, "b": 0.8})
+    several = PredictionTable("multi-label", ["a", "b"], thresholds={"a": 0.5, "b": 0.8})
     assert several.probabilities(scores_NK)[0].tolist() == pytest.approx([0.5, 0.75])
     assert several.predictions(scores_NK).to_pylist() == [["a"], ["a"]]
 
@@ -146,8 +146,8 @@ def test_probabilities_and_thresholds_at_exact_values() -> None:
 def test_temperature_moves_probabilities_and_thresholds_together() -> None:
     scores_NK = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)) * 3
     limits = {"a": 0.2, "b": 0.5, "c": 0.85}
-    plain = Answers("multi-label", list("abc"), thresholds=limits)
-    cooled = Answers("multi-label", list("abc"), thresholds=limits, temperature=2.5)
+    plain = PredictionTable("multi-label", list("abc"), thresholds=limits)
+    cooled = PredictionTable("multi-label", list("abc"), thresholds=limits, temperature=2.5)
     assert cooled.predictions(scores_NK).equals(plain.predictions(scores_NK))
     moved = torch.tensor(list(cooled.calibrated_thresholds.values()), dtype=torch.float64)
     assert torch.equal(cooled.probabilities(scores_NK) >= moved, plain.chosen(scores_NK))

@@ -9,13 +9,13 @@ import pytest
 
 from joyful_ray.cli import main
 from joyful_ray.errors import CheckpointError
-from joyful_ray.report.gather import gather
 from joyful_ray.report.page import page
+from joyful_ray.report.read_runs import read_all
 from joyful_ray.report.sensitivity import curve, group_mean
 from joyful_ray.report.tables import best_trials, failures, run_scores
 from joyful_ray.train.launch import train
-from joyful_ray.tune.directory import SearchDirectory
 from joyful_ray.tune.ledger import AnyEvent, Drawn, Ended, Epoch, Opened
+from joyful_ray.tune.search_directory import SearchDirectory
 from joyful_ray.tune.space import Space
 from tests.tiny_corpus import small_job, write_tiny
 from tests.tune.searches import search_job
@@ -34,7 +34,7 @@ def written_search(tmp_path: Path) -> Path:
     home = SearchDirectory.of(job, "written")
     home.begin(job, corpus_hash="abc", is_extended=False)
     space, goals = Space.of(job), ["weighted_f1", "seconds"]
-    events: list[AnyEvent] = [Opened(sitting=0, fingerprint="f", corpus="abc", search={}, goals=goals)]
+    events: list[AnyEvent] = [Opened(session=0, fingerprint="f", corpus="abc", search={}, goals=goals)]
     for place in range(14):
         name, settings = f"{place:04d}", space.draw(place)
         events.append(Drawn(trial=name, number=place, config=name, settings=settings, seed=0))
@@ -70,12 +70,12 @@ def test_a_search_becomes_one_page_that_asks_no_network(written_search: Path) ->
 
 
 def test_the_tables_hold_the_ledgers_numbers(written_search: Path) -> None:
-    _, (search,) = gather([str(written_search)])
+    _, (search,) = read_all([str(written_search)])
     table = best_trials(search)
-    best = search.study.best(search.goal)
+    best = search.state.best(search.goal)
     assert best is not None
     assert table.rows[0][0] == best.name
-    assert table.rows[0][2] == f"{best.merit(search.goal):.4f}"
+    assert table.rows[0][2] == f"{best.score(search.goal):.4f}"
     assert failures(search).rows == [["0003", "failed", "epoch 0: <total> is not finite"]]
     assert next(iter(search.importance)) == "graph.window_past", "it alone decides the score here"
 
@@ -87,7 +87,7 @@ def test_runs_are_compared_over_their_seeds(tmp_path: Path, capsys: pytest.Captu
     ]
     records = [train(job) for job in jobs]
     places = [str(tmp_path / job.name) for job in jobs]
-    runs, _ = gather(places)
+    runs, _ = read_all(places)
     table = run_scores(runs)
     assert [row[0] for row in table.rows] == ["seed-0", "seed-1", "mean of 2 seeds"]
     scores = [record.test.values["weighted_f1"] for record in records if record.test is not None]
@@ -104,7 +104,7 @@ def test_runs_are_compared_over_their_seeds(tmp_path: Path, capsys: pytest.Captu
 
 def test_what_is_neither_run_nor_search_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(CheckpointError, match="is neither a run nor a search"):
-        gather([str(tmp_path)])
+        read_all([str(tmp_path)])
     assert main(["report", str(tmp_path)]) == 2
     assert "Traceback" not in capsys.readouterr().err
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from joyful_ray.corpora.shards import open_corpus
-from joyful_ray.data.prepare import Facts, prepare_here
+from joyful_ray.data.prepare import CorpusInfo, prepare_here
 from joyful_ray.errors import CheckpointError, CorpusError
 from joyful_ray.records import Scores
 from joyful_ray.schema import FeatureContract, Manifest
@@ -31,15 +31,17 @@ DEV = Scores(
 
 
 @pytest.fixture(scope="module")
-def facts(tiny: Callable[..., str]) -> Facts:
+def corpus_info(tiny: Callable[..., str]) -> CorpusInfo:
     return prepare_here(open_corpus(tiny()), JOB)[0]
 
 
 @pytest.fixture(scope="module")
-def written(facts: Facts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def written(corpus_info: CorpusInfo, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundles") / "run" / "bundle"
-    model = build_model(JOB, facts)
-    write_bundle(open_location(str(folder)), job=JOB, facts=facts, weights=model.state_dict(), dev=DEV, epoch=7)
+    model = build_model(JOB, corpus_info)
+    write_bundle(
+        open_location(str(folder)), job=JOB, corpus_info=corpus_info, weights=model.state_dict(), dev=DEV, epoch=7
+    )
     return folder
 
 
@@ -53,16 +55,16 @@ def edit(folder: Path, **changes: object) -> None:
     card.write_text(json.dumps(json.loads(card.read_text()) | changes))
 
 
-def test_a_bundle_is_read_as_it_was_written(written: Path, facts: Facts) -> None:
+def test_a_bundle_is_read_as_it_was_written(written: Path, corpus_info: CorpusInfo) -> None:
     bundle = read_bundle(str(written))
     assert bundle.job == JOB
     assert bundle.encoding.labels == tuple(LABELS)
     assert dict(bundle.encoding.widths) == WIDTHS
     for name in WIDTHS:
         for attribute in ("mean_W", "deviation_W"):
-            mine, theirs = (getattr(its.scaling[name], attribute) for its in (bundle.encoding, facts.encoding))
+            mine, theirs = (getattr(its.scaling[name], attribute) for its in (bundle.encoding, corpus_info.encoding))
             assert np.array_equal(mine, theirs)
-    expected = build_model(JOB, facts).state_dict()
+    expected = build_model(JOB, corpus_info).state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in bundle.model.state_dict().items())
     assert bundle.card.thresholds == dict.fromkeys(LABELS, 0.3)
     assert bundle.card.trained_on["epoch"] == 7

@@ -12,8 +12,8 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 
 from joyful_ray.errors import CheckpointError, TrainingError
 from joyful_ray.train import loop
-from joyful_ray.train.directory import RunDirectory
 from joyful_ray.train.launch import cluster_address, first_cause, train
+from joyful_ray.train.run_directory import RunDirectory
 from tests.tiny_corpus import small_job
 
 Tiny = Callable[..., str]
@@ -142,10 +142,10 @@ def test_all_ranks_stop_together(tiny: Tiny) -> None:
             asked.append(float(value))
             return value + 1.0  # the first rank's word
 
-    class Assignment:
+    class RunSpec:
         job = small_job(cluster={"max_hours": 1000.0})
         started = time.time()
 
     with pytest.raises(TrainingError, match="stopped after"):
-        loop._check_time(Assignment(), Others(), loop.Progress(next_epoch=2), 0.0)  # type: ignore[arg-type]
+        loop._check_time(RunSpec(), Others(), loop.Progress(next_epoch=2), 0.0)  # type: ignore[arg-type]
     assert asked == [0.0]

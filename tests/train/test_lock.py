@@ -13,7 +13,7 @@ import pytest
 
 from joyful_ray.errors import CheckpointError
 from joyful_ray.storage import open_location
-from joyful_ray.train.lock import LOCK, held_alone
+from joyful_ray.train.lock import LOCK, run_lock
 
 
 def write_lock(folder: Path, *, host: str, process: int) -> None:
@@ -21,9 +21,9 @@ def write_lock(folder: Path, *, host: str, process: int) -> None:
 
 
 def test_a_directory_that_a_living_process_holds_is_refused(tmp_path: Path) -> None:
-    with held_alone(open_location(str(tmp_path))):
+    with run_lock(open_location(str(tmp_path))):
         with pytest.raises(CheckpointError, match=f"process {os.getpid()} on this machine"):
-            with held_alone(open_location(str(tmp_path))):
+            with run_lock(open_location(str(tmp_path))):
                 pytest.fail("two commands hold one directory")
     assert not (tmp_path / LOCK).exists()
 
@@ -32,19 +32,19 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     write_lock(tmp_path, host=socket.gethostname(), process=ended.pid)
-    with held_alone(open_location(str(tmp_path))):
+    with run_lock(open_location(str(tmp_path))):
         assert json.loads((tmp_path / LOCK).read_text())["process"] == os.getpid()
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"host": 1}', '{"process": "x", "host": "y"}'])
 def test_a_damaged_lock_holds_nobody_back(tmp_path: Path, content: str) -> None:
     (tmp_path / LOCK).write_text(content)
-    with held_alone(open_location(str(tmp_path))):
+    with run_lock(open_location(str(tmp_path))):
         assert json.loads((tmp_path / LOCK).read_text())["process"] == os.getpid()
 
 
 def test_the_lock_goes_when_the_command_fails(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
-        with held_alone(open_location(str(tmp_path))):
+        with run_lock(open_location(str(tmp_path))):
             raise RuntimeError
     assert not (tmp_path / LOCK).exists()

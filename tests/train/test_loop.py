@@ -18,10 +18,10 @@ from joyful_ray.schema import Task
 from joyful_ray.train import checkpoint, loop
 from joyful_ray.train.bundle import read_bundle
 from joyful_ray.train.checkpoint import read_tensors
-from joyful_ray.train.directory import RunDirectory
 from joyful_ray.train.evaluate import evaluate_bundle
 from joyful_ray.train.launch import train
-from joyful_ray.train.learner import Learner
+from joyful_ray.train.run_directory import RunDirectory
+from joyful_ray.train.trainer import Trainer
 from tests.tiny_corpus import COUNTS, small_job
 from tests.train.conftest import Tiny
 
@@ -42,7 +42,7 @@ def crash_in(epoch: int, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process ends when it writes down `epoch`: before its line, or before, within or behind its checkpoint."""
     owner, name = {
         "line": (RunDirectory, "add_metrics"),
-        "checkpoint": (Learner, "save"),
+        "checkpoint": (Trainer, "save"),
         "optimizer": (checkpoint, "_finite"),
         "pruning": (loop, "prune_checkpoints"),
     }[where]
@@ -209,7 +209,7 @@ def test_a_run_that_ended_before_its_record_only_scores(finished: tuple[JobConfi
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "weight averaging": {"train": {"weight_average": 0.9}},
+    "weight averaging": {"train": {"ema_decay": 0.9}},
     "two phases": {"train": {"stages": "two-phase", "fusion_epochs": 1, "epochs": 4}},
     "batch norm and plateau": {"model": {"encoder": {"normalisation": "batch"}}, "train": {"schedule": "plateau"}},
     "modality dropout, gru": {"model": {"modality_dropout": 0.2, "context": {"kind": "gru"}}},
@@ -244,7 +244,7 @@ def test_two_phase_training_trains_the_fusion_alone_and_then_all_but_the_fusion(
     assert set(lines[1].losses) == {"classification", "contrast", "total"}
     assert changed[0], "the rest has trained"
     for names in changed:
-        assert not {name for name in names if name.startswith(("fusion.", "stand_ins."))}
+        assert not {name for name in names if name.startswith(("fusion.", "missing_embeddings."))}
     assert not lines[0].is_best
     assert record.selected_epoch >= 1
 

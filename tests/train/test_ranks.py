@@ -11,12 +11,12 @@ import pytest
 
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import open_corpus
+from joyful_ray.data.loader import ResidentLoader
 from joyful_ray.data.prepare import prepare_here
-from joyful_ray.data.source import ResidentSource
-from joyful_ray.train.context import World
-from joyful_ray.train.directory import RunDirectory
-from joyful_ray.train.learner import Learner
-from joyful_ray.train.loop import Assignment, run
+from joyful_ray.train.loop import RunSpec, run
+from joyful_ray.train.process_group import ProcessGroup
+from joyful_ray.train.run_directory import RunDirectory
+from joyful_ray.train.trainer import Trainer
 from tests.ranks import on_ranks
 from tests.tiny_corpus import small_job
 from tests.train.conftest import Tiny
@@ -24,18 +24,18 @@ from tests.train.conftest import Tiny
 CHECKPOINT_S = 1.0
 
 
-def a_run_whose_checkpoints_take_long(world: World, job: JobConfig) -> dict[str, Any]:
-    save = Learner.save
+def a_run_whose_checkpoints_take_long(process_group: ProcessGroup, job: JobConfig) -> dict[str, Any]:
+    save = Trainer.save
 
     def slow(*args: Any) -> None:
         time.sleep(CHECKPOINT_S)
         save(*args)
 
-    Learner.save = slow  # type: ignore[method-assign]
-    facts, stores = prepare_here(open_corpus(str(job.corpus)), job)
-    sources = {split: partial(ResidentSource.of, job, store) for split, store in stores.items()}
+    Trainer.save = slow  # type: ignore[method-assign]
+    corpus_info, stores = prepare_here(open_corpus(str(job.corpus)), job)
+    sources = {split: partial(ResidentLoader.of, job, store) for split, store in stores.items()}
     directory = RunDirectory.of(job, "slow")
-    record = run(Assignment(job, facts, sources, directory, world.size, time.time()), world)
+    record = run(RunSpec(job, corpus_info, sources, directory, process_group.size, time.time()), process_group)
     return record.model_dump(include={"dev", "test", "selected_epoch"})
 
 

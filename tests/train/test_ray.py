@@ -14,14 +14,14 @@ import pytest
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import open_corpus
 from joyful_ray.data import ingest as ingesting
-from joyful_ray.data.ingest import Resident, Streamed, StreamingSource, ingest
-from joyful_ray.data.prepare import Facts, prepare_here
-from joyful_ray.data.source import ResidentSource
+from joyful_ray.data.ingest import ResidentSplit, StreamedSplit, StreamingLoader, ingest
+from joyful_ray.data.loader import ResidentLoader
+from joyful_ray.data.prepare import CorpusInfo, prepare_here
 from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import ConfigError, TrainingError
 from joyful_ray.records import EpochMetrics
-from joyful_ray.train.directory import RunDirectory
 from joyful_ray.train.launch import train
+from joyful_ray.train.run_directory import RunDirectory
 from tests.tiny_corpus import small_job, tiny_conversations, write_tiny
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
@@ -164,11 +164,11 @@ def test_more_workers_than_the_cluster_has_are_refused_before_anything_is_spent(
 
 
 @pytest.fixture(scope="module")
-def streamed(corpus: str, storage: Path) -> tuple[JobConfig, Facts, dict[Any, Any]]:
+def streamed(corpus: str, storage: Path) -> tuple[JobConfig, CorpusInfo, dict[Any, Any]]:
     data = {"ingest": "streaming", "streaming_buffer_conversations": 8}
     job = job_of(corpus, storage, 0, data=data, train={"batch_conversations": 6})
-    facts, held = ingest(open_corpus(corpus), job)
-    return job, facts, held
+    corpus_info, ingested = ingest(open_corpus(corpus), job)
+    return job, corpus_info, ingested
 
 
 @pytest.fixture
@@ -185,79 +185,79 @@ def ids(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def pass_over(source: StreamingSource, epoch: int, world: int, ids: list[str]) -> list[list[str]]:
+def pass_over(source: StreamingLoader, epoch: int, world_size: int, ids: list[str]) -> list[list[str]]:
     """Ids that each rank reads in one epoch."""
     ranks = []
-    for rank in range(world):
+    for rank in range(world_size):
         ids.clear()
-        work = list(source.epoch(epoch, rank=rank, world=world))
-        assert len(work) == source.steps(world=world)
+        work = list(source.epoch(epoch, rank=rank, world_size=world_size))
+        assert len(work) == source.steps(world_size=world_size)
         assert sum(len(micro.conversations) for step in work for micro, _ in step) == len(ids)
         ranks.append(list(ids))
     return ranks
 
 
-@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_streaming_gives_each_conversation_to_one_rank_once_an_epoch(
-    streamed: tuple[JobConfig, Facts, dict[Any, Any]], ids: list[str], world: int
+    streamed: tuple[JobConfig, CorpusInfo, dict[Any, Any]], ids: list[str], world_size: int
 ) -> None:
-    job, facts, held = streamed
-    assert isinstance(held["train"], Streamed)
-    source = StreamingSource(held["train"], job, facts.encoding)
-    ranks = pass_over(source, 1, world, ids)
-    kept = {item.conversation_id for item in tiny_conversations("train", TRAIN + DEV)} - facts.dev_cut
+    job, corpus_info, ingested = streamed
+    assert isinstance(ingested["train"], StreamedSplit)
+    source = StreamingLoader(ingested["train"], job, corpus_info.encoding)
+    ranks = pass_over(source, 1, world_size, ids)
+    kept = {item.conversation_id for item in tiny_conversations("train", TRAIN + DEV)} - corpus_info.dev_cut
     assert sorted(name for rank in ranks for name in rank) == sorted(kept)
-    if world == 2:
-        assert pass_over(source, 1, world, ids) == ranks, "the order is a function of seed, epoch and workers"
-        assert pass_over(source, 2, world, ids) != ranks
+    if world_size == 2:
+        assert pass_over(source, 1, world_size, ids) == ranks, "the order is a function of seed, epoch and workers"
+        assert pass_over(source, 2, world_size, ids) != ranks
 
 
-@pytest.mark.parametrize("world", [1, 3])
+@pytest.mark.parametrize("world_size", [1, 3])
 def test_streamed_evaluation_reads_each_conversation_once(
-    streamed: tuple[JobConfig, Facts, dict[Any, Any]], ids: list[str], world: int
+    streamed: tuple[JobConfig, CorpusInfo, dict[Any, Any]], ids: list[str], world_size: int
 ) -> None:
-    job, facts, held = streamed
+    job, corpus_info, ingested = streamed
     for split, count in (("dev", DEV), ("test", TEST)):
         ids.clear()
-        source = StreamingSource(held[split], job, facts.encoding)
-        batches = [batch for rank in range(world) for batch in source.once(rank=rank, world=world)]
+        source = StreamingLoader(ingested[split], job, corpus_info.encoding)
+        batches = [batch for rank in range(world_size) for batch in source.once(rank=rank, world_size=world_size)]
         assert len(ids) == len(set(ids)) == count
         assert sum(len(batch.lengths_C) for batch in batches) == count
 
 
 def test_ray_data_prepares_what_one_process_prepares(corpus: str, storage: Path) -> None:
     job = job_of(corpus, storage, 0)
-    facts, held = ingest(open_corpus(corpus), job)
+    corpus_info, ingested = ingest(open_corpus(corpus), job)
     expected, stores = prepare_here(open_corpus(corpus), job)
-    assert facts.label_counts == expected.label_counts
-    assert facts.dev_cut == expected.dev_cut
-    assert (facts.conversations, facts.utterances, facts.speakers) == (
+    assert corpus_info.label_counts == expected.label_counts
+    assert corpus_info.dev_cut == expected.dev_cut
+    assert (corpus_info.conversations, corpus_info.utterances, corpus_info.speakers) == (
         expected.conversations,
         expected.utterances,
         expected.speakers,
     )
     for name, scaling in expected.encoding.scaling.items():
-        assert facts.encoding.scaling[name].mean_W.tolist() == pytest.approx(scaling.mean_W.tolist(), rel=1e-6)
+        assert corpus_info.encoding.scaling[name].mean_W.tolist() == pytest.approx(scaling.mean_W.tolist(), rel=1e-6)
     for split, store in stores.items():
-        its = held[split]
-        assert isinstance(its, Resident)
-        source = its.source(job, facts.encoding)
-        assert isinstance(source, ResidentSource)
+        its = ingested[split]
+        assert isinstance(its, ResidentSplit)
+        source = its.source(job, corpus_info.encoding)
+        assert isinstance(source, ResidentLoader)
         found = source.store
         assert found.conversation_ids == store.conversation_ids
         assert found.lengths.tolist() == store.lengths.tolist()
         mine, theirs = (either.batch(range(len(store))) for either in (found, store))
         assert mine.labels.tolist() == theirs.labels.tolist()
-        for name in facts.encoding.widths:
+        for name in corpus_info.encoding.widths:
             difference = (mine.features[name] - theirs.features[name]).nan_to_num().abs().max()
             assert float(difference) < 1e-5
 
 
 def test_a_resident_split_is_read_in_place(corpus: str, storage: Path) -> None:
     job = job_of(corpus, storage, 0)
-    facts, held = ingest(open_corpus(corpus), job)
-    source = held["train"].source(job, facts.encoding)
-    assert isinstance(source, ResidentSource)
+    corpus_info, ingested = ingest(open_corpus(corpus), job)
+    source = ingested["train"].source(job, corpus_info.encoding)
+    assert isinstance(source, ResidentLoader)
     for block in source.store._blocks:
         for matrix in block.features.values():
             assert not matrix.flags.owndata

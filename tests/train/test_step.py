@@ -10,15 +10,15 @@ from torch import Tensor
 
 from joyful_ray.config import JobConfig
 from joyful_ray.data.encode import Encoding
+from joyful_ray.data.loader import Work, blank_batch
 from joyful_ray.data.plan import MicroBatch
-from joyful_ray.data.prepare import Facts
-from joyful_ray.data.source import Work, blank_batch
+from joyful_ray.data.prepare import CorpusInfo
 from joyful_ray.errors import TrainingError
 from joyful_ray.schema import Modality
 from joyful_ray.train.build import build_model, build_objective
-from joyful_ray.train.context import World
 from joyful_ray.train.evaluate import evaluate
-from joyful_ray.train.step import Trainee, train_step
+from joyful_ray.train.process_group import ProcessGroup
+from joyful_ray.train.step import TrainState, train_step
 from tests.batches import random_batch
 from tests.ranks import on_ranks
 from tests.tiny_corpus import LABELS, small_job
@@ -26,7 +26,7 @@ from tests.tiny_corpus import LABELS, small_job
 WIDTHS: dict[Modality, int] = {"text": 6, "audio": 4}
 MICRO = [((4, 2), 0), ((7,), 1), ((1, 1, 3), 2)]
 """Lengths and seeds of three micro-batches."""
-FACTS = Facts(Encoding("single-label", tuple(LABELS), WIDTHS, {}), {}, {}, label_counts=(50, 30, 20), speakers=2)
+FACTS = CorpusInfo(Encoding("single-label", tuple(LABELS), WIDTHS, {}), {}, {}, label_counts=(50, 30, 20), speakers=2)
 VARIANTS: dict[str, dict[str, Any]] = {
     "joyful": {"objective": {"class_weighting": 0.5, "negatives": "micro-batch"}},
     "no contrast": {"objective": {"contrast_weight": 0.0}},
@@ -45,36 +45,36 @@ def work(numbers: list[int]) -> Work:
     ]
 
 
-def trainee(job: JobConfig, world: World) -> Trainee:
+def state(job: JobConfig, process_group: ProcessGroup) -> TrainState:
     model = build_model(job, FACTS)
     parameters = tuple(parameter for parameter in model.parameters() if parameter.requires_grad)
-    return Trainee(
-        model=world.distribute(model),
+    return TrainState(
+        model=process_group.distribute(model),
         objective=build_objective(job, FACTS),
         optimizer=torch.optim.SGD(parameters, lr=0.05),
-        world=world,
+        process_group=process_group,
         blank=blank_batch(FACTS.encoding),
         parameters=parameters,
         gradient_clip=1.0,
     )
 
 
-def two_steps(job: JobConfig, world: World) -> dict[str, Tensor]:
+def two_steps(job: JobConfig, process_group: ProcessGroup) -> dict[str, Tensor]:
     """Losses of two steps, gradient norms, and the weights behind them."""
-    its = trainee(job, world)
+    its = state(job, process_group)
     found: dict[str, Tensor] = {}
     for step, numbers in enumerate([[0, 1, 2], [1]]):
-        result = train_step(its, work(numbers[world.rank :: world.size]), place=f"step {step}")
+        result = train_step(its, work(numbers[process_group.rank :: process_group.size]), place=f"step {step}")
         for name, value in result.sums.items():
-            found[f"{step} {name}"] = world.add(value.double()) / result.counts[name].double()
+            found[f"{step} {name}"] = process_group.add(value.double()) / result.counts[name].double()
         found[f"{step} norm"] = torch.tensor(result.gradient_norm)
     plain = getattr(its.model, "module", its.model)
     return found | {name: value.detach().clone() for name, value in plain.state_dict().items()}
 
 
-def everything(world: World) -> dict[str, Any]:
-    found: dict[str, Any] = {name: two_steps(small_job(settings), world) for name, settings in VARIANTS.items()}
-    return found | {"scores": evaluated(world), "error": failing(world)}
+def everything(process_group: ProcessGroup) -> dict[str, Any]:
+    found: dict[str, Any] = {name: two_steps(small_job(settings), process_group) for name, settings in VARIANTS.items()}
+    return found | {"scores": evaluated(process_group), "error": failing(process_group)}
 
 
 @pytest.fixture(scope="module", params=[2, 4])
@@ -85,21 +85,27 @@ def over(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def alone() -> dict[str, Any]:
-    return everything(World())
+    return everything(ProcessGroup())
 
 
-def evaluated(world: World) -> dict[str, Any]:
+def evaluated(process_group: ProcessGroup) -> dict[str, Any]:
     batches = [random_batch(length, widths=WIDTHS, unlabeled=0.2, seed=length) for length in (3, 5, 1, 4, 9)]
     model = build_model(small_job(), FACTS)
-    scores = evaluate(model, batches[world.rank :: world.size], task="single-label", labels=LABELS, world=world)
+    scores = evaluate(
+        model,
+        batches[process_group.rank :: process_group.size],
+        task="single-label",
+        labels=LABELS,
+        process_group=process_group,
+    )
     return scores.model_dump()
 
 
-def failing(world: World) -> str:
+def failing(process_group: ProcessGroup) -> str:
     """A step in which one rank alone sees a number that is too large."""
-    its = trainee(small_job({"objective": {"contrast_weight": 0.0}}), world)
-    mine = work([world.rank % len(MICRO)])
-    if world.rank == world.size - 1:
+    its = state(small_job({"objective": {"contrast_weight": 0.0}}), process_group)
+    mine = work([process_group.rank % len(MICRO)])
+    if process_group.rank == process_group.size - 1:
         mine[0][1].features["text"].fill_(float("inf"))
     try:
         train_step(its, mine, place="epoch 4, step 2")
@@ -141,7 +147,7 @@ def test_micro_batches_add_up_to_the_gradient_of_the_weighted_sum() -> None:
     job = small_job(
         {"model": {"fusion": {"dropout": 0.0}, "context": {"dropout": 0.0}, "classifier": {"dropout": 0.0}}}
     )
-    its = trainee(job, World())
+    its = state(job, ProcessGroup())
     before = {name: value.detach().clone() for name, value in its.model.state_dict().items()}
     mine = work([0, 1, 2])
     result = train_step(its, mine, place="")
@@ -170,12 +176,12 @@ def test_the_seed_of_a_micro_batch_decides_its_draws_whatever_came_before() -> N
     for noise in (0, 1):
         torch.manual_seed(noise)
         torch.rand(noise + 1)
-        found.append(two_steps(small_job(), World()))
+        found.append(two_steps(small_job(), ProcessGroup()))
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
 
 def test_a_step_whose_utterances_are_all_unlabeled_still_trains_the_other_terms() -> None:
-    its = trainee(small_job(), World())
+    its = state(small_job(), ProcessGroup())
     batch = random_batch(4, 2, widths=WIDTHS, unlabeled=1.0)
     result = train_step(its, [(MicroBatch(0, 0, (), 0), batch)], place="")
     assert float(result.sums["classification"]) == 0.0

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from joyful_ray.config import JobConfig
-from joyful_ray.tune.directory import SearchDirectory
-from joyful_ray.tune.study import Study
+from joyful_ray.tune.search_directory import SearchDirectory
+from joyful_ray.tune.search_state import SearchState
 from tests.tiny_corpus import small_job
 
 SPACE: dict[str, Any] = {
@@ -25,5 +25,5 @@ def search_job(
     return small_job(settings, {"search": {"space": space, "grace_epochs": 1, "confirm": None, **search}})
 
 
-def study_of(job: JobConfig, name: str) -> Study:
-    return Study.of(SearchDirectory.of(job, name).ledger.events())
+def study_of(job: JobConfig, name: str) -> SearchState:
+    return SearchState.of(SearchDirectory.of(job, name).ledger.events())

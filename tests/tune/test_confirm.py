@@ -6,9 +6,9 @@ import pytest
 from joyful_ray.records import Candidate
 from joyful_ray.train.scores import single_label_scores
 from joyful_ray.tune.confirm import paired_bootstrap, planned, verdict
-from joyful_ray.tune.counts import DevCounts
+from joyful_ray.tune.dev_counts import DevCounts
 from joyful_ray.tune.goals import Goal
-from joyful_ray.tune.study import Study
+from joyful_ray.tune.search_state import SearchState
 from tests.tune.test_ledger import EVENTS
 
 F1 = Goal("weighted_f1", 1)
@@ -83,7 +83,7 @@ def test_the_verdict_says_what_the_interval_allows(low: float, high: float, word
 
 
 def test_the_default_runs_beside_the_best_over_the_same_fresh_seeds() -> None:
-    runs = planned(Study.of(EVENTS), F1, top=3, seeds=2, first_seed=7)
+    runs = planned(SearchState.of(EVENTS), F1, top=3, seeds=2, first_seed=7)
     assert [(run.config, run.seed, run.settings) for run in runs] == [
         ("default", 1007, {}),
         ("default", 1008, {}),

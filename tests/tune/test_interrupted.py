@@ -14,10 +14,10 @@ import pytest
 
 from joyful_ray.config import to_yaml
 from joyful_ray.records import EpochMetrics
-from joyful_ray.tune.directory import SearchDirectory
 from joyful_ray.tune.ledger import Ledger
+from joyful_ray.tune.search_directory import SearchDirectory
+from joyful_ray.tune.search_state import SearchState
 from joyful_ray.tune.space import Space
-from joyful_ray.tune.study import Study
 from tests.tiny_corpus import write_tiny
 from tests.tune.searches import search_job, study_of
 
@@ -65,19 +65,19 @@ def test_a_killed_driver_loses_nothing_and_repeats_nothing(tmp_path: Path) -> No
     done = subprocess.run(command, capture_output=True, text=True, timeout=END_LIMIT_S, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr
-    study = Study.of(home.ledger.events())
+    state = SearchState.of(home.ledger.events())
     space = Space.of(job)
     expected = {f"{place:04d}": space.draw(place) for place in range(TRIALS)}
-    assert {trial.name: trial.settings for trial in study.own} == expected, f"killed after {wanted} epochs"
-    assert all(trial.outcome in ("finished", "stopped") for trial in study.own)
+    assert {trial.name: trial.settings for trial in state.own} == expected, f"killed after {wanted} epochs"
+    assert all(trial.outcome in ("finished", "stopped") for trial in state.own)
     after = seconds_of(Path(home.location.path))
     ended = {trial.name for trial in killed.own if trial.outcome}
-    assert all(study.trials[name].starts == killed.trials[name].starts for name in ended), "an ended trial ran again"
+    assert all(state.trials[name].starts == killed.trials[name].starts for name in ended), "an ended trial ran again"
     again = [key for key, seconds in before.items() if after.get(key) != seconds]
     in_flight = [trial.name for trial in killed.own if trial.outcome is None]
     assert len(again) <= len(in_flight), f"made again: {again}"
     assert all(key[0] in in_flight for key in again)
-    for trial in study.own:
+    for trial in state.own:
         assert [line.epoch for line in trial.epochs] == list(range(len(trial.epochs)))
         assert all(line.seconds == after[trial.name, line.epoch] for line in trial.epochs), "the ledger tells of it"
     assert "best" in done.stdout

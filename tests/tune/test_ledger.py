@@ -9,7 +9,7 @@ from joyful_ray.errors import CheckpointError
 from joyful_ray.storage import open_location
 from joyful_ray.tune.goals import Goal
 from joyful_ray.tune.ledger import AnyEvent, Changed, Drawn, Ended, Epoch, Extended, Ledger, Opened, Started
-from joyful_ray.tune.study import Study
+from joyful_ray.tune.search_state import SearchState
 from tests.s3_server import make_bucket, s3_server
 
 F1, SECONDS = Goal("weighted_f1", 1), Goal("seconds", -1)
@@ -24,18 +24,18 @@ def epoch(name: str, number: int, score: float, *, is_best: bool = True, at: flo
     return Epoch(trial=name, epoch=number, dev=dev, train_loss=1.0, seconds=2.0, is_best=is_best, at=at)
 
 
-def opened(sitting: int, at: float) -> Opened:
-    return Opened(sitting=sitting, fingerprint="f", corpus="c", search={}, goals=["weighted_f1"], at=at)
+def opened(session: int, at: float) -> Opened:
+    return Opened(session=session, fingerprint="f", corpus="c", search={}, goals=["weighted_f1"], at=at)
 
 
 EVENTS: list[AnyEvent] = [
     opened(0, 100.0),
     drawn("0000", at=101.0),
-    Started(trial="0000", sitting=0, at=103.0),
+    Started(trial="0000", session=0, at=103.0),
     epoch("0000", 0, 0.25, at=105.0),
     epoch("0000", 1, 0.125, is_best=False, at=107.0),
     opened(1, 1000.0),
-    Started(trial="0000", sitting=1, at=1001.0),
+    Started(trial="0000", session=1, at=1001.0),
     epoch("0000", 1, 0.5, at=1004.0),
     Ended(trial="0000", outcome="finished", reason="all 2 epochs", at=1004.0),
     Extended(trials=3, at=1004.0),
@@ -73,15 +73,15 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
 
 
 def test_a_trial_is_what_its_events_say() -> None:
-    study = Study.of(EVENTS)
-    trial = study.trials["0000"]
+    state = SearchState.of(EVENTS)
+    trial = state.trials["0000"]
     assert [line.dev["weighted_f1"] for line in trial.epochs] == [0.25, 0.5], "an epoch that was made again counts once"
     assert (trial.starts, trial.outcome, trial.reason) == (2, "finished", "all 2 epochs")
-    assert trial.merit(F1) == 0.5
-    assert trial.merit(SECONDS) == -4.0
+    assert trial.score(F1) == 0.5
+    assert trial.score(SECONDS) == -4.0
     assert trial.curve(F1) == [(1, 0.25), (2, 0.5)]
-    assert study.added == 3
-    assert study.spent_s == pytest.approx((107.0 - 101.0) + (1004.0 - 1000.0)), "the pause between sittings is free"
+    assert state.added == 3
+    assert state.spent_s == pytest.approx((107.0 - 101.0) + (1004.0 - 1000.0)), "the pause between sittings is free"
 
 
 def test_configs_rank_by_the_mean_of_their_seeds_and_finished_ones_first() -> None:
@@ -96,18 +96,18 @@ def test_configs_rank_by_the_mean_of_their_seeds_and_finished_ones_first() -> No
     ]:
         rows += [drawn(name, config=config), epoch(name, 0, score)]
         rows += [Ended(trial=name, outcome=outcome, reason="")] if outcome else []  # type: ignore[arg-type]
-    study = Study.of(rows)
-    assert [(name, merit) for name, _, merit in study.ranked(F1)] == [("b", 0.625), ("a", 0.5), ("c", 0.875)]
-    assert study.keepers(F1, 1) == {"a0", "b0", "e0"}, "the best trial, the best config, and what still runs"
+    state = SearchState.of(rows)
+    assert [(name, score) for name, _, score in state.ranked(F1)] == [("b", 0.625), ("a", 0.5), ("c", 0.875)]
+    assert state.keepers(F1, 1) == {"a0", "b0", "e0"}, "the best trial, the best config, and what still runs"
 
 
 def test_an_heir_has_the_history_of_its_source() -> None:
     rows: list[AnyEvent] = [drawn("a"), drawn("b"), epoch("a", 0, 0.5), epoch("a", 1, 0.75), epoch("b", 0, 0.125)]
     rows += [Changed(trial="b", epoch=0, source="a", settings={"a": "new"}), epoch("b", 1, 0.25, is_best=False)]
-    heir = Study.of(rows).trials["b"]
-    assert [(line.trial, line.dev["weighted_f1"]) for line in heir.epochs] == [("b", 0.5), ("b", 0.25)]
-    assert heir.settings == {"a": "new"}
-    assert heir.merit(F1) == 0.5
+    target = SearchState.of(rows).trials["b"]
+    assert [(line.trial, line.dev["weighted_f1"]) for line in target.epochs] == [("b", 0.5), ("b", 0.25)]
+    assert target.settings == {"a": "new"}
+    assert target.score(F1) == 0.5
 
 
 @pytest.fixture

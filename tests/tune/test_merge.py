@@ -6,11 +6,11 @@ import pytest
 
 from joyful_ray.config import JobConfig, merge, resolve
 from joyful_ray.errors import CheckpointError
-from joyful_ray.tune.directory import SearchDirectory
 from joyful_ray.tune.goals import Goal
 from joyful_ray.tune.ledger import Drawn, Ended, Epoch, Opened
 from joyful_ray.tune.merge import merge_search
-from joyful_ray.tune.searcher import Book
+from joyful_ray.tune.search_directory import SearchDirectory
+from joyful_ray.tune.searcher import LedgerWriter
 from tests.tune.searches import search_job
 
 F1 = Goal("weighted_f1", 1)
@@ -19,7 +19,7 @@ F1 = Goal("weighted_f1", 1)
 def written(job: JobConfig, name: str, scores: list[float], *, corpus: str = "abc") -> SearchDirectory:
     home = SearchDirectory.of(job, name)
     home.begin(job, corpus_hash=corpus, is_extended=False)
-    home.ledger.add(Opened(sitting=0, fingerprint="f", corpus=corpus, search={}, goals=["weighted_f1"]))
+    home.ledger.add(Opened(session=0, fingerprint="f", corpus=corpus, search={}, goals=["weighted_f1"]))
     for place, score in enumerate(scores):
         trial = f"{place:04d}"
         dev = {"weighted_f1": score, "loss": 1.0}
@@ -35,30 +35,32 @@ def written(job: JobConfig, name: str, scores: list[float], *, corpus: str = "ab
 def test_another_searchs_ended_trials_enter_once_and_count_as_known(tmp_path: Path) -> None:
     job = search_job("corpus", tmp_path)
     ours, theirs = written(job, "ours", [0.25, 0.5]), written(job, "theirs", [0.125, 0.75, 0.875])
-    book = Book(ours.ledger)
-    assert merge_search(theirs.location.uri, job, "abc", book) == 2, "one trial of theirs has not ended"
-    assert merge_search(theirs.location.uri, job, "abc", book) == 0
-    study = Book(ours.ledger).study
-    assert [name for name, _, _ in study.ranked(F1)] == ["theirs.0001", "0001", "0000", "theirs.0000"]
-    assert len(study.own) == 2
-    assert study.trials["theirs.0001"].drawn.origin == theirs.location.uri
+    writer = LedgerWriter(ours.ledger)
+    assert merge_search(theirs.location.uri, job, "abc", writer) == 2, "one trial of theirs has not ended"
+    assert merge_search(theirs.location.uri, job, "abc", writer) == 0
+    state = LedgerWriter(ours.ledger).state
+    assert [name for name, _, _ in state.ranked(F1)] == ["theirs.0001", "0001", "0000", "theirs.0000"]
+    assert len(state.own) == 2
+    assert state.trials["theirs.0001"].drawn.origin == theirs.location.uri
     third = written(job, "third", [0.0625, 0.03125])
-    assert merge_search(ours.location.uri, job, "abc", Book(third.ledger)) == 4
-    assert "theirs.0001" in Book(third.ledger).study.trials, "a name says where a trial is from, however often it moved"
+    assert merge_search(ours.location.uri, job, "abc", LedgerWriter(third.ledger)) == 4
+    assert "theirs.0001" in LedgerWriter(third.ledger).state.trials, (
+        "a name says where a trial is from, however often it moved"
+    )
 
 
 def test_what_cannot_be_compared_is_not_merged(tmp_path: Path) -> None:
     job = search_job("corpus", tmp_path)
-    book = Book(written(job, "ours", [0.25]).ledger)
+    writer = LedgerWriter(written(job, "ours", [0.25]).ledger)
     longer = resolve(merge(job.model_dump(mode="json"), {"train": {"epochs": 9}}))
     other = written(longer, "longer", [0.5])
     with pytest.raises(CheckpointError, match=r"has other settings \(train.epochs: 4 -> 9\)"):
-        merge_search(other.location.uri, job, "abc", book)
+        merge_search(other.location.uri, job, "abc", writer)
     elsewhere = written(job, "elsewhere", [0.5], corpus="def")
     with pytest.raises(CheckpointError, match="over another corpus"):
-        merge_search(elsewhere.location.uri, job, "abc", book)
+        merge_search(elsewhere.location.uri, job, "abc", writer)
     with pytest.raises(CheckpointError, match="there is no search at"):
-        merge_search(str(tmp_path / "nowhere"), job, "abc", book)
+        merge_search(str(tmp_path / "nowhere"), job, "abc", writer)
 
 
 def test_a_search_that_is_another_one_is_refused_by_the_setting_that_differs(tmp_path: Path) -> None:

@@ -8,14 +8,14 @@ import pytest
 
 from joyful_ray.config import resolve
 from joyful_ray.errors import ConfigError
-from joyful_ray.tune.draws import draws_of
+from joyful_ray.tune.footprint import check_exploit, concurrent_trials, estimate_footprint
 from joyful_ray.tune.goals import Goal
 from joyful_ray.tune.importance import importance
 from joyful_ray.tune.ledger import AnyEvent, Drawn, Ended, Epoch
-from joyful_ray.tune.schedulers import NoOthers, Remembering, scheduler_of, teach
-from joyful_ray.tune.size import check_heirs, measure, slots_of
+from joyful_ray.tune.samplers import build_sampler
+from joyful_ray.tune.schedulers import NoOthers, ReplayingScheduler, replay_trials, scheduler_of
+from joyful_ray.tune.search_state import SearchState, Trial
 from joyful_ray.tune.space import Settings, Space
-from joyful_ray.tune.study import Study, Trial
 from tests.corpus_shapes import MELD_HERE
 
 F1 = Goal("weighted_f1", 1)
@@ -27,7 +27,7 @@ def space_of(space: dict[str, Any] = RATE, **search: Any) -> Space:
     return Space.of(resolve({"search": {"space": space, "grace_epochs": 1, **search}}))
 
 
-def study_of(curves: dict[str, list[float]], settings: dict[str, Settings] | None = None) -> Study:
+def study_of(curves: dict[str, list[float]], settings: dict[str, Settings] | None = None) -> SearchState:
     events: list[AnyEvent] = []
     for place, (name, scores) in enumerate(curves.items()):
         known = (settings or {}).get(name, {})
@@ -37,7 +37,7 @@ def study_of(curves: dict[str, list[float]], settings: dict[str, Settings] | Non
             is_best = score >= max(scores[: epoch + 1])
             events.append(Epoch(trial=name, epoch=epoch, dev=dev, train_loss=1.0, seconds=1.0, is_best=is_best))
         events.append(Ended(trial=name, outcome="finished", reason=""))
-    return Study.of(events)
+    return SearchState.of(events)
 
 
 class Running:
@@ -57,7 +57,7 @@ def test_a_new_scheduler_stops_what_is_worse_than_earlier_trials(scheduler: str)
     for is_taught in (False, True):
         found = scheduler_of(space_of(scheduler=scheduler, min_trials=2), epochs=9)
         if is_taught:
-            teach(found, known.trials.values(), F1)
+            replay_trials(found, known.trials.values(), F1)
         trial: Any = Running("new")
         found.on_trial_add(CONTROLLER, trial)
         decisions[is_taught] = found.on_trial_result(CONTROLLER, trial, {"epochs": 3, "score": 0.3})
@@ -67,13 +67,13 @@ def test_a_new_scheduler_stops_what_is_worse_than_earlier_trials(scheduler: str)
 def test_an_epoch_that_the_ledger_holds_is_not_judged_again() -> None:
     known = study_of({"good": [0.5, 0.5], "bad": [0.1, 0.1]})
     found = scheduler_of(space_of(scheduler="asha"), epochs=9)
-    teach(found, [known.trials["good"]], F1)
-    patient, trial = Remembering(found, known), Running("bad")
+    replay_trials(found, [known.trials["good"]], F1)
+    patient, trial = ReplayingScheduler(found, known), Running("bad")
     patient.on_trial_add(CONTROLLER, trial)
     told = {"epochs": 1, "score": 0.1, "numbers/epoch": 0, "numbers/seconds": 1.0}
     assert patient.on_trial_result(CONTROLLER, trial, told) == "CONTINUE"
     fresh = {"epochs": 3, "score": 0.1, "numbers/epoch": 2, "numbers/seconds": 1.0}
-    teach(found, [study_of({"better": [0.6] * 4}).trials["better"]], F1)
+    replay_trials(found, [study_of({"better": [0.6] * 4}).trials["better"]], F1)
     assert patient.on_trial_result(CONTROLLER, trial, fresh) == "STOP"
 
 
@@ -83,7 +83,7 @@ def test_optuna_learns_from_what_the_ledger_knows() -> None:
     curves = {f"{place:02d}": [1.0 - abs(draw["objective.contrast_weight"] - 0.8)] for place, draw in enumerate(random)}
     known = study_of(curves, {f"{place:02d}": draw for place, draw in enumerate(random)})
     groups: list[list[Trial]] = [[trial] for trial in known.trials.values()]
-    draws = draws_of(space, [F1], groups)
+    draws = build_sampler(space, [F1], groups)
     found = [draws.config(number) for number in range(10)]
     assert all(config is not None and 0.0 <= config["objective.contrast_weight"] <= 1.0 for config in found)
     near = sum(abs(config["objective.contrast_weight"] - 0.8) < 0.2 for config in found if config is not None)
@@ -96,33 +96,33 @@ def test_optuna_learns_from_what_the_ledger_knows() -> None:
 
 def test_several_goals_are_told_to_optuna() -> None:
     space = space_of(algorithm="optuna", metric=["weighted_f1", "seconds"])
-    draws = draws_of(space, [F1, Goal("seconds", -1)], [])
+    draws = build_sampler(space, [F1, Goal("seconds", -1)], [])
     config = draws.config(0)
     assert config is not None
-    study = study_of({"0000": [0.5]}, {"0000": config})
-    draws.ended([study.trials["0000"]])
+    state = study_of({"0000": [0.5]}, {"0000": config})
+    draws.ended([state.trials["0000"]])
     assert draws.config(1) is not None
 
 
 def test_trials_at_a_time_follow_from_what_is_free() -> None:
     search = space_of(cpus_per_trial=1.5, gpus_per_trial=0.25, max_concurrent=5).search
-    assert slots_of(search, {"CPU": 16.0, "GPU": 1.0}) == 4
-    assert slots_of(search, {"CPU": 16.0, "GPU": 2.0}) == 5
-    assert slots_of(search, {"CPU": 3.0, "GPU": 2.0}) == 2
+    assert concurrent_trials(search, {"CPU": 16.0, "GPU": 1.0}) == 4
+    assert concurrent_trials(search, {"CPU": 16.0, "GPU": 2.0}) == 5
+    assert concurrent_trials(search, {"CPU": 3.0, "GPU": 2.0}) == 2
     with pytest.raises(ConfigError, match=r"a trial asks for 1.5 CPUs and 0.25 GPUs, free are 1 CPUs and 0 GPUs"):
-        slots_of(search, {"CPU": 1.0})
+        concurrent_trials(search, {"CPU": 1.0})
     nested = space_of(cpus_per_trial=2, workers_per_trial=2).search
-    assert slots_of(nested, {"CPU": 4.0}) == 1, "the trial itself needs a little beside its workers"
+    assert concurrent_trials(nested, {"CPU": 4.0}) == 1, "the trial itself needs a little beside its workers"
 
 
 def test_storage_is_predicted_and_bounded() -> None:
-    size = measure(space_of(keep_best=2, confirm=None), MELD_HERE, slots=2, trials=10)
+    size = estimate_footprint(space_of(keep_best=2, confirm=None), MELD_HERE, slots=2, trials=10)
     assert 3 * 4 * size.parameters < size.storage_bytes
     with pytest.raises(ConfigError, match=r"more than search.storage_limit_bytes 1,000"):
-        measure(space_of(storage_limit_bytes=1000), MELD_HERE, slots=2, trials=10)
+        estimate_footprint(space_of(storage_limit_bytes=1000), MELD_HERE, slots=2, trials=10)
 
 
 def test_pbt_refuses_what_changes_a_weights_shape() -> None:
-    check_heirs(space_of(scheduler="pbt"), MELD_HERE)
+    check_exploit(space_of(scheduler="pbt"), MELD_HERE)
     with pytest.raises(ConfigError, match=r"model.context.width changes the shape of weights"):
-        check_heirs(space_of({"model.context.width": {"choice": [64, 128]}}, scheduler="pbt"), MELD_HERE)
+        check_exploit(space_of({"model.context.width": {"choice": [64, 128]}}, scheduler="pbt"), MELD_HERE)

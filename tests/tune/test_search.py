@@ -11,10 +11,10 @@ import pytest
 
 from joyful_ray.errors import CheckpointError, TrainingError
 from joyful_ray.records import RunRecord
-from joyful_ray.tune.directory import SearchDirectory
 from joyful_ray.tune.goals import Goal
 from joyful_ray.tune.search import search
-from joyful_ray.tune.study import Study
+from joyful_ray.tune.search_directory import SearchDirectory
+from joyful_ray.tune.search_state import SearchState
 from tests.tiny_corpus import write_tiny
 from tests.tune.searches import SPACE, search_job, study_of
 
@@ -46,17 +46,17 @@ def test_failures_are_recorded_the_winner_is_confirmed_and_trials_can_be_added(c
     )
     killed: list[int] = []
 
-    def kill_one(study: Study) -> None:
-        if not killed and any(len(trial.epochs) == 2 for trial in study.own):
+    def kill_one(state: SearchState) -> None:
+        if not killed and any(len(trial.epochs) == 2 for trial in state.own):
             victim = trial_processes()[0]
             killed.append(victim.pid)
             os.kill(victim.pid, signal.SIGKILL)
 
     record = search(job, name="grid", watch=kill_one)
 
-    study = study_of(job, "grid")
+    state = study_of(job, "grid")
     by_rate = {
-        rate: [trial for trial in study.own if trial.settings["train.learning_rate"] == rate]
+        rate: [trial for trial in state.own if trial.settings["train.learning_rate"] == rate]
         for rate in (0.01, DIVERGES)
     }
     assert [trial.outcome for trial in by_rate[DIVERGES]] == ["failed", "failed"]
@@ -64,10 +64,10 @@ def test_failures_are_recorded_the_winner_is_confirmed_and_trials_can_be_added(c
     assert [trial.outcome for trial in by_rate[0.01]] == ["finished", "finished"]
     assert all([line.epoch for line in trial.epochs] == [0, 1, 2, 3] for trial in by_rate[0.01])
     assert killed
-    assert sum(len(trial.restarts) for trial in study.trials.values()) == 1, "the lost process is in the ledger"
+    assert sum(len(trial.restarts) for trial in state.trials.values()) == 1, "the lost process is in the ledger"
 
     home = SearchDirectory.of(job, "grid").location
-    for trial in study.own:
+    for trial in state.own:
         place = home.join("trials", trial.name)
         assert not place.join("checkpoints").exists()
         if trial.outcome == "finished":
@@ -91,7 +91,7 @@ def test_failures_are_recorded_the_winner_is_confirmed_and_trials_can_be_added(c
     after = study_of(other, "grid")
     assert len(after.own) == 7
     assert all(set(trial.settings) == set(SPACE) for trial in after.own[4:])
-    assert [trial.starts for trial in after.own[:4]] == [trial.starts for trial in study.own]
+    assert [trial.starts for trial in after.own[:4]] == [trial.starts for trial in state.own]
     assert all(trial.outcome for trial in after.own)
     again = SearchDirectory.of(job, "grid").read_record()
     assert again is not None
@@ -104,34 +104,34 @@ def test_bad_trials_stop_early_and_free_what_they_held(corpus: str, tmp_path: Pa
 
     most = 0
 
-    def watch(study: Study) -> None:
+    def watch(state: SearchState) -> None:
         nonlocal most
-        most = max(most, sum(1 for trial in study.own if trial.starts and trial.outcome is None))
+        most = max(most, sum(1 for trial in state.own if trial.starts and trial.outcome is None))
 
     record = search(job, name="asha", watch=watch)
 
-    study = study_of(job, "asha")
-    assert len(study.own) == 6
-    stopped = [trial for trial in study.own if trial.outcome == "stopped"]
+    state = study_of(job, "asha")
+    assert len(state.own) == 6
+    stopped = [trial for trial in state.own if trial.outcome == "stopped"]
     assert stopped
     assert all(len(trial.epochs) in (1, 3) for trial in stopped), "asha's rungs are 1, 3 and 9 epochs"
     assert {trial.settings["train.learning_rate"] for trial in stopped} >= {1e-7}
     assert record.epochs < 6 * 9
     assert most <= 2
-    best = study.best(GOAL)
+    best = state.best(GOAL)
     assert best is not None
     assert best.settings["train.learning_rate"] == 0.02
-    assert study.ranked(GOAL)[0][1][0].outcome == "finished"
+    assert state.ranked(GOAL)[0][1][0].outcome == "finished"
 
 
 @pytest.mark.parametrize("scheduler", ["median", "hyperband"])
 def test_the_other_schedulers_run_to_the_end(scheduler: str, corpus: str, tmp_path: Path) -> None:
     job = search_job(corpus, tmp_path, epochs=4, scheduler=scheduler, max_trials=5, min_trials=2)
     search(job, name=scheduler)
-    study = study_of(job, scheduler)
-    assert len(study.own) == 5
-    assert all(trial.outcome in ("finished", "stopped") for trial in study.own)
-    for trial in study.own:
+    state = study_of(job, scheduler)
+    assert len(state.own) == 5
+    assert all(trial.outcome in ("finished", "stopped") for trial in state.own)
+    for trial in state.own:
         assert [line.epoch for line in trial.epochs] == list(range(len(trial.epochs)))
 
 
@@ -139,11 +139,11 @@ def test_population_based_training_goes_on_from_copies_of_the_best(corpus: str, 
     rates = {"train.learning_rate": {"log": [1e-7, 0.02]}, "objective.contrast_weight": {"uniform": [0.0, 1.0]}}
     job = search_job(corpus, tmp_path, space=rates, epochs=9, scheduler="pbt", max_trials=4, perturb_epochs=2)
     search(job, name="pbt")
-    study = study_of(job, "pbt")
-    assert [trial.outcome for trial in study.own] == ["finished"] * 4
-    heirs = [trial for trial in study.own if trial.sources]
+    state = study_of(job, "pbt")
+    assert [trial.outcome for trial in state.own] == ["finished"] * 4
+    heirs = [trial for trial in state.own if trial.sources]
     assert heirs
-    for trial in study.own:
+    for trial in state.own:
         assert [line.epoch for line in trial.epochs] == list(range(9))
         assert 1e-7 <= trial.settings["train.learning_rate"] <= 0.02
         assert 0.0 <= trial.settings["objective.contrast_weight"] <= 1.0
@@ -152,9 +152,9 @@ def test_population_based_training_goes_on_from_copies_of_the_best(corpus: str, 
 def test_a_trial_with_workers_of_its_own_is_a_ray_train_run(corpus: str, tmp_path: Path) -> None:
     job = search_job(corpus, tmp_path, epochs=3, max_trials=2, workers_per_trial=2, cpus_per_trial=2, scheduler="none")
     search(job, name="nested")
-    study = study_of(job, "nested")
-    assert [trial.outcome for trial in study.own] == ["finished", "finished"]
-    for trial in study.own:
+    state = study_of(job, "nested")
+    assert [trial.outcome for trial in state.own] == ["finished", "finished"]
+    for trial in state.own:
         assert [line.epoch for line in trial.epochs] == [0, 1, 2]
         place = SearchDirectory.of(job, "nested").location.join("trials", trial.name, "record.json")
         assert RunRecord.model_validate_json(place.read_text()).workers == 2

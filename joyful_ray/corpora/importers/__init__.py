@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from joyful_ray.corpora.importers import emorynlp, iemocap, jsonl, meld, meld_pickle, mosei, mosi
-from joyful_ray.corpora.importers.source import Importer, Source, nearest
+from joyful_ray.corpora.importers.base import Importer, nearest
 from joyful_ray.corpora.writer import CorpusWriter
 from joyful_ray.errors import ConfigError, CorpusError
 from joyful_ray.schema import Manifest
 from joyful_ray.storage import open_location
 
-__all__ = ["IMPORTERS", "Importer", "Source", "import_corpus"]
+__all__ = ["IMPORTERS", "Importer", "import_corpus"]
 
 IMPORTERS: dict[str, Importer] = {
     module.IMPORTER.format: module.IMPORTER for module in (meld, jsonl, iemocap, mosei, mosi, emorynlp, meld_pickle)

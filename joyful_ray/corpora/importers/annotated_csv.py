@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from joyful_ray.corpora.checks import Draft, Problem
+from joyful_ray.corpora.importers.base import ImportSource
 from joyful_ray.corpora.importers.files import Row, read_csv
-from joyful_ray.corpora.importers.source import Source
 from joyful_ray.corpora.importers.vectors import (
     DefaultVectors,
     VectorFile,
@@ -17,6 +16,7 @@ from joyful_ray.corpora.importers.vectors import (
     open_vectors,
     vector_patterns,
 )
+from joyful_ray.corpora.validation import Draft, Problem
 from joyful_ray.errors import CorpusError
 from joyful_ray.schema import SPLITS, Modality, Split
 from joyful_ray.storage import Location
@@ -59,7 +59,7 @@ class Layout:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-def read_annotated_csv(layout: Layout, source: Location, options: Mapping[str, str]) -> Source:
+def read_annotated_csv(layout: Layout, source: Location, options: Mapping[str, str]) -> ImportSource:
     """Open the csv files and the vectors; the conversations follow lazily, ordered as the csv first names them.
 
     Raises:
@@ -84,7 +84,7 @@ def read_annotated_csv(layout: Layout, source: Location, options: Mapping[str, s
     }
     notes = dict(layout.notes)
     defaults = layout.default_vectors
-    return Source(
+    return ImportSource(
         name=layout.name,
         task="single-label",
         labels=layout.labels,

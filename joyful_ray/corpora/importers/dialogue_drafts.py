@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from joyful_ray.corpora.checks import Draft, Problem
+from joyful_ray.corpora.importers.base import ImportSource
 from joyful_ray.corpora.importers.dialogues import Dialogue, Dialogues
-from joyful_ray.corpora.importers.source import Source
 from joyful_ray.corpora.importers.vectors import CONTRACT_OPTIONS
+from joyful_ray.corpora.validation import Draft, Problem
 from joyful_ray.errors import ConfigError, CorpusError
 from joyful_ray.schema import MODALITIES, FeatureContract, Label, Modality, Split, Task
 
@@ -41,7 +41,7 @@ def source_of(
     extractors: Mapping[Modality, str],
     options: Mapping[str, str],
     keeps: Callable[[Label], bool] = lambda label: True,
-) -> Source:
+) -> ImportSource:
     """A Source of these dialogues.
 
     Args:
@@ -74,7 +74,7 @@ def source_of(
                 if draft.problems or draft.utterance_ids:
                     yield split, draft
 
-    return Source(name, task, labels, contracts, drafts(), has_texts=True, notes=notes)
+    return ImportSource(name, task, labels, contracts, drafts(), has_texts=True, notes=notes)
 
 
 def _widths(dialogues: Dialogues) -> dict[Modality, int]:

@@ -10,7 +10,7 @@ import ast
 from collections.abc import Mapping
 
 from joyful_ray.corpora.importers.annotated_csv import Layout, Utterance, read_annotated_csv
-from joyful_ray.corpora.importers.source import Importer, Source
+from joyful_ray.corpora.importers.base import Importer, ImportSource
 from joyful_ray.corpora.importers.vectors import VECTOR_OPTIONS, DefaultVectors
 from joyful_ray.storage import Location
 
@@ -68,7 +68,7 @@ LAYOUT = Layout(
 )
 
 
-def read_emorynlp(source: Location, options: Mapping[str, str]) -> Source:
+def read_emorynlp(source: Location, options: Mapping[str, str]) -> ImportSource:
     """EmoryNLP's scenes, in the order of its csv files."""
     return read_annotated_csv(LAYOUT, source, options)
 

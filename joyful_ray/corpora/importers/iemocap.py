@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from joyful_ray.corpora.importers.base import Importer, ImportSource
 from joyful_ray.corpora.importers.dialogue_drafts import (
     DEV_OPTION,
     PICKLE_OPTIONS,
@@ -17,14 +18,13 @@ from joyful_ray.corpora.importers.dialogue_drafts import (
     source_of,
 )
 from joyful_ray.corpora.importers.dialogues import find_pickle, read_dialogues
-from joyful_ray.corpora.importers.source import Importer, Source
 from joyful_ray.errors import ConfigError
 from joyful_ray.storage import Location
 
 LABELS = ["happy", "sad", "neutral", "angry", "excited", "frustrated"]
 
 
-def read_iemocap(source: Location, options: Mapping[str, str]) -> Source:
+def read_iemocap(source: Location, options: Mapping[str, str]) -> ImportSource:
     """IEMOCAP's dialogues, in the order of the file.
 
     Raises:

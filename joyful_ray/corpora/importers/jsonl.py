@@ -32,17 +32,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from joyful_ray.corpora.checks import Draft, Problem
-from joyful_ray.corpora.importers.jsonl_survey import (
+from joyful_ray.corpora.importers.base import Importer, ImportSource, nearest
+from joyful_ray.corpora.importers.jsonl_scan import (
+    JsonlScan,
     LineReader,
     ModalityHeader,
-    Survey,
     read_header,
-    survey_lines,
+    scan_lines,
     task_of,
 )
-from joyful_ray.corpora.importers.source import Importer, Source, nearest
 from joyful_ray.corpora.importers.vectors import VECTOR_OPTIONS, nan_is_absent
+from joyful_ray.corpora.validation import Draft, Problem
 from joyful_ray.errors import CorpusError, StorageError
 from joyful_ray.schema import MODALITIES, SPLITS, FeatureContract, Modality, Split
 from joyful_ray.storage import Location
@@ -50,7 +50,7 @@ from joyful_ray.storage import Location
 REFERENCE_KEYS = ("npy", "start")
 
 
-def read_jsonl(source: Location, options: Mapping[str, str]) -> Source:
+def read_jsonl(source: Location, options: Mapping[str, str]) -> ImportSource:
     """Survey the lines, then hand over their conversations.
 
     Raises:
@@ -67,7 +67,7 @@ def read_jsonl(source: Location, options: Mapping[str, str]) -> Source:
     patterns = {name: options[f"{name}_vectors"] for name in MODALITIES if options.get(f"{name}_vectors")}
     reader = LineReader(files, directory, patterns, nan_is_absent(options))
     header = read_header(directory)
-    survey = survey_lines(reader)
+    survey = scan_lines(reader)
     task = task_of(options.get("task") or header.task, survey)
     labels = options["labels"].split(",") if "labels" in options else header.labels
     for name, entry in header.modalities.items():
@@ -77,7 +77,7 @@ def read_jsonl(source: Location, options: Mapping[str, str]) -> Source:
         if survey.first_broken:
             raise CorpusError(f"{survey.first_broken}; no line of {source.uri} can be used")
         raise CorpusError(f"{source.uri}: no conversation has vectors of text, audio or vision")
-    return Source(
+    return ImportSource(
         name=header.name or directory.name,
         task=task,
         labels=[] if task == "regression" else (sorted(survey.labels) if labels is None else labels),
@@ -100,7 +100,7 @@ def _contract(name: Modality, width: int, header: ModalityHeader, options: Mappi
     )
 
 
-def _drafts(reader: LineReader, survey: Survey) -> Iterator[tuple[Split, Draft]]:
+def _drafts(reader: LineReader, survey: JsonlScan) -> Iterator[tuple[Split, Draft]]:
     for name, pattern in reader.patterns.items():
         for part, utterances in survey.utterances.items():
             rows = len(reader.array(pattern.format(split=part)))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from joyful_ray.corpora.importers.base import Importer, ImportSource
 from joyful_ray.corpora.importers.dialogue_drafts import (
     DEV_OPTION,
     PICKLE_OPTIONS,
@@ -20,7 +21,6 @@ from joyful_ray.corpora.importers.dialogue_drafts import (
 )
 from joyful_ray.corpora.importers.dialogues import find_pickle, read_dialogues
 from joyful_ray.corpora.importers.meld import LABELS
-from joyful_ray.corpora.importers.source import Importer, Source
 from joyful_ray.storage import Location
 
 
@@ -38,7 +38,7 @@ def speaker_of(row: Any) -> str:
     return f"speaker {int(values.argmax())}"
 
 
-def read_meld_pickle(source: Location, options: Mapping[str, str]) -> Source:
+def read_meld_pickle(source: Location, options: Mapping[str, str]) -> ImportSource:
     """MELD's dialogues, in the order of the file (of their ids where it holds a set)."""
     dialogues = read_dialogues(find_pickle(source), dev_share=share_option(options, default=0.0))
     for dialogue in dialogues.every():

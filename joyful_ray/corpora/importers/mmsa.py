@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from joyful_ray.corpora.checks import Draft, Problem
-from joyful_ray.corpora.importers.source import Source
+from joyful_ray.corpora.importers.base import ImportSource
+from joyful_ray.corpora.validation import Draft, Problem
 from joyful_ray.errors import ConfigError, CorpusError
 from joyful_ray.schema import MODALITIES, FeatureContract, Label, Modality, Split, Task
 from joyful_ray.storage import Location
@@ -46,7 +46,7 @@ def is_mmsa(content: Any) -> bool:
     return bool(parts) and all(isinstance(part, dict) for part in parts)
 
 
-def read_mmsa(name: str, place: Location, content: Mapping[str, Any], options: Mapping[str, str]) -> Source:
+def read_mmsa(name: str, place: Location, content: Mapping[str, Any], options: Mapping[str, str]) -> ImportSource:
     """A Source of an MMSA pickle's content.
 
     Raises:
@@ -59,7 +59,7 @@ def read_mmsa(name: str, place: Location, content: Mapping[str, Any], options: M
     notes: dict[str, Any] = {"layout": "mmsa", "pooling": "mean over frames"}
     vectors = {split: _pooled(place, split, part, notes) for split, part in parts.items()}
     first = next(iter(vectors.values()))
-    return Source(
+    return ImportSource(
         name=name,
         task=task,
         labels=CLASSES if task == "single-label" else [],

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from joyful_ray.corpora.importers.base import Importer, ImportSource
 from joyful_ray.corpora.importers.dialogue_drafts import PICKLE_OPTIONS, class_label, source_of
 from joyful_ray.corpora.importers.dialogues import Dialogues, dialogues_of, find_pickle
 from joyful_ray.corpora.importers.mmsa import MMSA_OPTIONS, is_mmsa, read_mmsa
 from joyful_ray.corpora.importers.pickles import read_pickle
-from joyful_ray.corpora.importers.source import Importer, Source
 from joyful_ray.errors import ConfigError, CorpusError
 from joyful_ray.schema import Label, Task
 from joyful_ray.storage import Location
@@ -24,7 +24,7 @@ EMOTIONS = ["happiness", "sadness", "anger", "surprise", "disgust", "fear"]
 SENTIMENTS = {2: ["negative", "positive"], 7: ["-3", "-2", "-1", "0", "1", "2", "3"]}
 
 
-def read_mosei(source: Location, options: Mapping[str, str]) -> Source:
+def read_mosei(source: Location, options: Mapping[str, str]) -> ImportSource:
     """MOSEI's videos, in the order of the file.
 
     Raises:

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from joyful_ray.corpora.checks import Draft, Problem
+from joyful_ray.corpora.importers.base import Importer, ImportSource
 from joyful_ray.corpora.importers.dialogues import find_pickle
 from joyful_ray.corpora.importers.files import numbers, records_of
 from joyful_ray.corpora.importers.mmsa import MMSA_OPTIONS, is_mmsa, read_mmsa
 from joyful_ray.corpora.importers.pickles import read_pickle
-from joyful_ray.corpora.importers.source import Importer, Source
+from joyful_ray.corpora.validation import Draft, Problem
 from joyful_ray.errors import ConfigError, CorpusError
 from joyful_ray.schema import FeatureContract, Label, Modality, Split
 from joyful_ray.storage import Location
@@ -37,7 +37,7 @@ class _Line:
     cells: list[str]
 
 
-def read_mosi(source: Location, options: Mapping[str, str]) -> Source:
+def read_mosi(source: Location, options: Mapping[str, str]) -> ImportSource:
     """MOSI's videos, in the order in which the files first name them.
 
     Raises:
@@ -53,7 +53,7 @@ def read_mosi(source: Location, options: Mapping[str, str]) -> Source:
         raise ConfigError(f"option task: the csv files hold two classes, not numbers, so {options['task']} cannot be")
     transcripts = _lines(source.join(TRANSCRIPTS))
     tables = {split: _tables(source, split) for split in SPLITS_HERE}
-    return Source(
+    return ImportSource(
         name="mosi",
         task="single-label",
         labels=LABELS,

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from joyful_ray.corpora.checks import Problem
 from joyful_ray.corpora.importers.files import numbers, read_csv, read_npy, records_of
+from joyful_ray.corpora.validation import Problem
 from joyful_ray.errors import ConfigError, CorpusError
 from joyful_ray.schema import FeatureContract, Modality, Split
 from joyful_ray.storage import Location

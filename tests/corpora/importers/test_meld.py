@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from joyful_ray.corpora.audit import inspect_corpus
+from joyful_ray.corpora.card import inspect_corpus
 from joyful_ray.corpora.importers import import_corpus
 from joyful_ray.corpora.shards import Corpus, open_corpus
 from joyful_ray.errors import ConfigError, CorpusError

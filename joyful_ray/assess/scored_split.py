@@ -1,0 +1,121 @@
+"""A split with a model's answers: scores, and all that utterances can be grouped by, in the order on storage.
+
+Shapes: N = utterances, K = labels of the model, L = labels of the corpus, C = conversations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from torch import Tensor
+
+from joyful_ray.assess.shift import Distances, shift_of
+from joyful_ray.corpora.shards import Corpus
+from joyful_ray.data.encode import UNLABELED, Encoding
+from joyful_ray.errors import CorpusError
+from joyful_ray.predict.predictor import Predictor
+from joyful_ray.records import ModalityShift
+from joyful_ray.schema import Modality, Split
+
+
+@dataclass(frozen=True)
+class ScoredSplit:
+    """One split, answered.
+
+    Attributes:
+        truth: ids (N,) with -1, indicators (N, L) with NaN, or numbers (N,) with NaN for unlabeled.
+        owner_N, position_N: the utterance's conversation, and its place in it from 0.
+        lengths_C: utterances of each conversation.
+        speakers_N: names.
+        presence_N: modalities that the utterance has, such as `text+audio`.
+        texts_N: words, where the corpus holds them.
+    """
+
+    scores_NK: Tensor
+    truth: NDArray
+    owner_N: NDArray[np.int64]
+    position_N: NDArray[np.int64]
+    lengths_C: NDArray[np.int64]
+    speakers_N: list[str]
+    presence_N: NDArray
+    texts_N: list[str] | None
+    shift: dict[Modality, ModalityShift]
+
+    @property
+    def labeled_N(self) -> NDArray[np.bool_]:
+        """Whether each utterance is labeled."""
+        if self.truth.ndim == 2:
+            return ~np.isnan(self.truth).any(axis=1)
+        return self.truth != UNLABELED if self.truth.dtype == np.int64 else ~np.isnan(self.truth)
+
+
+def answer(predictor: Predictor, corpus: Corpus, split: Split, labels: tuple[str, ...]) -> ScoredSplit:
+    """Read a split, and let the model answer all of it.
+
+    Args:
+        labels: in whose order the truth is numbered.
+
+    Raises:
+        CorpusError: there is no such split, or a label that is not one of these.
+    """
+    if split not in corpus.splits():
+        raise CorpusError(f"{corpus.location.uri} has no {split} split; it has {', '.join(corpus.splits())}")
+    tables = list(corpus.tables(split))
+    reading = Encoding(corpus.manifest.task, labels, {}, {})
+    truth = np.concatenate([_truth(reading, table) for table in tables])
+    lengths_C = np.concatenate([_lengths(table) for table in tables])
+    encoding = predictor.bundle.encoding
+    scaled = {name: scaling for name, scaling in encoding.scaling.items() if name in corpus.manifest.widths}
+    distances = reduce(_add, (Distances.of(table, scaled) for table in tables))
+    starts_C = np.cumsum(lengths_C) - lengths_C
+    owner_N = np.repeat(np.arange(len(lengths_C)), lengths_C)
+    return ScoredSplit(
+        scores_NK=predictor.scores(tables)[0],
+        truth=truth,
+        owner_N=owner_N,
+        position_N=np.arange(len(owner_N)) - starts_C[owner_N],
+        lengths_C=lengths_C,
+        speakers_N=[name for table in tables for name in _flat(table, "speakers").to_pylist()],
+        presence_N=_presence(tables, [name for name in encoding.widths if name in corpus.manifest.widths]),
+        texts_N=[text for table in tables for text in _flat(table, "texts").to_pylist()]
+        if corpus.manifest.has_texts
+        else None,
+        shift=shift_of(distances),
+    )
+
+
+def _add(left: dict[Modality, Distances], right: dict[Modality, Distances]) -> dict[Modality, Distances]:
+    return {name: left[name] + right[name] for name in left}
+
+
+def _truth(reading: Encoding, table: pa.Table) -> NDArray:
+    values = reading.label_values(table["labels"]).flatten().to_numpy(zero_copy_only=False)
+    if reading.task == "single-label":
+        return values.astype(np.int64)
+    return values.reshape(-1, len(reading.labels)) if reading.task == "multi-label" else values.astype(np.float64)
+
+
+def _lengths(table: pa.Table) -> NDArray[np.int64]:
+    return np.diff(table["utterance_ids"].combine_chunks().offsets.to_numpy()).astype(np.int64)
+
+
+def _flat(table: pa.Table, column: str) -> pa.Array:
+    return table[column].combine_chunks().flatten()
+
+
+def _presence(tables: list[pa.Table], names: list[Modality]) -> NDArray:
+    """`text+audio`, … of every utterance."""
+    here = [
+        np.concatenate([_flat(table, f"{name}_present").to_numpy(zero_copy_only=False) for table in tables])
+        for name in names
+    ]
+    code_N = sum(flags.astype(np.int64) << place for place, flags in enumerate(here))
+    words = [
+        "+".join(name for place, name in enumerate(names) if code >> place & 1) or "nothing"
+        for code in range(2 ** len(names))
+    ]
+    return np.array(words, dtype=object)[code_N]

@@ -1,0 +1,61 @@
+"""Commands about several corpora at once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from joyful_ray.commands.options import Job, Json, Out, Overwrite, Settings
+
+
+def merge(
+    corpora: Annotated[list[str], typer.Argument(metavar="URI…", help="Corpora: paths or s3:// URIs.")],
+    out: Out,
+    label_map: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label-map",
+            metavar="FILE",
+            help="For the corpora whose labels its `from` names; may be repeated; see jobs/label-maps.",
+            show_default=False,
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The new corpus's name.", show_default=False)] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Make one corpus of several, in labels that all share."""
+    from joyful_ray.console.corpora import show_manifest
+    from joyful_ray.console.screen import Screen
+    from joyful_ray.corpora.merge import merge_corpora
+
+    screen = Screen(as_json=as_json)
+    manifest = merge_corpora(corpora, out, label_maps=label_map or [], name=name, overwrite=overwrite)
+    show_manifest(screen, manifest, out)
+    screen.result(manifest)
+
+
+def transfer(
+    job: Job,
+    settings: Settings = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Ray workers; 0 trains in this process without Ray.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train on each corpus of a job, score on the others: a table of `trained on` x `tested on`."""
+    from joyful_ray.config import load_job
+    from joyful_ray.console.progress import TrainingDisplay
+    from joyful_ray.console.screen import Screen
+    from joyful_ray.console.transfer import show_transfer
+
+    screen = Screen(as_json=as_json)
+    overrides = [*(settings or []), *([f"cluster.workers={workers}"] if workers is not None else [])]
+    resolved = load_job(job, overrides)
+    from joyful_ray.assess.transfer import transfer as compare
+
+    with TrainingDisplay(screen, epochs=resolved.train.epochs) as display:
+        record = compare(resolved, stage=display.stage, watch=display.epoch)
+    show_transfer(screen, record)
+    screen.result(record)

@@ -1,0 +1,101 @@
+"""Where the loop takes its micro-batches from: the plan over a split in memory. `ingest.py` has the streaming one.
+
+Shapes: as in batch.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from joyful_ray.config import JobConfig
+from joyful_ray.data.batch import Batch, NgramIds
+from joyful_ray.data.encode import Encoding
+from joyful_ray.data.plan import MicroBatch, plan_epoch, plan_evaluation
+from joyful_ray.data.store import SplitStore
+
+Work = list[tuple[MicroBatch, Batch]]
+"""What one rank does of one step; empty where it has nothing to do."""
+
+
+class BatchLoader(Protocol):
+    """A split that gives each rank its share: every conversation once a pass, and equally many steps to all."""
+
+    def steps(self, *, world_size: int) -> int:
+        """Steps of an epoch, the same on every rank."""
+        ...
+
+    def epoch(self, epoch: int, *, rank: int, world_size: int) -> Iterator[Work]:
+        """This rank's share of each step of an epoch."""
+        ...
+
+    def once(self, *, rank: int, world_size: int) -> Iterator[Batch]:
+        """This rank's share of one pass for evaluation, in a grouping that does not depend on the number of ranks."""
+        ...
+
+
+@dataclass(frozen=True)
+class ResidentLoader:
+    """A split in memory; the plan picks."""
+
+    store: SplitStore
+    seed: int
+    batch_conversations: int
+    micro_batches: int
+    evaluation_utterances: int
+
+    @classmethod
+    def of(cls, job: JobConfig, store: SplitStore) -> ResidentLoader:
+        """The split, cut as the job says."""
+        return cls(
+            store,
+            seed=job.seed,
+            batch_conversations=job.train.batch_conversations,
+            micro_batches=job.train.micro_batches,
+            evaluation_utterances=job.train.evaluation_utterances,
+        )
+
+    def steps(self, *, world_size: int) -> int:
+        """Steps of an epoch."""
+        return -(-len(self.store) // self.batch_conversations)
+
+    def epoch(self, epoch: int, *, rank: int, world_size: int) -> Iterator[Work]:
+        """This rank's share of each step."""
+        plan = plan_epoch(
+            self.store.lengths,
+            seed=self.seed,
+            epoch=epoch,
+            batch_conversations=self.batch_conversations,
+            micro_batches=self.micro_batches,
+        )
+        for step in plan:
+            yield [(micro, self.store.batch(micro.conversations)) for micro in step.of_rank(rank, world_size)]
+
+    def once(self, *, rank: int, world_size: int) -> Iterator[Batch]:
+        """This rank's share of one pass."""
+        for conversations in plan_evaluation(self.store.lengths, utterances=self.evaluation_utterances)[
+            rank::world_size
+        ]:
+            yield self.store.batch(conversations)
+
+
+def blank_batch(encoding: Encoding) -> Batch:
+    """Two unlabeled utterances with nothing present: what a rank without work runs, at weight zero."""
+    labels = {
+        "single-label": torch.full((2,), -1),
+        "multi-label": torch.full((2, len(encoding.labels)), float("nan")),
+        "regression": torch.full((2,), float("nan")),
+    }[encoding.task]
+    return Batch(
+        features={name: torch.full((2, width), float("nan")) for name, width in encoding.widths.items()},
+        present={name: torch.zeros(2, dtype=torch.bool) for name in encoding.widths},
+        speakers_N=torch.zeros(2, dtype=torch.long),
+        lengths_C=torch.tensor([2]),
+        labels=labels,
+        ngrams=NgramIds(torch.zeros(0, dtype=torch.int32), torch.zeros(2, dtype=torch.int32))
+        if encoding.ngrams
+        else None,
+    )

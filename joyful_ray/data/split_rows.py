@@ -1,0 +1,83 @@
+"""Which rows of which shards a split is. Ray Data's tasks import this room, so it knows nothing of torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from joyful_ray.config import JobConfig
+from joyful_ray.corpora.shards import Corpus
+from joyful_ray.data.plan import cut_dev
+from joyful_ray.errors import CorpusError
+from joyful_ray.schema import Split
+from joyful_ray.storage import open_location
+
+
+@dataclass(frozen=True)
+class SplitRows:
+    """How one split is read: from which shards, and which conversations of them."""
+
+    split: Split
+    uris: tuple[str, ...]
+    keep: frozenset[str] | None = None
+    leave: frozenset[str] = frozenset()
+
+    def choose(self, rows: pa.Table) -> pa.Table:
+        """The rows that belong to the split."""
+        if self.keep is not None:
+            return rows.filter(pc.is_in(rows["conversation_id"], pa.array(sorted(self.keep))))
+        if self.leave:
+            return rows.filter(pc.invert(pc.is_in(rows["conversation_id"], pa.array(sorted(self.leave)))))
+        return rows
+
+
+def split_rows(corpus: Corpus, job: JobConfig) -> dict[Split, SplitRows]:
+    """How each split is read.
+
+    Raises:
+        CorpusError: without conversations to train on, or a label of `dev` to select by.
+    """
+    splits = corpus.splits()
+    if "train" not in splits:
+        raise CorpusError(f"{corpus.location.uri} has no train conversations; import a corpus with a train split")
+    found = {split: SplitRows(split, tuple(corpus.shard_uris(split))) for split in splits}
+    if "dev" in found and corpus.manifest.splits["dev"].unlabeled >= corpus.manifest.splits["dev"].utterances:
+        raise CorpusError(
+            f"{corpus.location.uri}: no utterance of dev is labeled, so no epoch can be selected; label some, or "
+            "import the corpus without dev to have one cut from train"
+        )
+    if "dev" not in found:
+        ids = [name for uri in found["train"].uris for name in _ids(uri)]
+        if len(ids) < 2:
+            raise CorpusError(
+                f"{corpus.location.uri} has no dev split, and too few train conversations to cut one from"
+            )
+        cut = cut_dev(ids, fraction=job.data.dev_fraction, seed=job.seed)
+        found["train"] = SplitRows("train", found["train"].uris, leave=cut)
+        found["dev"] = SplitRows("dev", found["train"].uris, keep=cut)
+    return found
+
+
+def read_shard(uri: str) -> pa.Table:
+    """One shard's rows."""
+    filesystem, path = open_location(uri).arrow_filesystem()
+    with filesystem.open_input_file(path) as file:
+        return pq.ParquetFile(file).read()
+
+
+def read_pieces(reading: SplitRows, pieces: pa.Table) -> pa.Table:
+    """The chosen rows of the shards `uri`, each from row `start` to before row `stop`."""
+    tables = []
+    for piece in pieces.to_pylist():
+        rows = reading.choose(read_shard(piece["uri"]))
+        tables.append(rows.slice(piece["start"], piece["stop"] - piece["start"]))
+    return pa.concat_tables(tables)
+
+
+def _ids(uri: str) -> list[str]:
+    filesystem, path = open_location(uri).arrow_filesystem()
+    with filesystem.open_input_file(path) as file:
+        return pq.ParquetFile(file).read(columns=["conversation_id"])["conversation_id"].to_pylist()

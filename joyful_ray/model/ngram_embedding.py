@@ -1,0 +1,37 @@
+"""The words themselves: a trained vector an n-gram, beside the vectors that an extractor made of the whole sentence.
+
+Shapes: N = utterances, T = n-grams of all of them, W = width of the text vectors, E = width of an n-gram's vector.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from joyful_ray.data.batch import NgramIds
+from joyful_ray.settings import NgramsConfig
+
+
+class NgramEmbedding(nn.Module):
+    """The sum of an utterance's n-gram vectors, over the root of their number; zero where it has no words.
+
+    Vectors start at zero, so n-grams that training never saw say nothing. Dropout takes whole n-grams away.
+
+    Shapes: ids (T,) and counts (N,), output (N, E).
+
+    Source: Joulin et al., EACL 2017 (fastText), with a root where they divide by the number.
+    """
+
+    def __init__(self, buckets: int, config: NgramsConfig) -> None:
+        super().__init__()
+        self.vectors_BE = nn.Parameter(torch.zeros(buckets, config.width))
+        self.width, self.dropout = config.width, config.dropout
+
+    def forward(self, ngrams: NgramIds) -> Tensor:
+        """One vector an utterance."""
+        counts_N = ngrams.counts_N.long()
+        scale_N = counts_N.clamp(min=1).to(self.vectors_BE.dtype).rsqrt()
+        weights_T = F.dropout(torch.repeat_interleave(scale_N, counts_N), self.dropout, self.training)
+        starts_N = torch.cumsum(counts_N, 0) - counts_N
+        return F.embedding_bag(ngrams.ids_T.long(), self.vectors_BE, starts_N, mode="sum", per_sample_weights=weights_T)

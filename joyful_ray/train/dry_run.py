@@ -1,0 +1,287 @@
+"""What a step, a dev pass and a checkpoint of a job cost, by doing some of each as its workers would, side by side."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import distributed
+
+from joyful_ray.config import JobConfig
+from joyful_ray.corpora.shards import Corpus
+from joyful_ray.data.batch import Batch
+from joyful_ray.data.encode import SplitStatistics
+from joyful_ray.data.loader import ResidentLoader, Work
+from joyful_ray.data.plan import Step, plan_epoch, plan_evaluation
+from joyful_ray.data.prepare import CorpusInfo, corpus_info_of, unscaled_encoding
+from joyful_ray.data.split_rows import SplitRows, read_shard, split_rows
+from joyful_ray.data.store import SplitStore
+from joyful_ray.errors import TrainingError
+from joyful_ray.schema import Split
+from joyful_ray.storage import open_location
+from joyful_ray.train.build import build_objective
+from joyful_ray.train.diagnostics import diagnose
+from joyful_ray.train.evaluate import evaluate
+from joyful_ray.train.process_group import ProcessGroup, pick_device, use_cores
+from joyful_ray.train.schedule import Progress
+from joyful_ray.train.trainer import Trainer
+
+Found = TypeVar("Found")
+MEASURED_S, STEPS_OF_A_PART, LEAST_PARTS, MOST_PARTS = 6.0, 4, 3, 12
+EVALUATED_BATCHES = 6
+SAMPLED_CONVERSATIONS = 4000
+"""Of a large corpus this much of each split is read; sizes come from the manifest."""
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """Seconds as one of the job's workers spends them, with as many of them at work at once as this machine has cores.
+
+    Attributes:
+        processes: that worked side by side.
+        device: what they ran on.
+        steps: how many were timed.
+        step_s, step_error_s: mean seconds of a step and the standard error of that mean.
+        dev_s: one pass over dev.
+        diagnose_s: an epoch's diagnostics.
+        save_s: one checkpoint to a local disk.
+        start_s: from nothing to a process that has imported torch.
+        prepare_s: reading and encoding the corpus.
+        checkpoint_bytes, weights_bytes: on storage.
+        peak_memory_bytes: of one process.
+    """
+
+    processes: int
+    device: str
+    parameters: int
+    steps: int
+    step_s: float
+    step_error_s: float
+    dev_s: float
+    diagnose_s: float
+    save_s: float
+    start_s: float
+    prepare_s: float
+    checkpoint_bytes: int
+    weights_bytes: int
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some steps of an epoch, cut for as many workers as the job has, whoever of them is here."""
+
+    store: SplitStore
+    planned: list[Step]
+    workers: int
+
+    def steps(self, *, world_size: int) -> int:
+        return len(self.planned)
+
+    def epoch(self, epoch: int, *, rank: int, world_size: int) -> Iterator[Work]:
+        for step in self.planned:
+            yield [(micro, self.store.batch(micro.conversations)) for micro in step.of_rank(rank, self.workers)]
+
+    def once(self, *, rank: int, world_size: int) -> Iterator[Batch]:
+        return (batch for work in self.epoch(0, rank=rank, world_size=world_size) for _, batch in work)
+
+
+def dry_run(job: JobConfig, corpus: Corpus) -> DryRun:
+    """Run real steps of the job in as many processes as it has workers, but no more than this machine has cores.
+
+    Raises:
+        UserError: the job does not fit the corpus.
+        TrainingError: a process ended before it was done.
+    """
+    workers = max(job.cluster.workers, 1)
+    room = torch.cuda.device_count() if _wants_gpu(job) else (os.cpu_count() or 1)
+    processes = max(1, min(workers, room))
+    began = time.time()
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = f"file://{folder}/meeting"
+        context = multiprocessing.get_context("spawn")
+        # Each a session of its own, as Ray's workers are: Linux shares a busy machine's cores by session.
+        with ProcessPoolExecutor(max_workers=processes, mp_context=context, initializer=os.setsid) as pool:
+            parts = [pool.submit(_dry_run, job, corpus, (rank, processes), meeting, began) for rank in range(processes)]
+            try:
+                found = [part.result() for part in parts]
+            except BrokenProcessPool:
+                raise TrainingError("a rehearsing process was killed, as happens where memory runs out") from None
+    return replace(found[0], peak_memory_bytes=max(each.peak_memory_bytes for each in found))
+
+
+def _wants_gpu(job: JobConfig) -> bool:
+    return job.cluster.gpus_per_worker > 0 and torch.cuda.is_available()
+
+
+def _dry_run(job: JobConfig, corpus: Corpus, place: tuple[int, int], meeting: str, began: float) -> DryRun:
+    from joyful_ray.train.loop import peak_memory_bytes
+
+    start_s = time.time() - began
+    rank, size = place
+    device = torch.device("cuda", rank) if _wants_gpu(job) else _device_without_ray(job)
+    use_cores(job.cluster.cpus_per_worker, device)
+    process_group = ProcessGroup(rank=rank, size=size, device=device)
+    if size > 1:
+        distributed.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            init_method=meeting,
+            rank=rank,
+            world_size=size,
+            timeout=timedelta(seconds=job.cluster.collective_timeout_s),
+        )
+    try:
+        prepare_s, (corpus_info, stores) = _timed(device, lambda: _sample(job, corpus))
+        trainer = Trainer(_without_diagnostics(job), corpus_info, process_group)
+        steps = _time_steps(job, trainer, stores["train"], process_group)
+        dev_s = _time_dev(job, trainer, corpus_info, stores["dev"], process_group)
+        diagnose_s = _time_diagnostics(job, trainer, corpus_info, stores["train"])
+        save_s, checkpoint_bytes, weights_bytes = _time_saving(trainer)
+    finally:
+        if process_group.size > 1:
+            distributed.destroy_process_group()
+    share = _utterances(corpus, "dev", stores) / max(stores["dev"].utterances, 1)
+    return DryRun(
+        processes=process_group.size,
+        device=str(device.type),
+        parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
+        steps=len(steps) * STEPS_OF_A_PART,
+        step_s=statistics.fmean(steps),
+        step_error_s=statistics.stdev(steps) / math.sqrt(len(steps)) if len(steps) > 1 else statistics.fmean(steps),
+        dev_s=dev_s * share,
+        diagnose_s=diagnose_s,
+        save_s=save_s,
+        start_s=start_s,
+        prepare_s=prepare_s,
+        checkpoint_bytes=checkpoint_bytes,
+        weights_bytes=weights_bytes,
+        peak_memory_bytes=peak_memory_bytes(),
+    )
+
+
+def _device_without_ray(job: JobConfig) -> torch.device:
+    return pick_device(job.train.device) if job.cluster.workers == 0 else torch.device("cpu")
+
+
+def _without_diagnostics(job: JobConfig) -> JobConfig:
+    return job.model_copy(update={"train": job.train.model_copy(update={"diagnostics": False})})
+
+
+def _sample(job: JobConfig, corpus: Corpus) -> tuple[CorpusInfo, dict[Split, SplitStore]]:
+    """Facts and stores of the first shards of `train` and `dev`, of all of them where the corpus is small."""
+    reading: dict[Split, SplitRows] = {
+        split: _first_shards(corpus, how) for split, how in split_rows(corpus, job).items() if split != "test"
+    }
+    tables = {split: [how.choose(read_shard(uri)) for uri in how.uris] for split, how in reading.items()}
+    plain = unscaled_encoding(corpus.manifest, job)
+    corpus_info = corpus_info_of(
+        corpus, job, reading, reduce(add, (SplitStatistics.of(t, plain) for t in tables["train"] if t.num_rows))
+    )
+    encode = corpus_info.encoding.table
+    return corpus_info, {
+        split: SplitStore([encode(table) for table in rows if table.num_rows], corpus_info.encoding)
+        for split, rows in tables.items()
+    }
+
+
+def _first_shards(corpus: Corpus, reading: SplitRows) -> SplitRows:
+    split: Split = "train" if reading.keep is not None else reading.split
+    read, taken = 0, 0
+    for shard in corpus.manifest.splits[split].shards:
+        taken, read = taken + 1, read + shard.rows
+        if read >= SAMPLED_CONVERSATIONS:
+            break
+    return replace(reading, uris=reading.uris[:taken])
+
+
+def _utterances(corpus: Corpus, split: Split, stores: Mapping[Split, SplitStore]) -> int:
+    entry = corpus.manifest.splits.get(split)
+    return entry.utterances if entry is not None and entry.conversations else stores[split].utterances
+
+
+def _time_steps(job: JobConfig, trainer: Trainer, store: SplitStore, process_group: ProcessGroup) -> list[float]:
+    """Seconds a step, of several parts of an epoch; the first part, which also allocates, is left out."""
+    train, workers = job.train, max(job.cluster.workers, 1)
+    plan = plan_epoch(
+        store.lengths,
+        seed=job.seed,
+        epoch=0,
+        batch_conversations=train.batch_conversations,
+        micro_batches=train.micro_batches,
+    )
+    progress = Progress(next_epoch=train.fusion_epochs if train.stages == "two-phase" else 0)
+
+    def of_part(start: int) -> float:
+        steps = [plan[(start + index) % len(plan)] for index in range(STEPS_OF_A_PART)]
+        numbers = trainer.train_epoch(_Part(store, steps, workers), progress)
+        return numbers.train_seconds / STEPS_OF_A_PART
+
+    of_part(0)
+    mean = (
+        float(process_group.add(torch.tensor(of_part(0), dtype=torch.float64, device=process_group.device)))
+        / process_group.size
+    )
+    parts = min(max(int(MEASURED_S / max(mean * STEPS_OF_A_PART, 1e-6)), LEAST_PARTS), MOST_PARTS)
+    # Spread over the epoch, of which no two steps cost the same.
+    return [of_part(index * len(plan) // parts) for index in range(parts)]
+
+
+def _time_dev(
+    job: JobConfig, trainer: Trainer, corpus_info: CorpusInfo, store: SplitStore, process_group: ProcessGroup
+) -> float:
+    """Seconds of a pass over the dev conversations that were read, of which some batches are evaluated."""
+    workers = max(job.cluster.workers, 1)
+    mine = plan_evaluation(store.lengths, utterances=job.train.evaluation_utterances)[process_group.rank :: workers]
+
+    def some() -> object:
+        return evaluate(
+            trainer.evaluated,
+            (store.batch(conversations) for conversations in mine[:EVALUATED_BATCHES]),
+            task=corpus_info.encoding.task,
+            labels=list(corpus_info.encoding.labels),
+            process_group=process_group,
+            precision=job.train.precision,
+        )
+
+    seconds, _ = _timed(process_group.device, some)
+    return seconds * len(mine) / max(len(mine[:EVALUATED_BATCHES]), 1)
+
+
+def _time_diagnostics(job: JobConfig, trainer: Trainer, corpus_info: CorpusInfo, store: SplitStore) -> float:
+    if not job.train.diagnostics:
+        return 0.0
+    micro, batch = next(iter(ResidentLoader.of(job, store).epoch(0, rank=0, world_size=1)))[0]
+    device = trainer.process_group.device
+    objective = build_objective(job, corpus_info).to(device)
+    seconds, _ = _timed(device, lambda: diagnose(trainer.model, objective, batch.to(device), seed=micro.seed))
+    return seconds
+
+
+def _time_saving(trainer: Trainer) -> tuple[float, int, int]:
+    with tempfile.TemporaryDirectory() as folder:
+        place = open_location(folder).join("checkpoint")
+        seconds, _ = _timed(trainer.process_group.device, lambda: trainer.save(place, Progress(next_epoch=1)))
+        sizes = {path.name: path.stat().st_size for path in Path(place.path).iterdir()}
+    return seconds, sum(sizes.values()), sizes["model.safetensors"]
+
+
+def _timed(device: torch.device, work: Callable[[], Found]) -> tuple[float, Found]:
+    began = time.perf_counter()
+    found = work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began, found

@@ -1,0 +1,178 @@
+"""What learns: model, averaged weights, objective and optimizer of one rank."""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from joyful_ray.config import JobConfig
+from joyful_ray.data.loader import BatchLoader, blank_batch
+from joyful_ray.data.prepare import CorpusInfo
+from joyful_ray.errors import CheckpointError
+from joyful_ray.objective.joint import FUSION_TERMS, JointObjective
+from joyful_ray.storage import Location
+from joyful_ray.train import checkpoint
+from joyful_ray.train.allocator import return_large_blocks
+from joyful_ray.train.build import build_model, build_objective, build_optimizer
+from joyful_ray.train.diagnostics import diagnose
+from joyful_ray.train.process_group import ProcessGroup
+from joyful_ray.train.schedule import Progress, learning_rate
+from joyful_ray.train.step import TrainState, train_step
+
+
+@dataclass(frozen=True)
+class EpochNumbers:
+    """What one epoch of training gave.
+
+    Attributes:
+        losses: by term, means over all ranks; `total` is their weighted sum.
+        conversations: trained on, over all ranks.
+        waiting_share: of the time, that this rank waited for data.
+    """
+
+    losses: dict[str, float]
+    conversations: int
+    train_seconds: float
+    waiting_share: float
+    learning_rate: float
+    gradient_norm: float
+    diagnostics: dict[str, float]
+
+
+class Trainer:
+    """The parts of one rank that change while it trains."""
+
+    def __init__(self, job: JobConfig, corpus_info: CorpusInfo, process_group: ProcessGroup) -> None:
+        if process_group.device.type == "cpu":
+            return_large_blocks()
+        self.job, self.process_group = job, process_group
+        self.model = build_model(job, corpus_info).to(process_group.device)
+        self.average = copy.deepcopy(self.model).eval() if job.train.ema_decay else None
+        self.optimizer = build_optimizer(job, [p for p in self.model.parameters() if p.requires_grad])
+        self._objective = build_objective(job, corpus_info).to(process_group.device)
+        self._blank = blank_batch(corpus_info.encoding)
+        self._always_frozen = [p for p in self.model.parameters() if not p.requires_grad]
+        self._stage: str | None = None
+        self._state: TrainState | None = None
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The weights that dev judges: the averaged ones where there are any."""
+        return self.average or self.model
+
+    def stage_of(self, epoch: int) -> str:
+        """`fusion`, then `rest`, in two-phase training; otherwise `joint`."""
+        if self.job.train.stages == "joint":
+            return "joint"
+        return "fusion" if epoch < self.job.train.fusion_epochs else "rest"
+
+    def train_epoch(self, source: BatchLoader, progress: Progress) -> EpochNumbers:
+        """One pass over the training split."""
+        epoch, config = progress.next_epoch, self.job.train
+        state = self._enter(self.stage_of(epoch))
+        self.model.train()
+        steps = source.steps(world_size=self.process_group.size)
+        diagnostics: dict[str, float] = {}
+        names = list(state.objective.weights)
+        totals = torch.zeros(2, len(names), dtype=torch.float64, device=self.process_group.device)
+        seen = torch.zeros((), dtype=torch.float64, device=self.process_group.device)
+        began, waited, norms, rate = time.perf_counter(), 0.0, 0.0, 0.0
+        work = source.epoch(epoch, rank=self.process_group.rank, world_size=self.process_group.size)
+        for index in range(steps):
+            asked = time.perf_counter()
+            mine = next(work)
+            waited += time.perf_counter() - asked
+            seen += sum(len(micro.conversations) for micro, _ in mine)
+            rate = learning_rate(
+                config,
+                step=epoch * steps + index,
+                steps_an_epoch=steps,
+                plateau_factor=progress.plateau_factor,
+            )
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            if index == 0 and mine and config.diagnostics and self.process_group.is_first:
+                micro, batch = mine[0]
+                batch = batch.to(self.process_group.device)
+                diagnostics = diagnose(self.model, state.objective, batch, seed=micro.seed)
+            result = train_step(state, mine, place=f"epoch {epoch}, step {index}")
+            self._average_weights(epoch * steps + index)
+            totals[0] += torch.stack([result.sums[name].double() for name in names])
+            totals[1] += torch.stack([result.counts[name].double() for name in names])
+            norms += result.gradient_norm
+        sums = self.process_group.add(totals[0])
+        losses = {n: float(s / c.clamp(min=1e-9)) for n, s, c in zip(names, sums, totals[1], strict=True)}
+        losses["total"] = sum(state.objective.weights[name] * losses[name] for name in names)
+        seconds = time.perf_counter() - began
+        conversations = int(self.process_group.add(seen))
+        return EpochNumbers(
+            losses, conversations, seconds, waited / max(seconds, 1e-9), rate, norms / steps, diagnostics
+        )
+
+    def save(self, location: Location, progress: Progress) -> None:
+        """Write a checkpoint."""
+        average = self.average.state_dict() if self.average is not None else None
+        checkpoint.save_checkpoint(
+            location, model=self.model, average=average, optimizer=self.optimizer, progress=progress
+        )
+
+    def load(self, location: Location) -> Progress:
+        """Go on from a checkpoint."""
+        source = location.uri
+        checkpoint.load_weights(self.model, checkpoint.read_tensors(location.join(checkpoint.MODEL)), source=source)
+        if self.average is not None:
+            if not location.join(checkpoint.AVERAGE).exists():
+                raise CheckpointError(f"{source} holds no {checkpoint.AVERAGE}; remove it to go on from an earlier one")
+            self.load_selected(location)
+        checkpoint.load_optimizer(self.optimizer, location)
+        return checkpoint.read_progress(location)
+
+    def load_selected(self, location: Location) -> dict[str, Tensor]:
+        """Put a checkpoint's evaluated weights into `evaluated`, and give them."""
+        name = checkpoint.AVERAGE if self.average is not None else checkpoint.MODEL
+        weights = checkpoint.read_tensors(location.join(name))
+        checkpoint.load_weights(self.evaluated, weights, source=location.uri)
+        return weights
+
+    def _enter(self, stage: str) -> TrainState:
+        if self._state is None or stage != self._stage:
+            fusion = {id(p) for part in (self.model.missing_embeddings, self.model.fusion) for p in part.parameters()}
+            frozen = {id(p) for p in self._always_frozen}
+            for parameter in self.model.parameters():
+                in_stage = stage == "joint" or (id(parameter) in fusion) == (stage == "fusion")
+                parameter.requires_grad_(in_stage and id(parameter) not in frozen)
+            self._stage = stage
+            objective, augment = self._objective_of(stage), self.job.augment
+            self._state = TrainState(
+                model=self.process_group.distribute(self.model),
+                objective=objective,
+                optimizer=self.optimizer,
+                process_group=self.process_group,
+                blank=self._blank,
+                parameters=tuple(p for p in self.model.parameters() if p.requires_grad),
+                draws_views=objective.needs_views or augment.classify == "views" or augment.shared_edge_noise,
+                gradient_clip=self.job.train.gradient_clip,
+                precision=self.job.train.precision,
+            )
+        return self._state
+
+    def _objective_of(self, stage: str) -> JointObjective:
+        if stage == "joint":
+            return self._objective
+        terms = [n for n in self._objective.weights if (n in FUSION_TERMS) == (stage == "fusion")]
+        return self._objective.only(terms)
+
+    @torch.no_grad()
+    def _average_weights(self, step: int) -> None:
+        if self.average is None:
+            return
+        decay = min(self.job.train.ema_decay, (1.0 + step) / (10.0 + step))
+        ours: list[Tensor] = list(self.average.parameters())
+        theirs: list[Tensor] = list(self.model.parameters())
+        torch._foreach_lerp_(ours, theirs, 1.0 - decay)
+        for mine, its in zip(self.average.buffers(), self.model.buffers(), strict=True):
+            mine.copy_(its)

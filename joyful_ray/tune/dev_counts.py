@@ -1,0 +1,79 @@
+"""What a model got right and wrong in each dev conversation, as counts that add up: what a bootstrap draws from.
+
+Shapes: C = conversations, S = numbers of a tally's state.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from joyful_ray.data.loader import BatchLoader
+from joyful_ray.errors import CheckpointError
+from joyful_ray.objective.joint import JointObjective
+from joyful_ray.records import Scores
+from joyful_ray.schema import Task
+from joyful_ray.train.bundle import read_bundle
+from joyful_ray.train.run_directory import RunDirectory
+from joyful_ray.train.scores import Tally
+
+COUNTS = "dev-counts.json"
+
+
+@dataclass(frozen=True)
+class DevCounts:
+    """One model's tallies, a conversation a row, in the order of the dev split."""
+
+    task: Task
+    labels: list[str]
+    states_CS: NDArray[np.float64]
+
+    def scores(self, weights_C: NDArray[np.float64]) -> Scores:
+        """The scores where each conversation counts this many times."""
+        tally = Tally(self.task, self.labels)
+        tally.state = torch.from_numpy(weights_C @ self.states_CS)
+        return tally.scores()
+
+
+@torch.no_grad()
+def write_dev_counts(directory: RunDirectory, dev: BatchLoader) -> None:
+    """Run a finished run's bundle over dev, and write the counts of each conversation."""
+    bundle = read_bundle(directory.bundle.uri)
+    task, labels = bundle.encoding.task, list(bundle.encoding.labels)
+    states = []
+    for batch in dev.once(rank=0, world_size=1):
+        scores_NK = bundle.model(batch).scores_NK
+        loss_N = JointObjective.plain_loss(scores_NK, batch.labels, task)
+        start = 0
+        for length in batch.lengths_C.tolist():
+            span = slice(start, start + length)
+            tally = Tally(task, labels)
+            tally.saw(scores_NK[span], batch.labels[span], batch.labeled_N[span], float(loss_N[span].sum()))
+            states.append(tally.state.tolist())
+            start += length
+    directory.location.join(COUNTS).write_text(json.dumps({"task": task, "labels": labels, "states": states}))
+
+
+def has_dev_counts(directory: RunDirectory) -> bool:
+    """Whether the counts are written."""
+    return directory.location.join(COUNTS).exists()
+
+
+def read_dev_counts(directory: RunDirectory) -> DevCounts:
+    """The counts of a finished run.
+
+    Raises:
+        CheckpointError: there are none, or the file is damaged.
+    """
+    place = directory.location.join(COUNTS)
+    if not place.exists():
+        raise CheckpointError(f"{place.uri} is absent; remove {directory.location.uri} and run the search again")
+    try:
+        content = json.loads(place.read_text())
+        return DevCounts(content["task"], content["labels"], np.array(content["states"], dtype=np.float64))
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{place.uri} is damaged; remove it and run the search again") from None

@@ -1,0 +1,122 @@
+"""How much a search will take, before it starts: trials at a time from what is free, and bytes on storage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from joyful_ray.config import JobConfig
+from joyful_ray.data.prepare import CorpusInfo
+from joyful_ray.errors import ConfigError
+from joyful_ray.search_settings import SearchConfig
+from joyful_ray.train.build import build_model
+from joyful_ray.tune.space import PROBES, Space, job_with
+
+CONTROLLER_CPUS = 0.01
+"""What a trial itself asks for where its workers have the cores; Ray takes no zero."""
+NUMBER_BYTES = 4
+OPTIMIZER_COPIES = 2
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What was found out before the start.
+
+    Attributes:
+        parameters: of the largest model among those looked at.
+        storage_bytes: models and checkpoints at a time, at most.
+    """
+
+    slots: int
+    parameters: int
+    storage_bytes: int
+
+
+def concurrent_trials(search: SearchConfig, free: Mapping[str, float]) -> int:
+    """Trials that fit into free resources at a time.
+
+    Raises:
+        ConfigError: not one fits.
+    """
+    nested = CONTROLLER_CPUS if search.workers_per_trial > 1 else 0.0
+    fits = [math.floor(free.get("CPU", 0.0) / (search.cpus_per_trial + nested) + 1e-6)]
+    if search.gpus_per_trial:
+        fits.append(math.floor(free.get("GPU", 0.0) / search.gpus_per_trial + 1e-6))
+    if min(fits) < 1:
+        asked = f"{search.cpus_per_trial:g} CPUs and {search.gpus_per_trial:g} GPUs"
+        found = f"{free.get('CPU', 0.0):g} CPUs and {free.get('GPU', 0.0):g} GPUs"
+        raise ConfigError(
+            f"a trial asks for {asked}, free are {found}; see search.cpus_per_trial and search.gpus_per_trial"
+        )
+    return min([*fits, *([search.max_concurrent] if search.max_concurrent else [])])
+
+
+def estimate_footprint(space: Space, corpus_info: CorpusInfo, *, slots: int, trials: int) -> Footprint:
+    """Predict what lies on storage at a time.
+
+    Raises:
+        ConfigError: it is more than `search.storage_limit_bytes`.
+    """
+    search = space.search
+    jobs = [space.job] + [space.job_of(settings) for settings in _looked_at(space)]
+    parameters, checkpoint_bytes = 0, 0
+    for job in jobs:
+        count = sum(parameter.numel() for parameter in _weightless(job, corpus_info).parameters())
+        copies = 1 + OPTIMIZER_COPIES + (1 if job.train.ema_decay else 0)
+        parameters, checkpoint_bytes = max(parameters, count), max(checkpoint_bytes, copies * count * NUMBER_BYTES)
+    pausing = search.scheduler in ("hyperband", "pbt")
+    at_work = max(trials, slots) if pausing else slots
+    # The selected checkpoint, the latest ones, and the one that is being written.
+    each = (search.perturb_epochs + 2 if search.scheduler == "pbt" else 1) + 2
+    models = search.keep_best + search.repeat.seeds
+    if search.confirm is not None:
+        models += (search.confirm.top + 1) * search.confirm.seeds
+    size = Footprint(slots, parameters, at_work * each * checkpoint_bytes + models * parameters * NUMBER_BYTES)
+    if size.storage_bytes > search.storage_limit_bytes:
+        raise ConfigError(
+            f"models and checkpoints may take {size.storage_bytes:,} bytes at a time, more than "
+            f"search.storage_limit_bytes {search.storage_limit_bytes:,}; raise it, or lower search.keep_best or "
+            "search.max_concurrent"
+        )
+    return size
+
+
+def check_exploit(space: Space, corpus_info: CorpusInfo) -> None:
+    """See that pbt changes nothing that decides a weight's shape, since a trial goes on with another's weights.
+
+    Raises:
+        ConfigError: a setting does.
+    """
+    expected = _shapes(job_with(space.job, space.constants), corpus_info)
+    for path, entry in space.ranges.items():
+        if entry.when is not None:
+            raise ConfigError(f"search.space.{path}: pbt changes settings as it goes, and knows no when")
+        for value in entry.choice or entry.bounds:
+            if _shapes(job_with(space.job, space.complete({path: value})), corpus_info) != expected:
+                raise ConfigError(
+                    f"search.space.{path} changes the shape of weights, which pbt passes on; give it one value, or "
+                    "search.scheduler: asha"
+                )
+
+
+def _looked_at(space: Space) -> list[dict]:
+    if space.search.algorithm == "grid":
+        return space.grid()[:PROBES]
+    return [space.draw(index) for index in range(PROBES)]
+
+
+def _weightless(job: JobConfig, corpus_info: CorpusInfo) -> nn.Module:
+    """The model as it is built, without memory for its weights."""
+    state = torch.get_rng_state()
+    with torch.device("meta"):
+        model = build_model(job, corpus_info)
+    torch.set_rng_state(state)
+    return model
+
+
+def _shapes(job: JobConfig, corpus_info: CorpusInfo) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(weight.shape) for name, weight in _weightless(job, corpus_info).state_dict().items()}

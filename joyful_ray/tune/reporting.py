@@ -1,0 +1,70 @@
+"""What a trial tells the search: after each epoch the best so far, and at the end how it ended. No ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from joyful_ray.records import EpochMetrics
+from joyful_ray.train.loop import report_of
+from joyful_ray.tune.goals import Goal
+
+Result = dict[str, Any]
+
+
+class Reporter:
+    """Turns the loop's numbers into results that schedulers compare.
+
+    The last epoch is told only with the ending, once all is written: a scheduler that stopped the trial there would
+    cut its record off.
+
+    Args:
+        send: takes a result: `epochs` done, `score` (best so far, greater is better), `numbers` of the epoch.
+        extra: goes with the first result.
+    """
+
+    def __init__(self, goal: Goal, send: Callable[[Result], None], *, extra: Mapping[str, Any] | None = None) -> None:
+        self.goal, self._send = goal, send
+        self._extra = dict(extra or {})
+        self._score: float | None = None
+        self._held: Result | None = None
+        self._last: Result = {}
+
+    def remember(self, lines: Iterable[EpochMetrics]) -> None:
+        """Epochs that were already told."""
+        for line in lines:
+            self._result(report_of(line, is_last=False))
+
+    def replay(self, lines: Iterable[EpochMetrics]) -> None:
+        """Tell epochs of an earlier sitting again, so that a new scheduler knows them."""
+        for line in lines:
+            self._tell(self._result(report_of(line, is_last=False)))
+
+    def __call__(self, numbers: Mapping[str, float]) -> None:
+        """One epoch ended."""
+        result = self._result(numbers)
+        if numbers["is_last"]:
+            self._held = result
+        else:
+            self._tell(result)
+
+    def ending(self, reason: str) -> Result:
+        """The last result: the last epoch, and that the trial came to its own end."""
+        return {**self._extra, **(self._held or self._last), "ending": reason}
+
+    def _tell(self, result: Result) -> None:
+        self._send({**self._extra, **result})
+        self._extra = {}
+
+    def _result(self, numbers: Mapping[str, float]) -> Result:
+        if numbers["is_best"]:
+            self._score = self.goal.score(dev_of(numbers))
+        self._last = {"epochs": int(numbers["epoch"]) + 1, "numbers": dict(numbers)}
+        if self._score is not None:
+            self._last["score"] = self._score
+        return self._last
+
+
+def dev_of(numbers: Mapping[str, float]) -> dict[str, float]:
+    """The dev scores among an epoch's numbers."""
+    return {name.removeprefix("dev/"): value for name, value in numbers.items() if name.startswith("dev/")}

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from joyful_ray.corpora.shards import table_from_conversations
+from joyful_ray.data.encode import Encoding
+from joyful_ray.data.ingest import rows_of_rank
+from joyful_ray.data.loader import ResidentLoader
+from joyful_ray.data.plan import plan_epoch
+from joyful_ray.data.store import SplitStore
+from tests.tiny_corpus import LABELS, WIDTHS, small_job, tiny_conversations
+
+ENCODING = Encoding("single-label", tuple(LABELS), WIDTHS, {})
+WORLDS = [1, 2, 3, 4, 5]
+
+
+@pytest.fixture(scope="module")
+def source() -> ResidentLoader:
+    conversations = tiny_conversations("train", 23)
+    table = table_from_conversations(conversations, task="single-label", modalities=list(WIDTHS), has_texts=False)
+    return ResidentLoader.of(small_job(), SplitStore([ENCODING.table(table)], ENCODING))
+
+
+@pytest.mark.parametrize("world_size", WORLDS)
+def test_every_conversation_is_on_one_rank_once_an_epoch(source: ResidentLoader, world_size: int) -> None:
+    seen = [
+        c
+        for rank in range(world_size)
+        for work in source.epoch(1, rank=rank, world_size=world_size)
+        for _, batch in work
+        for c in batch.conversations
+    ]
+    assert sorted(seen) == list(range(23))
+
+
+@pytest.mark.parametrize("world_size", WORLDS)
+def test_all_ranks_have_equally_many_steps(source: ResidentLoader, world_size: int) -> None:
+    steps = [len(list(source.epoch(0, rank=rank, world_size=world_size))) for rank in range(world_size)]
+    assert steps == [source.steps(world_size=world_size)] * world_size == [4] * world_size
+
+
+@pytest.mark.parametrize("world_size", WORLDS)
+def test_a_step_holds_the_same_micro_batches_whatever_the_world(source: ResidentLoader, world_size: int) -> None:
+    plan = plan_epoch(source.store.lengths, seed=0, epoch=2, batch_conversations=6, micro_batches=2)
+    ranks = [list(source.epoch(2, rank=rank, world_size=world_size)) for rank in range(world_size)]
+    for place, step in enumerate(plan):
+        micro = [its for rank in ranks for its, _ in rank[place]]
+        assert sorted(micro, key=lambda m: m.index) == list(step.micro_batches)
+
+
+@pytest.mark.parametrize("world_size", WORLDS)
+def test_evaluation_reads_everything_once_in_the_same_batches(source: ResidentLoader, world_size: int) -> None:
+    found = {
+        batch.conversations for rank in range(world_size) for batch in source.once(rank=rank, world_size=world_size)
+    }
+    alone = [batch.conversations for batch in source.once(rank=0, world_size=1)]
+    assert found == set(alone)
+    assert sorted(c for group in alone for c in group) == list(range(23))
+
+
+@pytest.mark.parametrize("world_size", WORLDS)
+@pytest.mark.parametrize("rows", [[5, 5, 3], [1], [1, 1], [0, 4, 0], [7, 1, 9, 2]])
+def test_the_streamed_rows_of_the_ranks_are_disjoint_and_complete(rows: list[int], world_size: int) -> None:
+    pieces = [rows_of_rank(rows, rank, world_size) for rank in range(world_size)]
+    seen = [(shard, row) for rank in pieces for shard, start, stop in rank for row in range(start, stop)]
+    assert sorted(seen) == [(shard, row) for shard, count in enumerate(rows) for row in range(count)]
+    sizes = [sum(stop - start for _, start, stop in rank) for rank in pieces]
+    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) <= -(-sum(rows) // world_size)
+
+
+def test_work_of_a_rank_is_the_plans() -> None:
+    lengths = np.array([3, 1, 4, 1, 5])
+    (step,) = plan_epoch(lengths, seed=0, epoch=0, batch_conversations=5, micro_batches=3)
+    assert [micro.index for micro in step.of_rank(1, 2)] == [1]
