@@ -38,6 +38,14 @@ NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
 """What reading a text as YAML raises; a date without such a month is a ValueError, bytes that are no text too."""
 UNION_TAGS = ("range", "constant")
 """What pydantic puts into the path of an entry of `search.space`."""
+RENAMED = {
+    "model.stand_ins": "model.missing_embeddings",
+    "model.words": "model.ngrams",
+    "model.never_used_layers": "model.unused_layers",
+    "train.weight_average": "train.ema_decay",
+    "search.confirm.draws": "search.confirm.bootstrap_samples",
+}
+"""Settings of earlier versions, or their sections, and what they are called now."""
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
@@ -240,6 +248,8 @@ def first_problem(error: ValidationError) -> str:
     if problem["type"] == "extra_forbidden" and path.startswith("search.space."):
         place, _, wrong = path.rpartition(".")
         return f"{place}: unknown range {wrong}; {nearest(wrong, list(RANGE_KEYS))}"
+    if problem["type"] == "extra_forbidden" and path in RENAMED:
+        return f"setting {path} is now called {RENAMED[path]}"
     if problem["type"] == "extra_forbidden":
         settings = list(setting_paths(absent=True))
         sections = {part.rpartition(".")[0] for part in settings} - {""}

@@ -96,7 +96,7 @@ class ConfirmConfig(Section):
     """Configs that run again."""
     seeds: int = Field(5, ge=2)
     """Fresh seeds of each, and of the default."""
-    draws: int = Field(2000, ge=200)
+    bootstrap_samples: int = Field(2000, ge=200)
     """Draws of the paired bootstrap over conversations and seeds."""
 
 

@@ -1,13 +1,24 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 from pydantic import BaseModel
 
-from joyful_ray.config import JobConfig, differences, load_job, merge, preset_settings, resolve, setting_paths, to_yaml
+from joyful_ray.config import (
+    RENAMED,
+    JobConfig,
+    differences,
+    load_job,
+    merge,
+    preset_settings,
+    resolve,
+    setting_paths,
+    to_yaml,
+)
 from joyful_ray.errors import ConfigError
 from joyful_ray.settings import PRESETS
 
@@ -218,3 +229,9 @@ def test_the_schema_for_editors_explains_settings() -> None:
     schema = JobConfig.model_json_schema()
     assert schema["additionalProperties"] is False
     assert "speaker" in schema["$defs"]["GraphConfig"]["properties"]["relations"]["description"]
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_setting_under_its_old_name_is_refused_with_the_new_one(old: str, new: str) -> None:
+    with pytest.raises(ConfigError, match=f"setting {re.escape(old)} is now called {re.escape(new)}"):
+        load_job(None, ["search.space={seed: {choice: [0]}}"] * old.startswith("search.") + [f"{old}=1"])

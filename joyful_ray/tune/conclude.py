@@ -111,7 +111,7 @@ def _candidates(space: Space, goal: Goal, home: SearchDirectory, state: SearchSt
                 counts[name],
                 counts[DEFAULT],
                 goal,
-                draws=confirm.draws,
+                draws=confirm.bootstrap_samples,
                 error_rate=ERROR_RATE / max(len(runs) - 1, 1),
             )
         rows.append(candidate(name, trials, goal, difference))

@@ -42,7 +42,12 @@ def trial_processes() -> list[psutil.Process]:
 
 def test_failures_are_recorded_the_winner_is_confirmed_and_trials_can_be_added(corpus: str, tmp_path: Path) -> None:
     job = search_job(
-        corpus, tmp_path, space=GRID, algorithm="grid", scheduler="none", confirm={"top": 1, "seeds": 2, "draws": 200}
+        corpus,
+        tmp_path,
+        space=GRID,
+        algorithm="grid",
+        scheduler="none",
+        confirm={"top": 1, "seeds": 2, "bootstrap_samples": 200},
     )
     killed: list[int] = []
 
