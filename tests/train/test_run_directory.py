@@ -136,7 +136,7 @@ def test_a_damaged_line_or_record_is_named(storage: str) -> None:
     directory = RunDirectory.of(job(storage))
     directory.add_metrics(epoch(0))
     directory.location.join(METRICS).append_text('{"epoch": "first"}\n')
-    with pytest.raises(CheckpointError, match=r"metrics\.jsonl:2 is damaged, or of another version \("):
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl:2 is damaged, or was written by another version \("):
         directory.metrics()
     directory.location.join("record.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"record\.json is damaged"):
