@@ -10,7 +10,7 @@ PROGRAM = """
 import ctypes
 import sys
 import torch
-from joyful_ray.train.allocator import give_large_blocks_back
+from joyful_ray.train.allocator import return_large_blocks
 
 NAMES = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
 
@@ -21,7 +21,7 @@ info = ctypes.CDLL(None).mallinfo2
 info.restype = Info
 
 if sys.argv[1] == "set":
-    assert give_large_blocks_back()
+    assert return_large_blocks()
 for _ in range(3):
     torch.ones(31 << 18)  # 31 MiB: glibc takes it as the new limit when it is freed
 before = info().hblks
