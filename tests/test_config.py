@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -21,6 +22,18 @@ from joyful_ray.config import (
 )
 from joyful_ray.errors import ConfigError
 from joyful_ray.settings import PRESETS
+
+
+def sections_of(model: type[BaseModel]) -> list[type[BaseModel]]:
+    """A section and all sections inside it, also those inside of unions, lists and mappings."""
+    found: dict[type[BaseModel], None] = {model: None}
+    waiting = [info.annotation for info in model.model_fields.values()]
+    while waiting:
+        annotation = waiting.pop(0)
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            found |= dict.fromkeys(sections_of(annotation))
+        waiting += get_args(annotation)
+    return list(found)
 
 
 def write(folder: Path, name: str, **settings: object) -> Path:
@@ -129,12 +142,12 @@ def test_a_file_that_extends_itself_is_refused(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("a: [", "is not YAML"),
-        ("seed: 1\nseed: 2", "seed stands twice"),
-        ("train: {epochs: 3, epochs: 4}", "epochs stands twice"),
+        ("seed: 1\nseed: 2", "seed appears twice"),
+        ("train: {epochs: 3, epochs: 4}", "epochs appears twice"),
         ("seed: 2020-13-45", "is not YAML"),
         ("[" * 5000, "is not YAML"),
-        ("- 1", "holds a list, not a mapping"),
-        ("\xff", "holds a str"),
+        ("- 1", "contains a list, not a mapping"),
+        ("\xff", "contains a str"),
     ],
 )
 def test_a_file_that_is_no_job_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -235,3 +248,14 @@ def test_the_schema_for_editors_explains_settings() -> None:
 def test_a_setting_under_its_old_name_is_refused_with_the_new_one(old: str, new: str) -> None:
     with pytest.raises(ConfigError, match=f"setting {re.escape(old)} is now called {re.escape(new)}"):
         load_job(None, ["search.space={seed: {choice: [0]}}"] * old.startswith("search.") + [f"{old}=1"])
+
+
+@pytest.mark.parametrize("section", sections_of(JobConfig), ids=lambda section: section.__name__)
+def test_every_setting_says_what_it_does_in_at_most_three_lines(section: type[BaseModel]) -> None:
+    """SETTINGS.md and `joyful config --list` print these descriptions."""
+    for name, info in section.model_fields.items():
+        if isinstance(info.default, BaseModel) and name != "confirm":
+            continue  # a section, which its class describes
+        assert info.description, f"{section.__name__}.{name} has no docstring"
+        assert info.description.endswith("."), f"{section.__name__}.{name}: end the sentence"
+        assert len(info.description.splitlines()) <= 3, f"{section.__name__}.{name}: say it shorter"

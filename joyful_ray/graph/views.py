@@ -13,7 +13,7 @@ from joyful_ray.data.batch import Batch
 from joyful_ray.graph.augment import mask_features, perturb_edges, rewire_edges
 from joyful_ray.graph.edges import Graph, Windows, windowed_graph
 from joyful_ray.graph.proximity import add_proximity_edges
-from joyful_ray.settings import AugmentConfig, GraphConfig, ViewConfig
+from joyful_ray.graph_settings import AugmentConfig, GraphConfig, ViewConfig
 
 
 @dataclass(frozen=True)

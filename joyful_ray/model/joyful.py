@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 from joyful_ray.data.batch import Batch
 from joyful_ray.graph.edges import Graph, relation_count, stack
 from joyful_ray.graph.views import GraphBuilder, masked
+from joyful_ray.graph_settings import AugmentConfig, GraphConfig
 from joyful_ray.model.context import build_context
 from joyful_ray.model.encoder import build_encoder
 from joyful_ray.model.fusion import MissingEmbeddings, build_fusion
@@ -22,7 +23,7 @@ from joyful_ray.model.interfaces import Fused
 from joyful_ray.model.ngram_embedding import NgramEmbedding
 from joyful_ray.model.released import unused_layers
 from joyful_ray.schema import Modality
-from joyful_ray.settings import AugmentConfig, GraphConfig, ModelConfig
+from joyful_ray.settings import ModelConfig
 
 
 @dataclass(frozen=True)

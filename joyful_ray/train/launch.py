@@ -1,4 +1,4 @@
-"""A run from the driver: checks before anything is spent, then the loop in this process or on Ray Train workers."""
+"""Starts a run: checks it before using any resources, then trains in this process or on Ray Train workers."""
 
 from __future__ import annotations
 
@@ -30,15 +30,16 @@ POLL_S, REMOTE_POLL_S = 0.3, 3.0
 
 
 def train(job: JobConfig, *, name: str | None = None, watch: Watch | None = None) -> RunRecord:
-    """Train one job to its record.
+    """Train one job and return its record.
 
     Args:
-        name: of the run; the job's own where None. An unfinished run of this name and job goes on.
-        watch: called with each epoch's metrics soon after it ends.
+        job: the settings.
+        name: name of the run; None takes the job's name. An unfinished run with this name and these settings continues.
+        watch: called with each epoch's metrics soon after the epoch ends.
 
     Raises:
-        UserError: the job, corpus or run directory is not as it must be; nothing has been spent.
-        TrainingError: the run began and cannot go on.
+        UserError: the job, corpus or run directory cannot be used; nothing was started.
+        TrainingError: the run started and failed.
     """
     started = time.time()
     if job.search is not None:
@@ -134,14 +135,15 @@ def _train_on_ray(job: JobConfig, corpus: Corpus, directory: RunDirectory, start
 
 @contextmanager
 def ray_cluster(job: JobConfig, *, dashboard: bool = False) -> Iterator[None]:
-    """A local cluster of our own, the one that `cluster.address` names, or the one this process has already joined.
+    """Connect to a Ray cluster: the one already joined, the one that `cluster.address` names, or a new local one.
 
     Args:
-        dashboard: start Ray's dashboard with a cluster of our own; without it, a Ray Train run inside a Ray Tune trial
-            keeps its workers for ever once the trial is stopped.
+        job: its `cluster` section decides.
+        dashboard: start Ray's dashboard with a new local cluster. Without it, a Ray Train run inside a Ray Tune trial
+            keeps its workers forever once the trial is stopped.
 
     Raises:
-        ConfigError: the job asks a cluster for more than it has.
+        ConfigError: the job requests more than the cluster has.
     """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.3")
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
@@ -174,46 +176,46 @@ def ray_cluster(job: JobConfig, *, dashboard: bool = False) -> Iterator[None]:
 
 
 def cluster_address(job: JobConfig) -> str | None:
-    """The cluster to join: the job's, or the one this process is part of (Ray sets RAY_ADDRESS in a submitted job)."""
+    """The address to join: the job's, or RAY_ADDRESS (set by Ray in a submitted job); None starts a local cluster."""
     named = os.environ.get("RAY_ADDRESS", "")
-    # With a scheme it is a job server's, to which one submits.
+    # An address with a scheme is that of a job server, which takes submissions; it cannot be joined.
     return job.cluster.address or (named if named and "://" not in named and named != "local" else None)
 
 
 def check_machine(job: JobConfig) -> None:
-    """See that a local cluster would not be asked for far more processes than this machine has cores.
+    """Check that a local cluster would not get many more processes than this machine has cores.
 
     Raises:
-        ConfigError: it would; asked and found.
+        ConfigError: it would; the message has both numbers.
     """
-    asked, cores = job.cluster.workers * job.cluster.cpus_per_worker, os.cpu_count() or 1
-    if cluster_address(job) is None and asked > max(SMALL_MACHINE, OVERSUBSCRIPTION * cores):
+    requested, cores = job.cluster.workers * job.cluster.cpus_per_worker, os.cpu_count() or 1
+    if cluster_address(job) is None and requested > max(SMALL_MACHINE, OVERSUBSCRIPTION * cores):
         raise ConfigError(
-            f"cluster.workers asks for {asked:g} CPUs, this machine has {cores}; "
-            "ask for fewer, or name a cluster with cluster.address"
+            f"cluster.workers needs {requested:g} CPUs, but this machine has {cores}; "
+            "use fewer workers, or name a cluster with cluster.address"
         )
 
 
 def _check_fits(job: JobConfig, resources: dict[str, float]) -> None:
     for kind, each in (("CPU", job.cluster.cpus_per_worker), ("GPU", job.cluster.gpus_per_worker)):
-        asked, found = job.cluster.workers * each, resources.get(kind, 0.0)
-        if asked > found:
+        requested, found = job.cluster.workers * each, resources.get(kind, 0.0)
+        if requested > found:
             raise ConfigError(
-                f"cluster.workers is {job.cluster.workers} at {each:g} {kind} each, the cluster has {found:g} {kind}"
+                f"cluster.workers is {job.cluster.workers} at {each:g} {kind} each; the cluster has {found:g} {kind}"
             )
 
 
 def _ray_storage(directory: RunDirectory) -> str:
-    """Where Ray keeps state of its own, which nothing of ours depends on."""
+    """Where Ray keeps its own state, which this package does not depend on."""
     location = directory.location.join(".ray")
     return location.uri
 
 
 def first_cause(error: BaseException) -> str:
-    """The first failing rank's error, not the last line of a log."""
+    """The error of the rank that failed first, in one line."""
     failures = getattr(error, "worker_failures", None) or {}
     if failures:
-        # A worker that was killed says no time: it went before those that missed it.
+        # A killed worker reports no time: it failed before the workers that waited for it.
         rank = min(failures, key=lambda each: (getattr(failures[each], "failed_at", 0.0), each))
         cause: BaseException = failures[rank]
         while cause.__cause__ is not None:

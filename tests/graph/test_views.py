@@ -11,8 +11,9 @@ from joyful_ray.graph.augment import perturb_edges, rewire_edges
 from joyful_ray.graph.edges import Graph, Windows
 from joyful_ray.graph.proximity import add_proximity_edges
 from joyful_ray.graph.views import GraphBuilder, masked
+from joyful_ray.graph_settings import AugmentConfig, GraphConfig, ViewConfig
 from joyful_ray.model.joyful import Joyful
-from joyful_ray.settings import AugmentConfig, GraphConfig, ModelConfig, ViewConfig
+from joyful_ray.settings import ModelConfig
 from tests.batches import WIDTHS, random_batch
 from tests.tiny_corpus import SMALL
 

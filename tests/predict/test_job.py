@@ -199,7 +199,7 @@ def test_a_missing_modality_is_allowed_and_another_extractor_is_not(bundle: str,
 def test_more_workers_than_this_machine_could_run_are_refused(
     bundle: str, tiny: Callable[..., str], tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="asks for 1000 CPUs, this machine has"):
+    with pytest.raises(ConfigError, match="needs 1000 CPUs, but this machine has"):
         predict_corpus(bundle, tiny(), str(tmp_path), cluster=ClusterConfig(workers=1000))
 
 

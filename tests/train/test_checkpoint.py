@@ -38,7 +38,9 @@ def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(
     model = net()
     optimizer = kind(model.parameters(), lr=0.1, foreach=True)
     step(model, optimizer)
-    checkpoint.save_checkpoint(place, model=model, average=None, optimizer=optimizer, progress=Progress(next_epoch=3))
+    checkpoint.save_checkpoint(
+        place, model=model, ema_weights=None, optimizer=optimizer, progress=Progress(next_epoch=3)
+    )
     step(model, optimizer)
     again = net()
     resumed = kind(again.parameters(), lr=0.1, foreach=True)
@@ -54,7 +56,7 @@ def test_parameters_that_never_trained_have_no_optimizer_state(place: Location) 
     model[0].requires_grad_(False)
     optimizer = torch.optim.Adam(model.parameters())
     step(model, optimizer)
-    checkpoint.save_checkpoint(place, model=model, average=None, optimizer=optimizer, progress=Progress())
+    checkpoint.save_checkpoint(place, model=model, ema_weights=None, optimizer=optimizer, progress=Progress())
     resumed = torch.optim.Adam(net().parameters())
     checkpoint.load_optimizer(resumed, place)
     assert set(resumed.state_dict()["state"]) == {2, 3, 4, 5}
@@ -64,7 +66,7 @@ def test_parameters_that_never_trained_have_no_optimizer_state(place: Location) 
 def test_progress_comes_back_as_it_was(place: Location, progress: Progress) -> None:
     model = net()
     checkpoint.save_checkpoint(
-        place, model=model, average=None, optimizer=torch.optim.Adam(model.parameters()), progress=progress
+        place, model=model, ema_weights=None, optimizer=torch.optim.Adam(model.parameters()), progress=progress
     )
     assert checkpoint.read_progress(place) == progress
     text = place.join(checkpoint.PROGRESS).read_text()
@@ -77,7 +79,7 @@ def test_a_checkpoint_holds_no_pickle(place: Location) -> None:
     checkpoint.save_checkpoint(
         place,
         model=model,
-        average=model.state_dict(),
+        ema_weights=model.state_dict(),
         optimizer=torch.optim.Adam(model.parameters()),
         progress=Progress(),
     )
@@ -125,15 +127,15 @@ def test_weights_of_other_widths_are_refused_with_both_shapes() -> None:
 def test_weights_that_are_missing_or_too_many_are_refused_by_name() -> None:
     state = net().state_dict()
     del state["2.bias"]
-    with pytest.raises(CheckpointError, match=r"it does not hold 2\.bias"):
+    with pytest.raises(CheckpointError, match=r"it has no 2\.bias"):
         checkpoint.load_weights(net(), state, source="it")
-    with pytest.raises(CheckpointError, match=r"it holds, but the model has no, 3\.bias"):
+    with pytest.raises(CheckpointError, match=r"it has 3\.bias, but the model does not"):
         checkpoint.load_weights(net(), {**net().state_dict(), "3.bias": torch.zeros(1)}, source="it")
 
 
 def test_infinite_progress_is_written_as_null(place: Location) -> None:
     model = net()
     checkpoint.save_checkpoint(
-        place, model=model, average=None, optimizer=torch.optim.Adam(model.parameters()), progress=Progress()
+        place, model=model, ema_weights=None, optimizer=torch.optim.Adam(model.parameters()), progress=Progress()
     )
     assert checkpoint.read_progress(place).best_score == -math.inf

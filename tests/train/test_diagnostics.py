@@ -184,7 +184,7 @@ def test_a_modality_that_the_model_does_not_read_has_no_share() -> None:
         net.fusion.specific.maps["audio"].weight.zero_()
     found = diagnose(net, objective, random_batch(5, 4), seed=0)
     assert found["share/audio"] == 0.0
-    assert [warning for warning in warnings_from(found) if warning.startswith("audio adds almost nothing")]
+    assert [warning for warning in warnings_from(found) if warning.startswith("audio contributes almost nothing")]
 
 
 def test_without_labels_nothing_is_said_of_the_modalities() -> None:
@@ -278,13 +278,13 @@ def test_two_phase_training_diagnoses_each_phase_by_its_own_terms(tiny: Callable
     [
         ({}, []),
         ({"uniformity": -0.01}, ["views' embeddings have collapsed"]),
-        ({"distance/1": 0.01}, ["smoothed all utterances"]),
+        ({"distance/1": 0.01}, ["made all utterances alike"]),
         ({"distance/1": 0.01, "distance/2": 0.3}, []),
-        ({"distance/2": 0.01}, ["smoothed all utterances"]),
-        ({"share/audio": 0.001}, ["audio adds almost nothing (0.1% of the sensitivity)"]),
+        ({"distance/2": 0.01}, ["made all utterances alike"]),
+        ({"share/audio": 0.001}, ["audio contributes almost nothing (0.1% of the sensitivity)"]),
         (
             {"uniformity": 0.0, "distance/1": 0.0, "share/text": 0.0, "share/audio": 0.0},
-            ["collapsed", "smoothed", "text adds", "audio adds"],
+            ["collapsed", "utterances alike", "text contributes", "audio contributes"],
         ),
     ],
 )

@@ -194,7 +194,7 @@ def test_a_damaged_checkpoint_is_named_with_what_to_do(
         file.write_text(content)
     else:
         file.remove()
-    with pytest.raises(CheckpointError, match=r"00002/.*; remove .*00002 to go on from the checkpoint before it"):
+    with pytest.raises(CheckpointError, match=r"00002/.*; remove .*00002 to continue from the checkpoint before it"):
         train(its)
 
 
@@ -282,7 +282,7 @@ def test_every_task_trains_and_its_bundle_scores_the_same(tiny: Tiny, tmp_path: 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_epoch_step_and_term(tiny: Tiny, tmp_path: Path) -> None:
     its = job(tiny(), tmp_path, {"train": {"learning_rate": 1e30, "gradient_clip": None, "warmup_epochs": 0.0}})
-    with pytest.raises(TrainingError, match=r"epoch 0, step 1: the loss of .*classification.* is not finite"):
+    with pytest.raises(TrainingError, match=r"epoch 1, step 2: the loss of .*classification.* is not finite"):
         train(its)
     assert RunDirectory.of(its).read_record() is None
 
@@ -295,14 +295,14 @@ def test_a_dev_score_that_is_not_finite_stops_the_run(
         loop, "evaluate", lambda *args, **settings: whole(*args, **settings).model_copy(update={"loss": math.inf})
     )
     its = job(tiny(), tmp_path)
-    with pytest.raises(TrainingError, match="epoch 0: dev loss is not finite"):
+    with pytest.raises(TrainingError, match="epoch 1: dev loss is not finite"):
         train(its)
     assert RunDirectory.of(its).metrics() == []
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
 def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(tiny: Tiny, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="torch sees no GPU"):
+    with pytest.raises(ConfigError, match="torch finds no GPU"):
         train(job(tiny(), tmp_path / "runs", train={"device": "cuda"}))
     assert not (tmp_path / "runs").exists()
 

@@ -128,7 +128,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_at_once_with_its_reason(corpus: 
         name="not-finite",
         train={"learning_rate": 1e30, "gradient_clip": None, "warmup_epochs": 0.0},
     )
-    with pytest.raises(TrainingError, match=r"^epoch 0, step 1: the loss of .* is not finite"):
+    with pytest.raises(TrainingError, match=r"^epoch 1, step 2: the loss of .* is not finite"):
         train(job)
     assert attempts(job) == 1, "it was tried again"
     assert RunDirectory.of(job).read_record() is None

@@ -102,7 +102,7 @@ def test_another_corpus_is_refused(storage: str) -> None:
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "-x", "a b", "a\n"])
 def test_a_name_that_is_none_is_refused(storage: str, name: str) -> None:
-    with pytest.raises(ConfigError, match="names no run"):
+    with pytest.raises(ConfigError, match="is not a valid name of a run"):
         RunDirectory.of(job(storage), name)
 
 
@@ -127,7 +127,7 @@ def test_a_last_line_that_was_cut_off_is_left_out_and_made_again(storage: str) -
     directory.add_metrics(epoch(0))
     directory.location.join(METRICS).append_text(epoch(1).model_dump_json()[:40])
     assert directory.metrics() == [epoch(0)]
-    directory.forget_from(1)
+    directory.drop_metrics_from(1)
     directory.add_metrics(epoch(1))
     assert directory.metrics() == [epoch(0), epoch(1)]
 
@@ -136,7 +136,7 @@ def test_a_damaged_line_or_record_is_named(storage: str) -> None:
     directory = RunDirectory.of(job(storage))
     directory.add_metrics(epoch(0))
     directory.location.join(METRICS).append_text('{"epoch": "first"}\n')
-    with pytest.raises(CheckpointError, match=r"metrics\.jsonl:2 is damaged, or of another version \("):
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl:2 is damaged, or was written by another version \("):
         directory.metrics()
     directory.location.join("record.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"record\.json is damaged"):
@@ -147,7 +147,7 @@ def test_epochs_that_are_made_again_are_forgotten(storage: str) -> None:
     directory = RunDirectory.of(job(storage))
     for number in range(4):
         directory.add_metrics(epoch(number))
-    directory.forget_from(2)
+    directory.drop_metrics_from(2)
     assert [its.epoch for its in directory.metrics()] == [0, 1]
 
 

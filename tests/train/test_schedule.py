@@ -13,10 +13,10 @@ def train(**settings: object) -> TrainConfig:
     return TrainConfig.model_validate({"learning_rate": 0.1, "epochs": 10, "warmup_epochs": 0.0, **settings})
 
 
-def rates(config: TrainConfig, steps_an_epoch: int = 4) -> list[float]:
+def rates(config: TrainConfig, steps_per_epoch: int = 4) -> list[float]:
     return [
-        learning_rate(config, step=step, steps_an_epoch=steps_an_epoch)
-        for step in range(config.epochs * steps_an_epoch)
+        learning_rate(config, step=step, steps_per_epoch=steps_per_epoch)
+        for step in range(config.epochs * steps_per_epoch)
     ]
 
 
@@ -55,8 +55,8 @@ def test_warm_up_longer_than_the_run_never_fails() -> None:
 
 def test_plateau_multiplies_the_rate_by_its_factor() -> None:
     config = train(schedule="plateau")
-    assert learning_rate(config, step=3, steps_an_epoch=4, plateau_factor=0.01) == pytest.approx(0.001)
-    assert learning_rate(train(schedule="cosine"), step=0, steps_an_epoch=4, plateau_factor=0.01) == 0.1
+    assert learning_rate(config, step=3, steps_per_epoch=4, plateau_factor=0.01) == pytest.approx(0.001)
+    assert learning_rate(train(schedule="cosine"), step=0, steps_per_epoch=4, plateau_factor=0.01) == 0.1
 
 
 def test_the_plateau_factor_falls_when_torchs_scheduler_does() -> None:

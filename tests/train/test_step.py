@@ -66,7 +66,7 @@ def two_steps(job: JobConfig, process_group: ProcessGroup) -> dict[str, Tensor]:
     for step, numbers in enumerate([[0, 1, 2], [1]]):
         result = train_step(its, work(numbers[process_group.rank :: process_group.size]), place=f"step {step}")
         for name, value in result.sums.items():
-            found[f"{step} {name}"] = process_group.add(value.double()) / result.counts[name].double()
+            found[f"{step} {name}"] = process_group.all_reduce(value.double()) / result.counts[name].double()
         found[f"{step} norm"] = torch.tensor(result.gradient_norm)
     plain = getattr(its.model, "module", its.model)
     return found | {name: value.detach().clone() for name, value in plain.state_dict().items()}
