@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from joyful_ray.graph.recomputation import WORTH_NUMBERS, recomputed
+from joyful_ray.graph.recomputation import MIN_NUMBERS, recomputed
 
 
 def gradient(numbers: int, *, is_random: bool) -> tuple[Tensor, Tensor, int]:
@@ -27,11 +27,11 @@ def gradient(numbers: int, *, is_random: bool) -> tuple[Tensor, Tensor, int]:
 
 @pytest.mark.parametrize("is_random", [False, True])
 def test_what_is_made_again_equals_what_was_kept(is_random: bool) -> None:
-    kept, remade = (gradient(numbers, is_random=is_random) for numbers in (0, WORTH_NUMBERS))
+    kept, remade = (gradient(numbers, is_random=is_random) for numbers in (0, MIN_NUMBERS))
     assert torch.equal(kept[0], remade[0])
     assert torch.equal(kept[1], remade[1])
 
 
 def test_only_what_is_large_is_made_twice() -> None:
-    assert gradient(WORTH_NUMBERS - 1, is_random=False)[2] == 1
-    assert gradient(WORTH_NUMBERS, is_random=False)[2] == 2
+    assert gradient(MIN_NUMBERS - 1, is_random=False)[2] == 1
+    assert gradient(MIN_NUMBERS, is_random=False)[2] == 2
