@@ -11,7 +11,7 @@ from tests.batches import WIDTHS, layout_of, random_batch
 
 
 def slow_mix(basis_S: Tensor, vectors_NS: Tensor) -> Tensor:
-    """One utterance at a time, as the authors have it (method.md, section 2.2.1)."""
+    """One utterance at a time, as in the authors' code (method.md, section 2.2.1)."""
     mixed = []
     for vector_S in vectors_NS:
         share_SS = torch.softmax(basis_S[:, None] * vector_S[None, :], dim=1)
@@ -21,7 +21,7 @@ def slow_mix(basis_S: Tensor, vectors_NS: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 12.0])
 @pytest.mark.parametrize("count", [1, 4, 9])
-def test_mixing_and_its_gradients_are_those_of_the_loop(count: int, scale: float) -> None:
+def test_mixing_and_its_gradients_equal_the_loop(count: int, scale: float) -> None:
     torch.manual_seed(0)
     basis_S, vectors_NS, weights = scale * torch.randn(7), torch.randn(count, 7), torch.randn(count, 7)
     found = []
@@ -34,7 +34,7 @@ def test_mixing_and_its_gradients_are_those_of_the_loop(count: int, scale: float
         torch.testing.assert_close(mine, slow, rtol=1e-4, atol=1e-5)
 
 
-def test_a_constant_vector_stays_as_it_is() -> None:
+def test_a_constant_vector_does_not_change() -> None:
     vectors_NS = torch.full((2, 5), 0.7)
     torch.testing.assert_close(mix_with_itself(torch.randn(5), vectors_NS), vectors_NS)
 
@@ -47,7 +47,7 @@ def test_mixing_is_the_same_under_autocast() -> None:
     torch.testing.assert_close(found, mix_with_itself(basis_S, vectors_NS))
 
 
-def test_auto_fusion_is_the_released_code_for_one_utterance() -> None:
+def test_auto_fusion_equals_the_released_code_for_one_utterance() -> None:
     torch.manual_seed(0)
     config = FusionConfig(kind="auto-fusion", specific_width=8, bottleneck=6)
     fusion = AutoFusion(WIDTHS, config)

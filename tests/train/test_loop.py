@@ -39,7 +39,7 @@ def job(corpus: str, storage: Path, *overrides: dict[str, Any], **settings: Any)
 
 
 def crash_in(epoch: int, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process ends when it writes down `epoch`: before its line, or before, within or behind its checkpoint."""
+    """The process ends when it writes `epoch`: before its line, or before, during or after its checkpoint."""
     owner, name = {
         "line": (RunDirectory, "add_metrics"),
         "checkpoint": (Trainer, "save"),
@@ -74,12 +74,12 @@ def assert_same_run(one: RunDirectory, other: RunDirectory) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[JobConfig, RunRecord]:
-    """One uninterrupted run, for all tests that only look."""
+    """One uninterrupted run, for all tests that only read it."""
     its = job(tiny(), tmp_path_factory.mktemp("runs"), name="whole")
     return its, train(its)
 
 
-def test_a_run_leaves_what_the_contract_names(finished: tuple[JobConfig, RunRecord]) -> None:
+def test_a_run_writes_the_documented_files(finished: tuple[JobConfig, RunRecord]) -> None:
     its, record = finished
     directory = RunDirectory.of(its)
     found = set(directory.location.list())
@@ -141,19 +141,19 @@ def test_a_finished_run_is_not_run_again(finished: tuple[JobConfig, RunRecord]) 
         train(finished[0])
 
 
-def test_the_same_job_gives_the_same_run(finished: tuple[JobConfig, RunRecord], tmp_path: Path) -> None:
+def test_the_same_job_gives_the_same_results(finished: tuple[JobConfig, RunRecord], tmp_path: Path) -> None:
     its = finished[0].model_copy(update={"storage": str(tmp_path)})
     train(its)
     assert_same_run(RunDirectory.of(its), RunDirectory.of(finished[0]))
 
 
-def test_another_seed_gives_another_run(finished: tuple[JobConfig, RunRecord], tmp_path: Path) -> None:
+def test_another_seed_gives_other_results(finished: tuple[JobConfig, RunRecord], tmp_path: Path) -> None:
     its = finished[0].model_copy(update={"storage": str(tmp_path), "seed": 1})
     train(its)
     assert what_was_learned(RunDirectory.of(its)) != what_was_learned(RunDirectory.of(finished[0]))
 
 
-def test_the_watcher_sees_each_epoch_once(tiny: Tiny, tmp_path: Path) -> None:
+def test_watch_is_called_once_per_epoch(tiny: Tiny, tmp_path: Path) -> None:
     seen: list[int] = []
     train(job(tiny(), tmp_path), watch=lambda metrics: seen.append(metrics.epoch))
     assert seen == [0, 1, 2]
@@ -162,7 +162,7 @@ def test_the_watcher_sees_each_epoch_once(tiny: Tiny, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("epoch", "where"), [(0, "line"), (0, "pruning"), (1, "checkpoint"), (1, "optimizer"), (2, "line"), (2, "pruning")]
 )
-def test_a_run_that_crashed_goes_on_as_if_it_had_not(
+def test_a_crashed_run_continues_as_if_it_had_not_crashed(
     finished: tuple[JobConfig, RunRecord],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -182,7 +182,7 @@ def test_a_run_that_crashed_goes_on_as_if_it_had_not(
     ("damaged", "content"),
     [("model.safetensors", ""), ("model.safetensors", None), ("optimizer.safetensors", "[]"), ("progress.json", "")],
 )
-def test_a_damaged_checkpoint_is_named_with_what_to_do(
+def test_a_damaged_checkpoint_is_named_with_advice(
     finished: tuple[JobConfig, RunRecord], tmp_path: Path, damaged: str, content: str | None
 ) -> None:
     its = finished[0].model_copy(update={"storage": str(tmp_path)})
@@ -217,7 +217,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(("variant", "epoch"), [("two phases", 2), *((variant, 0) for variant in VARIANTS)])
-def test_every_way_of_training_resumes_bit_for_bit(
+def test_every_training_mode_resumes_bit_for_bit(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str, epoch: int
 ) -> None:
     whole, broken = (job(tiny(), tmp_path, VARIANTS[variant], name=name) for name in ("whole", "broken"))
@@ -249,7 +249,7 @@ def test_two_phase_training_trains_the_fusion_alone_and_then_all_but_the_fusion(
     assert record.selected_epoch >= 1
 
 
-def test_averaged_weights_are_those_that_are_judged_and_kept(tiny: Tiny, tmp_path: Path) -> None:
+def test_the_ema_weights_are_evaluated_and_kept(tiny: Tiny, tmp_path: Path) -> None:
     its = job(tiny(), tmp_path, VARIANTS["weight averaging"])
     record = train(its)
     directory = RunDirectory.of(its)
@@ -301,7 +301,7 @@ def test_a_dev_score_that_is_not_finite_stops_the_run(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
-def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_missing_gpu_is_refused_before_anything_is_written(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="torch finds no GPU"):
         train(job(tiny(), tmp_path / "runs", train={"device": "cuda"}))
     assert not (tmp_path / "runs").exists()
@@ -315,7 +315,7 @@ def test_every_encoder_trains_in_bf16(tiny: Tiny, tmp_path: Path, kind: str) -> 
     assert all(math.isfinite(loss) for loss in line.losses.values())
 
 
-def test_one_conversation_a_step_and_more_parts_than_conversations(tiny: Tiny, tmp_path: Path) -> None:
+def test_one_conversation_per_step_and_more_micro_batches_than_conversations(tiny: Tiny, tmp_path: Path) -> None:
     its = job(tiny(), tmp_path, {"train": {"batch_conversations": 1, "micro_batches": 5, "epochs": 1}})
     assert train(its).epochs == 1
     (line,) = RunDirectory.of(its).metrics()

@@ -60,7 +60,7 @@ def state(job: JobConfig, process_group: ProcessGroup) -> TrainState:
 
 
 def two_steps(job: JobConfig, process_group: ProcessGroup) -> dict[str, Tensor]:
-    """Losses of two steps, gradient norms, and the weights behind them."""
+    """Losses and gradient norms of two steps, and the weights after them."""
     its = state(job, process_group)
     found: dict[str, Tensor] = {}
     for step, numbers in enumerate([[0, 1, 2], [1]]):
@@ -79,7 +79,7 @@ def everything(process_group: ProcessGroup) -> dict[str, Any]:
 
 @pytest.fixture(scope="module", params=[2, 4])
 def over(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each of several processes found; of four, the last never has a micro-batch."""
+    """The results of each of several processes; of four, the last never has a micro-batch."""
     return on_ranks(everything, request.param, tmp_path_factory.mktemp("ranks"))
 
 
@@ -102,7 +102,7 @@ def evaluated(process_group: ProcessGroup) -> dict[str, Any]:
 
 
 def failing(process_group: ProcessGroup) -> str:
-    """A step in which one rank alone sees a number that is too large."""
+    """A step in which only one rank has a number that is too large."""
     its = state(small_job({"objective": {"contrast_weight": 0.0}}), process_group)
     mine = work([process_group.rank % len(MICRO)])
     if process_group.rank == process_group.size - 1:
@@ -116,10 +116,10 @@ def failing(process_group: ProcessGroup) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_step_over_several_processes_is_the_step_of_one(
+def test_a_step_over_several_processes_equals_the_step_of_one(
     over: list[dict[str, Any]], alone: dict[str, Any], name: str
 ) -> None:
-    # in the second step all ranks but the first have nothing to do
+    # in the second step, only the first rank has work
     for found in over:
         assert found[name].keys() == alone[name].keys()
         for key, value in alone[name].items():
@@ -129,7 +129,7 @@ def test_a_step_over_several_processes_is_the_step_of_one(
 
 
 @pytest.mark.slow
-def test_scores_over_several_processes_are_those_of_one(over: list[dict[str, Any]], alone: dict[str, Any]) -> None:
+def test_scores_over_several_processes_equal_those_of_one(over: list[dict[str, Any]], alone: dict[str, Any]) -> None:
     expected = alone["scores"]
     for found in over:
         assert found["scores"].pop("loss") == pytest.approx(expected["loss"])
@@ -137,7 +137,9 @@ def test_scores_over_several_processes_are_those_of_one(over: list[dict[str, Any
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite_on_one_rank_stops_every_rank_with_the_same_words(over: list[dict[str, Any]]) -> None:
+def test_a_loss_that_is_not_finite_on_one_rank_stops_every_rank_with_the_same_message(
+    over: list[dict[str, Any]],
+) -> None:
     (message,) = {found["error"] for found in over}
     assert message.startswith("epoch 4, step 2: the loss of classification")
     assert "is not finite; try a smaller train.learning_rate" in message
@@ -171,7 +173,7 @@ def test_micro_batches_add_up_to_the_gradient_of_the_weighted_sum() -> None:
         torch.testing.assert_close(mine_now, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_the_seed_of_a_micro_batch_decides_its_draws_whatever_came_before() -> None:
+def test_only_the_seed_of_a_micro_batch_decides_its_draws() -> None:
     found = []
     for noise in (0, 1):
         torch.manual_seed(noise)
