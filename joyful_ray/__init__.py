@@ -1,4 +1,4 @@
-"""JOYFUL on Ray: emotions in conversations, trained, searched and served on a cluster or a laptop."""
+"""JOYFUL on Ray: emotions in conversations, trained, searched and predicted on a laptop or a Ray cluster."""
 
 from __future__ import annotations
 
