@@ -84,10 +84,10 @@ def assert_same_values_and_gradients(make: Make, graph: Graph, dtype: torch.dtyp
 
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_relational_convolution_equals_rgcn(graph: str) -> None:
-    its = GRAPHS[graph]()
+    chosen = GRAPHS[graph]()
     assert_same_values_and_gradients(
-        lambda operators: relational_convolution(WIDTH, OUT, its.relations, operators=operators),
-        its,
+        lambda operators: relational_convolution(WIDTH, OUT, chosen.relations, operators=operators),
+        chosen,
         torch.float32,  # like the graph's mean weights
     )
 
@@ -95,17 +95,17 @@ def test_relational_convolution_equals_rgcn(graph: str) -> None:
 @pytest.mark.parametrize("with_relations", [True, False])
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_transformer_convolution_equals_pygs(graph: str, with_relations: bool) -> None:
-    its = GRAPHS[graph]()
-    relations = its.relations if with_relations else 0
+    chosen = GRAPHS[graph]()
+    relations = chosen.relations if with_relations else 0
     assert_same_values_and_gradients(
-        lambda operators: transformer_convolution(WIDTH, OUT, HEADS, relations=relations, operators=operators), its
+        lambda operators: transformer_convolution(WIDTH, OUT, HEADS, relations=relations, operators=operators), chosen
     )
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_neighbour_convolution_equals_sage(graph: str) -> None:
-    its = GRAPHS[graph]()
-    assert_same_values_and_gradients(lambda operators: neighbour_convolution(WIDTH, OUT, operators=operators), its)
+    chosen = GRAPHS[graph]()
+    assert_same_values_and_gradients(lambda operators: neighbour_convolution(WIDTH, OUT, operators=operators), chosen)
 
 
 @pytest.mark.parametrize(

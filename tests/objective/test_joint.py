@@ -105,7 +105,7 @@ def test_sums_over_micro_batches_divided_once_equal_the_whole_batch(
     made = objective(task, (0.5, 1.0, 2.0))
     counts = [made.counts(part) for _, part in parts]
     added = {name: counts[0][name] + counts[1][name] for name in made.weights}
-    total = sum(made.total(made.sums(its, part), added) for its, part in parts)
+    total = sum(made.total(made.sums(output, part), added) for output, part in parts)
     torch.testing.assert_close(total, made.total(made.sums(output, batch), made.counts(batch)), rtol=1e-5, atol=1e-6)
 
 

@@ -62,7 +62,9 @@ def test_a_bundle_is_read_as_it_was_written(written: Path, corpus_info: CorpusIn
     assert dict(bundle.encoding.widths) == WIDTHS
     for name in WIDTHS:
         for attribute in ("mean_W", "deviation_W"):
-            mine, theirs = (getattr(its.scaling[name], attribute) for its in (bundle.encoding, corpus_info.encoding))
+            mine, theirs = (
+                getattr(resolved.scaling[name], attribute) for resolved in (bundle.encoding, corpus_info.encoding)
+            )
             assert np.array_equal(mine, theirs)
     expected = build_model(JOB, corpus_info).state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in bundle.model.state_dict().items())

@@ -241,9 +241,9 @@ def test_ray_data_prepares_the_same_as_one_process(corpus: str, storage: Path) -
     for name, scaling in expected.encoding.scaling.items():
         assert corpus_info.encoding.scaling[name].mean_W.tolist() == pytest.approx(scaling.mean_W.tolist(), rel=1e-6)
     for split, store in stores.items():
-        its = ingested[split]
-        assert isinstance(its, ResidentSplit)
-        source = its.source(job, corpus_info.encoding)
+        stored = ingested[split]
+        assert isinstance(stored, ResidentSplit)
+        source = stored.source(job, corpus_info.encoding)
         assert isinstance(source, ResidentLoader)
         found = source.store
         assert found.conversation_ids == store.conversation_ids

@@ -39,13 +39,13 @@ def epoch(number: int) -> EpochMetrics:
     )
 
 
-def record(its: JobConfig) -> RunRecord:
+def record(resolved: JobConfig) -> RunRecord:
     return RunRecord(
         name="first",
         outcome="finished",
-        fingerprint=its.fingerprint,
+        fingerprint=resolved.fingerprint,
         corpus={},
-        config=its.model_dump(mode="json"),
+        config=resolved.model_dump(mode="json"),
         versions={},
         parameters=1,
         workers=0,
@@ -148,7 +148,7 @@ def test_metrics_of_epochs_that_run_again_are_dropped(storage: str) -> None:
     for number in range(4):
         directory.add_metrics(epoch(number))
     directory.drop_metrics_from(2)
-    assert [its.epoch for its in directory.metrics()] == [0, 1]
+    assert [resolved.epoch for resolved in directory.metrics()] == [0, 1]
 
 
 def test_a_failure_is_kept_until_the_run_continues(storage: str) -> None:

@@ -107,11 +107,15 @@ def test_multi_label_scores_equal_scikit_learns_at_a_given_threshold(threshold: 
     accuracy = [metrics.accuracy_score(truth[:, k], guess[:, k]) for k in range(4)]
     f1 = [metrics.f1_score(truth[:, k], guess[:, k], zero_division=0) for k in range(4)]
     for k, name in enumerate(LABELS):
-        its = found.per_label[name]
-        assert (its["weighted_f1"], its["accuracy"], its["f1"]) == pytest.approx((weighted[k], accuracy[k], f1[k]))
-        assert its["precision"] == pytest.approx(metrics.precision_score(truth[:, k], guess[:, k], zero_division=0))
-        assert its["recall"] == pytest.approx(metrics.recall_score(truth[:, k], guess[:, k], zero_division=0))
-        assert its["support"] == truth[:, k].sum()
+        per_label = found.per_label[name]
+        assert (per_label["weighted_f1"], per_label["accuracy"], per_label["f1"]) == pytest.approx(
+            (weighted[k], accuracy[k], f1[k])
+        )
+        assert per_label["precision"] == pytest.approx(
+            metrics.precision_score(truth[:, k], guess[:, k], zero_division=0)
+        )
+        assert per_label["recall"] == pytest.approx(metrics.recall_score(truth[:, k], guess[:, k], zero_division=0))
+        assert per_label["support"] == truth[:, k].sum()
     assert found.values["weighted_f1"] == pytest.approx(np.mean(weighted))
     assert found.values["accuracy"] == pytest.approx(np.mean(accuracy))
     assert found.values["macro_f1"] == pytest.approx(np.mean(f1))
