@@ -15,6 +15,7 @@ from joyful_ray.records.reading import read_as, read_lines_as
 from joyful_ray.records.runs import EpochMetrics, RunRecord
 from joyful_ray.records.scores import Scores
 from joyful_ray.records.searches import Candidate, SearchRecord
+from joyful_ray.records.seeds import SeedRun, SeedsRecord, Spread, seed_run, spread, spreads
 
 __all__ = [
     "Assessment",
@@ -29,9 +30,15 @@ __all__ = [
     "RunRecord",
     "Scores",
     "SearchRecord",
+    "SeedRun",
+    "SeedsRecord",
+    "Spread",
     "TransferCell",
     "TransferRecord",
     "read_as",
     "read_lines_as",
+    "seed_run",
+    "spread",
+    "spreads",
     "versions",
 ]

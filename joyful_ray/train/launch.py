@@ -42,6 +42,21 @@ def train(job: JobConfig, *, name: str | None = None, watch: Watch | None = None
         TrainingError: the run started and failed.
     """
     started = time.time()
+    corpus = check_job(job)
+    directory = RunDirectory.of(job, name)
+    train_somewhere = _train_here if job.cluster.workers == 0 else _train_on_ray
+    with run_lock(directory.location):
+        directory.begin(job, corpus_hash=corpus.hash)
+        with _watching(directory, watch):
+            return train_somewhere(job, corpus, directory, started)
+
+
+def check_job(job: JobConfig) -> Corpus:
+    """Check everything about a job that can be checked before resources are used, and open its corpus.
+
+    Raises:
+        UserError: the job or the corpus cannot be used.
+    """
     if job.search is not None:
         raise ConfigError(
             f"job {job.name} is a search: run it with joyful search, or train its own settings with --set search=null"
@@ -60,12 +75,7 @@ def train(job: JobConfig, *, name: str | None = None, watch: Watch | None = None
         pick_device(job.train.device)
     else:
         check_machine(job)
-    directory = RunDirectory.of(job, name)
-    train_somewhere = _train_here if job.cluster.workers == 0 else _train_on_ray
-    with run_lock(directory.location):
-        directory.begin(job, corpus_hash=corpus.hash)
-        with _watching(directory, watch):
-            return train_somewhere(job, corpus, directory, started)
+    return corpus
 
 
 def _train_here(job: JobConfig, corpus: Corpus, directory: RunDirectory, started: float) -> RunRecord:

@@ -77,6 +77,18 @@ class RunDirectory:
         if not place.exists():
             place.write_text(f"# fingerprint: {job.fingerprint}\n# corpus: {corpus_hash}\n{to_yaml(job)}")
             return False
+        self.check_same(job, corpus_hash=corpus_hash)
+        if self.location.join(FAILURE).exists():
+            self.location.join(FAILURE).remove()
+        return True
+
+    def check_same(self, job: JobConfig, *, corpus_hash: str) -> None:
+        """Check that this run was started with the same settings on the same corpus.
+
+        Raises:
+            CheckpointError: it was not; the message names the settings that differ.
+        """
+        name, place = self.location.name, self.location.join(CONFIG)
         text = place.read_text()
         try:
             content = yaml.safe_load(text)
@@ -94,9 +106,6 @@ class RunDirectory:
         known = re.search(r"^# corpus: (\w+)$", text, re.MULTILINE)
         if known and known[1] != corpus_hash:
             raise CheckpointError(f"run {name} was started on another corpus; give this one another --name")
-        if self.location.join(FAILURE).exists():
-            self.location.join(FAILURE).remove()
-        return True
 
     def metrics(self) -> list[EpochMetrics]:
         """The metrics of all epochs so far; an incomplete last line is skipped.
