@@ -83,7 +83,7 @@ def test_max_hours_may_differ_when_a_run_continues_but_other_settings_may_not(
 
 def test_a_time_limit_that_ends_before_the_first_epoch_says_so(tiny: Tiny, tmp_path: Path) -> None:
     job = small_job(corpus=tiny(), storage=str(tmp_path), cluster={"max_hours": 1e-9})
-    with pytest.raises(TrainingError, match="raise it, nothing was trained"):
+    with pytest.raises(TrainingError, match="raise it; nothing was trained"):
         train(job)
 
 
@@ -138,7 +138,7 @@ def test_all_ranks_stop_together(tiny: Tiny) -> None:
         is_first = False
         device = torch.device("cpu")
 
-        def add(self, value: torch.Tensor) -> torch.Tensor:
+        def all_reduce(self, value: torch.Tensor) -> torch.Tensor:
             asked.append(float(value))
             return value + 1.0  # what the first rank says
 
