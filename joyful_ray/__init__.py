@@ -10,18 +10,8 @@ Example:
     joyful_ray.evaluate(run.bundle, "joyful-demo/corpus").to_pandas()
 """
 
-from joyful_ray.api.functions import (
-    evaluate,
-    import_corpus,
-    load,
-    load_job,
-    open_corpus,
-    predict,
-    report,
-    search,
-    train,
-    train_seeds,
-)
+from joyful_ray.api.models import evaluate, import_corpus, load, open_corpus, predict, report
+from joyful_ray.api.training import load_job, search, train, train_seeds
 from joyful_ray.train.callbacks import Callback, RunInfo
 from joyful_ray.version import __version__
 
