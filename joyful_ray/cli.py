@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from joyful_ray import __version__
 from joyful_ray.commands import cluster, corpora, cross_corpus, predictions, runs, searches, settings
 from joyful_ray.commands.options import join_seeds
 from joyful_ray.errors import TrainingError, UserError
+from joyful_ray.version import __version__
 
 app = typer.Typer(
     name="joyful",

@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import json
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
@@ -108,18 +108,36 @@ class JobConfig(Section):
         return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def load_job(path: str | Path | None = None, overrides: list[str] | None = None) -> JobConfig:
-    """Read a job file, merge it over its preset and the files it extends, and apply `--set` overrides.
+def load_job(source: str | Path | Mapping[str, Any] | None = None, overrides: Sequence[str] | None = None) -> JobConfig:
+    """Read a job, merge it over its preset and the files it extends, and apply `--set` overrides.
 
     Args:
-        path: YAML file; None uses only the defaults.
+        source: YAML file, or a mapping with the same keys, whose `extends` is relative to the working directory; None
+            uses only the defaults.
         overrides: strings of the form `a.b=value`; the value is read as YAML.
 
     Raises:
         ConfigError: a file is missing or not YAML, or a setting is unknown or out of range.
     """
-    settings = _read_with_extends(Path(path), ()) if path is not None else {}
+    if isinstance(source, Mapping):
+        settings = _with_parents(dict(source), Path(), ())
+    else:
+        settings = _read_with_extends(Path(source), ()) if source is not None else {}
     for text in overrides or []:
+        settings = merge(settings, _override(text))
+    return resolve(settings)
+
+
+def override(job: JobConfig, overrides: Sequence[str]) -> JobConfig:
+    """A job with some settings changed, each as `a.b=value`.
+
+    Raises:
+        ConfigError: a setting is unknown or out of range, or is the preset, which is below the job's other settings.
+    """
+    settings: dict[str, Any] = job.model_dump(mode="json")
+    for text in overrides:
+        if text.partition("=")[0].strip() == "model.preset":
+            raise ConfigError("model.preset cannot change in a job that is loaded; load the job again with it")
         settings = merge(settings, _override(text))
     return resolve(settings)
 
@@ -227,10 +245,14 @@ def _read_with_extends(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):
         raise ConfigError(f"{path} contains a {type(settings).__name__}, not a mapping of settings")
+    return _with_parents(settings, path.parent, (*seen, path.resolve()))
+
+
+def _with_parents(settings: dict[str, Any], folder: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     parent = settings.pop("extends", None)
     if parent is None:
         return settings
-    return merge(_read_with_extends(path.parent / str(parent), (*seen, path.resolve())), settings)
+    return merge(_read_with_extends(folder / str(parent), seen), settings)
 
 
 def _override(text: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ PACKAGE = CHECKOUT / "joyful_ray"
 
 # A module may import from its own room and from the rooms before it.
 ROOMS = [
+    "version",
     "errors",
     "schema",
     "settings",
@@ -34,6 +35,8 @@ ROOMS = [
     "assess",
     "report",
     "submit",
+    "integrations",
+    "api",
     "demo",
     "doctor",
     "console",

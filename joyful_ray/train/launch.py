@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +18,8 @@ from joyful_ray.data.split_rows import split_rows
 from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import ConfigError, TrainingError
 from joyful_ray.records import EpochMetrics, RunRecord
+from joyful_ray.train.callbacks import Callback, CallbackList, RunInfo, WatchEpochs
+from joyful_ray.train.follow import following
 from joyful_ray.train.lock import run_lock
 from joyful_ray.train.loop import RunSpec, run
 from joyful_ray.train.process_group import ProcessGroup, pick_device, use_cores
@@ -26,29 +27,40 @@ from joyful_ray.train.run_directory import RunDirectory
 
 Watch = Callable[[EpochMetrics], None]
 SMALL_MACHINE, OVERSUBSCRIPTION = 4, 2
-POLL_S, REMOTE_POLL_S = 0.3, 3.0
 
 
-def train(job: JobConfig, *, name: str | None = None, watch: Watch | None = None) -> RunRecord:
+def train(
+    job: JobConfig, *, name: str | None = None, watch: Watch | None = None, callbacks: Sequence[Callback] = ()
+) -> RunRecord:
     """Train one job and return its record.
 
     Args:
         job: the settings.
         name: name of the run; None takes the job's name. An unfinished run with this name and these settings continues.
         watch: called with each epoch's metrics soon after the epoch ends.
+        callbacks: receive the events of the run, in this process.
 
     Raises:
         UserError: the job, corpus or run directory cannot be used; nothing was started.
-        TrainingError: the run started and failed.
+        TrainingError: the run started and failed, or it finished and a callback failed.
     """
     started = time.time()
     corpus = check_job(job)
     directory = RunDirectory.of(job, name)
     train_somewhere = _train_here if job.cluster.workers == 0 else _train_on_ray
     with run_lock(directory.location):
-        directory.begin(job, corpus_hash=corpus.hash)
-        with _watching(directory, watch):
-            return train_somewhere(job, corpus, directory, started)
+        is_resumed = directory.begin(job, corpus_hash=corpus.hash)
+        run = RunInfo(directory.location.name, job, directory.location.uri, is_resumed)
+        events = CallbackList([*([WatchEpochs(watch)] if watch is not None else []), *callbacks], run)
+        events.begin()
+        try:
+            with following(directory, events):
+                record = train_somewhere(job, corpus, directory, started)
+        except BaseException as error:
+            events.exception(error)
+            raise
+    events.end(record)
+    return record
 
 
 def check_job(job: JobConfig) -> Corpus:
@@ -233,31 +245,3 @@ def first_cause(error: BaseException) -> str:
         lines = str(cause).strip().splitlines() or [type(cause).__name__]
         return f"rank {rank}: {type(cause).__name__}: {lines[0]}"
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-@contextmanager
-def _watching(directory: RunDirectory, watch: Watch | None) -> Iterator[None]:
-    if watch is None:
-        yield
-        return
-    done = threading.Event()
-    pause = REMOTE_POLL_S if directory.location.is_remote else POLL_S
-    seen = max((metrics.epoch for metrics in directory.metrics()), default=-1)
-
-    def follow() -> None:
-        nonlocal seen
-        last = False
-        while not last:
-            last = done.wait(pause)
-            for metrics in directory.metrics():
-                if metrics.epoch > seen:
-                    seen = metrics.epoch
-                    watch(metrics)
-
-    thread = threading.Thread(target=follow, name="watch", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
