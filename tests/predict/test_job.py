@@ -191,7 +191,7 @@ def test_a_missing_modality_is_allowed_and_another_extractor_is_not(bundle: str,
 
     predict_corpus(bundle, write("fits", "made up"), str(tmp_path / "out"), cluster=HERE)
     predict_corpus(bundle, write("unsaid", "unknown"), str(tmp_path / "out2"), cluster=HERE)
-    with pytest.raises(CorpusError, match="expected extractor made up, found extractor other; extract them alike"):
+    with pytest.raises(CorpusError, match="found extractor other; extract them in the same way"):
         predict_corpus(bundle, write("unfit", "other"), str(tmp_path / "out3"), cluster=HERE)
     assert not (tmp_path / "out3").exists()
 
