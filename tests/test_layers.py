@@ -22,6 +22,7 @@ ROOMS = [
     "search_settings",
     "transfer_settings",
     "config",
+    "setting_reference",
     "records",
     "storage",
     "corpora",
