@@ -10,6 +10,8 @@ from typing import Any
 from ray.tune import schedulers
 from ray.tune.schedulers import TrialScheduler
 
+from joyful_ray.components import build_component, is_component
+from joyful_ray.errors import ConfigError
 from joyful_ray.tune.goals import Goal
 from joyful_ray.tune.ranges import rounded
 from joyful_ray.tune.search_state import SearchState, Trial
@@ -30,6 +32,12 @@ def scheduler_of(space: Space, *, epochs: int) -> TrialScheduler:
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
     search = space.search
     common: dict[str, Any] = {"time_attr": EPOCHS, "metric": SCORE, "mode": "max"}
+    if is_component(search.scheduler):
+        own = build_component(search.scheduler, "scheduler", search.scheduler_options)
+        built = own.build(**common, max_epochs=epochs)
+        if not isinstance(built, TrialScheduler):
+            raise ConfigError(f"{search.scheduler}.build returned a {type(built).__name__}, not a Ray Tune scheduler")
+        return built
     match search.scheduler:
         case "asha":
             return schedulers.ASHAScheduler(
@@ -56,7 +64,7 @@ def scheduler_of(space: Space, *, epochs: int) -> TrialScheduler:
                 require_attrs=False,
                 log_config=False,
             )
-        case "none":
+        case _:
             return schedulers.FIFOScheduler()
 
 

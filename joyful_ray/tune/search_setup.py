@@ -10,6 +10,7 @@ from joyful_ray.data.prepare import task_of, widths_of
 from joyful_ray.data.split_rows import split_rows
 from joyful_ray.errors import ConfigError
 from joyful_ray.search_settings import SearchConfig
+from joyful_ray.train.component_check import check_components
 from joyful_ray.tune.goals import Goal, goals_of
 from joyful_ray.tune.search_directory import SearchDirectory
 from joyful_ray.tune.space import Space
@@ -48,4 +49,5 @@ def setup(job: JobConfig, *, name: str | None = None) -> SearchSetup:
     goals = goals_of(space.search, task_of(corpus.manifest, job))
     widths_of(corpus.manifest, job)
     split_rows(corpus, job)
+    check_components(space.job, corpus)
     return SearchSetup(space, corpus, goals, SearchDirectory.of(job, name))

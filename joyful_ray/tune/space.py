@@ -76,7 +76,7 @@ class Space:
         if job.search is None:
             raise ConfigError(f"job {job.name} has no section search; see jobs/meld-search.yaml for one")
         entries = job.search.space
-        _check_paths(list(entries))
+        _check_paths(list(entries), job)
         drawn = {path: entry for path, entry in entries.items() if isinstance(entry, RangeConfig)}
         same = {path: entry.same_as for path, entry in drawn.items() if entry.same_as is not None}
         space = cls(
@@ -234,8 +234,10 @@ def tree_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _check_paths(paths: list[str]) -> None:
+def _check_paths(paths: list[str], job: JobConfig) -> None:
     known = [path for path in setting_paths() if not _reason_against(path)]
+    for part in ("fusion", "context", "encoder"):
+        known += [f"model.{part}.options.{name}" for name in getattr(job.model, part).options]
     for path in paths:
         reason = _reason_against(path)
         if reason:
