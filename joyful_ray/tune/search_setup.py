@@ -18,7 +18,7 @@ from joyful_ray.tune.space import Space
 
 @dataclass(frozen=True)
 class SearchSetup:
-    """A search as far as it is known before Ray starts."""
+    """A checked search, before Ray starts."""
 
     space: Space
     corpus: Corpus
@@ -27,20 +27,20 @@ class SearchSetup:
 
     @property
     def search(self) -> SearchConfig:
-        """How it searches."""
+        """The settings of the search."""
         return self.space.search
 
     @property
     def goal(self) -> Goal:
-        """What decides about stopping and the winner."""
+        """The first goal, which decides about early stopping and the winner."""
         return self.goals[0]
 
 
 def setup(job: JobConfig, *, name: str | None = None) -> SearchSetup:
-    """Check a search job against its corpus; nothing is spent.
+    """Check a search job and its corpus, without starting anything.
 
     Raises:
-        UserError: a setting, range, metric or the corpus is not as it must be.
+        UserError: a setting, a range, a metric or the corpus cannot be used.
     """
     space = Space.of(job)
     if job.corpus is None:
