@@ -1,4 +1,4 @@
-"""`joyful`: its verbs, and how a command ends. Each verb's options stand in `commands/`."""
+"""The command `joyful`: its subcommands, and how a command ends. The options of each are in `commands/`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from joyful_ray.version import __version__
 
 app = typer.Typer(
     name="joyful",
-    help="Emotions in conversations from text, audio and vision: train and score JOYFUL on a laptop or a Ray cluster.",
-    epilog="Start with `joyful demo`. Exit status: 0 done, 1 failed while working, 2 the input is wrong.",
+    help="Recognise emotions in conversations from text, audio and vision: train, search, evaluate and predict with "
+    "JOYFUL, on a laptop or a Ray cluster.",
+    epilog="Start with `joyful demo`. `joyful COMMAND --help` explains a command, and `joyful config --list` every "
+    "setting. Exit status: 0 done, 1 failed while working, 2 the input is wrong.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -48,9 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = join_seeds(list(sys.argv[1:] if arguments is None else arguments))
     try:
         status = app(args=given, prog_name="joyful", standalone_mode=False) or 0
-        # Typer makes this status, and no word, of Ctrl-C.
+        # Typer turns Ctrl-C into this status without a message.
         return _ends(given, STOPPED, kind="interrupt", status=130) if status == 130 else status
-    except typer.TyperException as error:  # an unknown verb or option, a value that is missing or of another kind
+    except typer.TyperException as error:  # an unknown command or option, or a value that is missing or of a wrong type
+        if (
+            type(error).__name__ == "NoArgsIsHelpError"
+        ):  # Typer has printed the help, and exports no name for this error
+            return 0
         return _ends(given, error.format_message(), kind="usage", status=2, more=_help_of(error))
     except UserError as error:
         return _ends(given, str(error), kind=type(error).__name__, status=2)
@@ -84,7 +90,7 @@ def _print_version(is_wanted: bool) -> None:
 @app.callback()
 def _joyful(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
     pass

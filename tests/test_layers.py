@@ -15,6 +15,7 @@ PACKAGE = CHECKOUT / "joyful_ray"
 # A module may import from its own room and from the rooms before it.
 ROOMS = [
     "version",
+    "wording",
     "errors",
     "schema",
     "settings",
@@ -52,7 +53,7 @@ SETTINGS = {"settings", "graph_settings", "search_settings", "transfer_settings"
 # Rooms that see less than the order would let them.
 SEES_ONLY = {
     "objective": {"errors", "schema", *SETTINGS, "config", "data", "model", "objective"},
-    "report": {"errors", "schema", *SETTINGS, "config", "records", "storage", "tune", "report"},
+    "report": {"wording", "errors", "schema", *SETTINGS, "config", "records", "storage", "tune", "report"},
 }
 KNOWS_NEITHER_TORCH_NOR_RAY = [
     "errors",
