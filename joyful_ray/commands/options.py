@@ -29,6 +29,49 @@ Settings = Annotated[
         show_default=False,
     ),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Number of Ray workers; 0 trains in this process, without Ray. Short for --set cluster.workers=N.",
+        show_default=False,
+    ),
+]
+RunName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Name of the run and of its folder; the job's name if left out. An unfinished run continues.",
+        show_default=False,
+    ),
+]
+MaxHours = Annotated[
+    float | None,
+    typer.Option(
+        metavar="HOURS",
+        help="Stop with a checkpoint before this many hours have passed, all seeds together.",
+        show_default=False,
+    ),
+]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SEEDS",
+        help="Train once per seed, and print mean and standard deviation of the scores: 0 1 2, or 0,1,2, or 0-2.",
+        show_default=False,
+    ),
+]
+Parallel = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="With --seeds: maximum number of runs at a time. If left out: 1 on Ray or on a GPU, and with --workers 0 "
+        "as many as this machine has cores for.",
+        show_default=False,
+    ),
+]
 Out = Annotated[str, typer.Option("--out", metavar="URI", help="Path or s3:// URI of the new corpus.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the corpus if there is one already.")]
 

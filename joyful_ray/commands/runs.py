@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from joyful_ray.commands.options import Bundle, Job, Json, Settings, one_of, parse_seeds
+from joyful_ray.commands.options import (
+    Bundle,
+    Job,
+    Json,
+    MaxHours,
+    Parallel,
+    RunName,
+    Seeds,
+    Settings,
+    Workers,
+    one_of,
+    parse_seeds,
+)
 from joyful_ray.errors import TrainingError
 from joyful_ray.wording import counted
 
@@ -44,49 +56,11 @@ def demo(
 def train(
     job: Job,
     settings: Settings = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="Number of Ray workers; 0 trains in this process, without Ray. Short for --set cluster.workers=N.",
-            show_default=False,
-        ),
-    ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Name of the run and of its folder; the job's name if left out. An unfinished run continues.",
-            show_default=False,
-        ),
-    ] = None,
-    max_hours: Annotated[
-        float | None,
-        typer.Option(
-            metavar="HOURS",
-            help="Stop with a checkpoint before this many hours have passed, all seeds together.",
-            show_default=False,
-        ),
-    ] = None,
-    seeds: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SEEDS",
-            help="Train once per seed, and print mean and standard deviation of the scores: 0 1 2, or 0,1,2, or 0-2.",
-            show_default=False,
-        ),
-    ] = None,
-    parallel: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="With --seeds: maximum number of runs at a time. If left out: 1 on Ray or on a GPU, and with "
-            "--workers 0 as many as this machine has cores for.",
-            show_default=False,
-        ),
-    ] = None,
+    workers: Workers = None,
+    name: RunName = None,
+    max_hours: MaxHours = None,
+    seeds: Seeds = None,
+    parallel: Parallel = None,
     as_json: Json = False,
 ) -> None:
     """Train one run, or one per seed. Dev selects the epoch, and test is read once per run.

@@ -71,7 +71,7 @@ def show_run(screen: Screen, record: RunRecord) -> None:
     screen.say(f"{record.name}: {outcome} after {counted(record.epochs, 'epoch')} {workers}")
     screen.say(
         f"epoch {record.selected_epoch + 1} of {record.epochs} was selected by {record.selected_by}; "
-        f"test was read {_times(record.test_reads)}"
+        f"test was {_times(record.test_reads)}"
     )
     screen.say("time: " + ", ".join(f"{name} {value:.1f} s" for name, value in record.seconds.items()))
     for warning in record.warnings:
@@ -80,7 +80,7 @@ def show_run(screen: Screen, record: RunRecord) -> None:
 
 
 def _times(count: int) -> str:
-    return {0: "never", 1: "once"}.get(count, f"{count} times")
+    return {0: "not read", 1: "read once"}.get(count, f"read {count} times")
 
 
 def show_demo(screen: Screen, result: DemoResult) -> None:
