@@ -26,23 +26,24 @@ app = typer.Typer(
 )
 
 STOPPED = "stopped; the same command continues a run"
-VERBS: dict[str, Callable[..., None]] = {
-    "demo": runs.demo,
-    "synth": corpora.synth,
-    "import": corpora.import_,
-    "inspect": corpora.inspect,
-    "merge": cross_corpus.merge,
-    "train": runs.train,
-    "evaluate": runs.evaluate,
-    "predict": predictions.predict,
-    "transfer": cross_corpus.transfer,
-    "search": searches.search,
-    "report": searches.report,
-    "plan": cluster.plan,
-    "submit": cluster.submit,
-    "config": settings.config,
-    "doctor": settings.doctor,
+COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    "Start": {"demo": runs.demo, "doctor": settings.doctor, "config": settings.config},
+    "Corpora": {
+        "import": corpora.import_,
+        "synth": corpora.synth,
+        "inspect": corpora.inspect,
+        "merge": cross_corpus.merge,
+    },
+    "Training": {
+        "train": runs.train,
+        "search": searches.search,
+        "transfer": cross_corpus.transfer,
+        "report": searches.report,
+    },
+    "Trained models": {"evaluate": runs.evaluate, "predict": predictions.predict},
+    "Clusters": {"plan": cluster.plan, "submit": cluster.submit},
 }
+"""Every command by name, in the groups in which `joyful --help` shows them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,6 +97,8 @@ def _joyful(
     pass
 
 
-for name, verb in VERBS.items():
-    app.command(name=name, context_settings=cluster.ANYTHING if name == "submit" else None)(verb)
-app.add_typer(cluster.jobs_group())
+for group, commands in COMMANDS.items():
+    for name, command in commands.items():
+        accepts = cluster.ANYTHING if name == "submit" else None
+        app.command(name=name, context_settings=accepts, rich_help_panel=group)(command)
+app.add_typer(cluster.jobs_group(), rich_help_panel="Clusters")

@@ -13,7 +13,7 @@ def config(
     job: Annotated[
         str | None,
         typer.Argument(
-            metavar="[JOB.yaml | PATTERN]",
+            metavar="JOB.yaml|PATTERN",
             help="Job file; the defaults if left out. With --list: a part of the paths to show, or a pattern with *.",
             show_default=False,
         ),
