@@ -1,4 +1,4 @@
-"""A report's tables on the terminal."""
+"""Prints the tables of a report."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from joyful_ray.report.tables import TextTable
 
 SETTINGS = 4
-"""Settings of a trial that fit beside its scores."""
+"""Number of settings that are shown beside the scores of a trial."""
 
 
 def show_report(screen: Screen, runs: Sequence[Run], searches: Sequence[Search]) -> None:
-    """Searches, then runs."""
+    """Print searches, then runs."""
     from joyful_ray.report import tables
+    from joyful_ray.report.comparison import compare, score_table, settings_table
 
     for search in searches:
         screen.say(f"search {search.name}", style="bold")
@@ -33,10 +34,27 @@ def show_report(screen: Screen, runs: Sequence[Run], searches: Sequence[Search])
         ):
             _show(screen, found)
     if runs:
-        _show(screen, tables.run_scores(runs))
+        for comparison in compare(runs):
+            _show(screen, score_table(comparison))
+        _show(screen, settings_table(runs))
 
 
 def _show(screen: Screen, table: TextTable) -> None:
-    if table.rows:
+    """Print a table, in parts that fit the screen if it is too wide; each part repeats the first columns."""
+    if not table.rows:
+        return
+    fixed = min(3 if table.header[1:2] == ["seed"] else 1, len(table.header) - 1)
+    start, title = fixed, table.title
+    while start < len(table.header):
+        end = start + 1
+        while end < len(table.header) and screen.fits(*_columns(table, fixed, start, end + 1), left=table.left):
+            end += 1
         screen.say()
-        screen.table(table.header, table.rows, title=table.title, left=table.left)
+        left = table.left if start == fixed else fixed
+        screen.table(*_columns(table, fixed, start, end), title=title, left=left)
+        start, title = end, f"{table.title}, continued"
+
+
+def _columns(table: TextTable, fixed: int, start: int, end: int) -> tuple[list[str], list[list[str]]]:
+    header = [*table.header[:fixed], *table.header[start:end]]
+    return header, [[*row[:fixed], *row[start:end]] for row in table.rows]

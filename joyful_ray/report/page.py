@@ -1,4 +1,4 @@
-"""Runs and searches as one HTML page that needs no network: pictures, tables and the best config."""
+"""Runs and searches as one HTML page that needs no network: charts, tables and the best config."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ import plotly.offline
 
 from joyful_ray.report import run_charts, search_charts, tables
 from joyful_ray.report.charts import piece
+from joyful_ray.report.comparison import compare, score_table, settings_table
 from joyful_ray.report.read_runs import Run, Search
 from joyful_ray.report.tables import TextTable
 
 
 @dataclass
 class Card:
-    """One picture, table or text with its title.
+    """One chart, table or text with its title.
 
     Attributes:
-        pictures: one, or several small ones.
-        is_wide: the picture needs width, and scrolls where there is none.
-        opens, closes: a row of cards that stand side by side where the window is wide enough.
+        pictures: one chart, or several small ones.
+        is_wide: whether the chart needs width, and scrolls in a narrow window.
+        opens, closes: begin and end of a row of cards that are side by side in a wide window.
     """
 
     title: str
@@ -48,18 +49,18 @@ class Part:
 
 
 def page(runs: Sequence[Run], searches: Sequence[Search]) -> str:
-    """The page as text."""
+    """The page as HTML."""
     parts = [search_part(search) for search in searches] + ([runs_part(runs)] if runs else [])
     names = [search.name for search in searches] + [run.name for run in runs]
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(resources.files("joyful_ray.report").joinpath("page.html").read_text())
     title = f"joyful_ray: {', '.join(names[:4])}{' …' if len(names) > 4 else ''}"
-    subtitle = "Dev selects epochs, configs and the winner; test is read once, for what was selected."
+    subtitle = "Dev selects epochs and configs. Test is read once, for the selected one."
     return template.render(title=title, subtitle=subtitle, sections=parts, plotly=plotly.offline.get_plotlyjs())
 
 
 def search_part(search: Search) -> Part:
-    """One search: what it found, whether that is real, and what mattered."""
+    """One search: its result, whether it is confirmed, and the importance of settings."""
     record, confirm = search.record, search.record.candidates if search.record else []
     part = Part(
         f"Search {search.name}",
@@ -71,24 +72,28 @@ def search_part(search: Search) -> Part:
     if not any(trial.outcome in ("finished", "stopped") and trial.selected for trial in search.state.searched):
         return part
     if confirm:
-        words = "The same seeds for each; the interval is of a paired bootstrap over conversations and seeds."
-        add(_picture("Is the winner real?", search_charts.confirmation(search, confirm), words))
+        words = (
+            "All configs have the same seeds. The intervals come from a paired bootstrap over conversations and seeds."
+        )
+        add(_picture("Confirmation over fresh seeds", search_charts.confirmation(search, confirm), words))
         part.cards[-1].table = tables.confirmed(search, confirm)
-    add(_picture("Trials", search_charts.history(search), "Each at the epoch that it selected on dev."))
+    add(_picture("Trials", search_charts.history(search), "Each trial at the epoch that it selected on dev."))
     add(_picture("Learning curves", search_charts.curves(search), "A cross marks where a trial was stopped early."))
     part.cards[-2].opens = part.cards[-1].closes = True
     if search.importance:
-        words = "What sets the best quarter of the trials apart from all (PED-ANOVA)."
-        add(_picture("What mattered", search_charts.importances(search), words))
+        words = "How the best quarter of the trials differs from all of them (PED-ANOVA)."
+        add(_picture("Importance of settings", search_charts.importances(search), words))
     is_whole = all(trial.outcome == "finished" for trial in search_charts.judged(search))
-    which = "Finished trials" if is_whole else "Rings were stopped early and count with what they had reached"
-    words = f"{which}; the band holds nine in ten resampled means."
-    add(Card("The score along each setting", words, [piece(each) for each in search_charts.sensitivity(search)]))
-    words = "A line a trial, the best the brightest. Drag along an axis to keep only some, drag its name to move it."
+    which = (
+        "Finished trials" if is_whole else "Rings mark trials that were stopped early; they count with their last score"
+    )
+    words = f"{which}; the band contains 90 % of the resampled means."
+    add(Card("Score by setting", words, [piece(each) for each in search_charts.sensitivity(search)]))
+    words = "One line per trial, the best the brightest. Drag along an axis to select trials; drag a name to move it."
     add(_picture("All settings together", search_charts.parallel(search), words))
     part.cards[-1].is_wide = True
     if len(search.goals) > 1:
-        add(_picture("What a better score costs", search_charts.front(search)))
+        add(_picture("Score against training time", search_charts.front(search)))
     add(Card("Best trials", table=tables.best_trials(search)))
     if record is not None and record.test is not None and record.test.per_label:
         add(Card("The chosen config on test", table=tables.label_scores(record.test, "")))
@@ -105,9 +110,14 @@ def search_part(search: Search) -> Part:
 
 
 def runs_part(runs: Sequence[Run]) -> Part:
-    """All runs: their scores side by side, curves and confusion."""
+    """All runs: their scores side by side, the settings that differ, curves and confusion."""
     part = Part("Runs")
-    part.cards.append(Card("Scores", table=tables.run_scores(runs)))
+    for comparison in compare(runs):
+        table = score_table(comparison)
+        part.cards.append(Card(table.title, table=table))
+    differing = settings_table(runs)
+    if differing.rows:
+        part.cards.append(Card(differing.title, table=differing))
     begun = [run for run in runs if run.epochs]
     if begun:
         part.cards.append(_picture("Dev score", run_charts.dev_curves(begun), "A ring marks the selected epoch."))
@@ -134,12 +144,12 @@ def _how(search: Search) -> str:
     how = search.job.search
     assert how is not None
     stops = "no early stopping" if how.scheduler == "none" else f"early stopping by {how.scheduler}"
-    length = f"up to {search.job.train.epochs} epochs a trial"
+    length = f"up to {search.job.train.epochs} epochs per trial"
     return f"{len(search.ranges)} settings on {search.job.corpus}: {how.algorithm}, {stops}, {length}"
 
 
 def _verdict(search: Search) -> str:
     if search.record is None:
-        return "This search is not done; the same command continues it."
+        return "This search is not finished; the same command continues it."
     settings = ", ".join(f"{path} = {tables.word(value)}" for path, value in search.record.settings.items())
     return f"Chosen by {search.record.chosen_by}: {search.record.chosen}, {search.record.verdict}. {settings}"

@@ -1,8 +1,8 @@
-"""Runs and searches as their files tell them."""
+"""Reads runs and searches from their files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import yaml
@@ -17,12 +17,14 @@ from joyful_ray.tune.importance import importance
 from joyful_ray.tune.ledger import Ledger
 from joyful_ray.tune.search_state import SearchState
 
+DEEPEST = 4
+"""How many levels of folders a report looks through."""
 CONFIG, METRICS, RECORD, BEST = "config.yaml", "metrics.jsonl", "record.json", "best.yaml"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run; `record` is None while it is not finished."""
+    """A run; `record` is None until it is finished."""
 
     name: str
     job: JobConfig
@@ -32,12 +34,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Search:
-    """One search; `record` is None while it is not done.
+    """A search; `record` is None until it is finished.
 
     Attributes:
-        ranges: what was drawn, by path.
-        importance: share of each, the greatest first.
-        best_yaml: the chosen config, or the best so far has none.
+        ranges: the searched ranges, by path.
+        importance: importance of each setting, the largest first.
+        best_yaml: the chosen config as YAML; empty until there is one.
     """
 
     name: str
@@ -51,31 +53,50 @@ class Search:
 
     @property
     def goal(self) -> Goal:
-        """What decided."""
+        """The goal that decides."""
         return self.goals[0]
 
 
 def read_all(uris: Sequence[str]) -> tuple[list[Run], list[Search]]:
-    """Read what lies at these places.
+    """Read runs and searches.
+
+    Args:
+        uris: folders of runs and searches, or folders with runs and searches anywhere below. Trials of a search are not
+            runs of their own.
 
     Raises:
-        CheckpointError: one is neither a run nor a search, or is damaged.
+        CheckpointError: a folder has neither, or a file is damaged.
     """
     runs: list[Run] = []
     searches: list[Search] = []
+    seen: set[str] = set()
     for uri in uris:
-        place = open_location(uri)
-        if Ledger(place).exists():
-            searches.append(read_search(place))
-        elif place.join(CONFIG).exists():
-            runs.append(read_run(place))
-        else:
-            raise CheckpointError(f"{place.uri} is neither a run nor a search; name a directory that holds {CONFIG}")
+        found = list(_below(open_location(uri), DEEPEST))
+        if not found:
+            raise CheckpointError(f"{open_location(uri).uri} has no run and no search, nor has any folder below it")
+        for place in found:
+            if place.uri in seen:
+                continue
+            seen.add(place.uri)
+            if Ledger(place).exists():
+                searches.append(read_search(place))
+            else:
+                runs.append(read_run(place))
     return runs, searches
 
 
+def _below(place: Location, depth: int) -> Iterator[Location]:
+    """The runs and searches at a place, or else below it."""
+    if place.join(CONFIG).exists():
+        yield place
+    elif depth:
+        for name in place.list():
+            if not name.startswith(".") and place.join(name).is_dir():
+                yield from _below(place.join(name), depth - 1)
+
+
 def read_run(place: Location) -> Run:
-    """One run's files.
+    """Read one run.
 
     Raises:
         CheckpointError: one of them is damaged.
@@ -87,7 +108,7 @@ def read_run(place: Location) -> Run:
 
 
 def read_search(place: Location) -> Search:
-    """One search's files.
+    """Read one search.
 
     Raises:
         CheckpointError: one of them is damaged.
@@ -116,4 +137,6 @@ def _job(place: Location) -> JobConfig:
         return resolve(content if isinstance(content, dict) else {"config": content})
     except (*NOT_YAML, ConfigError) as error:
         reason = " ".join(str(error).split())
-        raise CheckpointError(f"{place.join(CONFIG).uri} is damaged, or of another version: {reason}") from None
+        raise CheckpointError(
+            f"{place.join(CONFIG).uri} is damaged, or was written by another version: {reason}"
+        ) from None

@@ -1,4 +1,4 @@
-"""Pictures of runs."""
+"""Charts of runs. Epochs are counted from 1."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from joyful_ray.report.read_runs import Run
 
 
 def dev_curves(runs: Sequence[Run]) -> go.Figure:
-    """The dev score an epoch of each run; a ring marks the selected epoch."""
+    """Dev score per epoch of each run; a ring marks the selected epoch."""
     names = [_score_name(run) for run in runs]
-    found = figure(xaxis_title="epochs", yaxis_title=f"dev {names[0] if len(set(names)) == 1 else 'score'}", height=400)
+    found = figure(xaxis_title="epoch", yaxis_title=f"dev {names[0] if len(set(names)) == 1 else 'score'}", height=400)
     for place, (run, name) in enumerate(zip(runs, names, strict=True)):
         colour = CYCLE[place % len(CYCLE)]
         values = [line.dev.values[name] for line in run.epochs]
@@ -40,8 +40,8 @@ def dev_curves(runs: Sequence[Run]) -> go.Figure:
 
 
 def loss_curves(runs: Sequence[Run]) -> go.Figure:
-    """Training loss (the weighted sum of its terms) and dev loss an epoch."""
-    found = figure(xaxis_title="epochs", yaxis_title="loss", height=400)
+    """Training loss (the weighted sum of its terms) and dev loss per epoch."""
+    found = figure(xaxis_title="epoch", yaxis_title="loss", height=400)
     for place, run in enumerate(runs):
         epochs = [line.epoch + 1 for line in run.epochs]
         colour = CYCLE[place % len(CYCLE)]

@@ -123,7 +123,7 @@ def parallel(search: Search) -> go.Figure:
 
 
 def sensitivity(search: Search) -> list[go.Figure]:
-    """The dev score along each setting, with a band in which nine in ten resampled means lie: a figure a setting."""
+    """Dev score by setting, one figure per setting; the band contains 90 % of the resampled means."""
     trials = judged(search)
     scores = [_value(search, trial) for trial in trials]
     # A few trials that never got going would press all others together.

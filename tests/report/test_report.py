@@ -9,10 +9,11 @@ import pytest
 
 from joyful_ray.cli import main
 from joyful_ray.errors import CheckpointError
+from joyful_ray.report.comparison import compare, score_table
 from joyful_ray.report.page import page
 from joyful_ray.report.read_runs import read_all
 from joyful_ray.report.sensitivity import curve, group_mean
-from joyful_ray.report.tables import best_trials, failures, run_scores
+from joyful_ray.report.tables import best_trials, failures
 from joyful_ray.train.launch import train
 from joyful_ray.tune.ledger import AnyEvent, Drawn, Ended, Epoch, Opened
 from joyful_ray.tune.search_directory import SearchDirectory
@@ -58,13 +59,13 @@ def test_a_search_becomes_one_page_that_asks_no_network(written_search: Path) ->
     for title in (
         "Trials",
         "Learning curves",
-        "What mattered",
-        "The score along each setting",
+        "Importance of settings",
+        "Score by setting",
         "All settings together",
     ):
         assert f"<h3>{title}</h3>" in body
-    assert "What a better score costs" in body
-    assert "This search is not done" in body
+    assert "Score against training time" in body
+    assert "This search is not finished" in body
     assert "&lt;total&gt; is not finite" in body, "what files hold is escaped"
     assert all(path in body for path in SPACE)
 
@@ -88,7 +89,8 @@ def test_runs_are_compared_over_their_seeds(tmp_path: Path, capsys: pytest.Captu
     records = [train(job) for job in jobs]
     places = [str(tmp_path / job.name) for job in jobs]
     runs, _ = read_all(places)
-    table = run_scores(runs)
+    (comparison,) = compare(runs)
+    table = score_table(comparison)
     assert [row[0] for row in table.rows] == ["seed-0", "seed-1", "mean of 2 seeds"]
     scores = [record.test.values["weighted_f1"] for record in records if record.test is not None]
     column = table.header.index("test weighted_f1")
@@ -103,7 +105,7 @@ def test_runs_are_compared_over_their_seeds(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_what_is_neither_run_nor_search_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(CheckpointError, match="is neither a run nor a search"):
+    with pytest.raises(CheckpointError, match="has no run and no search, nor has any folder below it"):
         read_all([str(tmp_path)])
     assert main(["report", str(tmp_path)]) == 2
     assert "Traceback" not in capsys.readouterr().err
