@@ -94,7 +94,8 @@ def as_markdown(entries: Sequence[SettingEntry]) -> str:
         "",
         "Every setting of a job file, generated from the schema by `joyful config --list --markdown`. Set one in the",
         "file, or with `--set path=value` on the command line. The default is the value in force under each preset",
-        "(`model.preset`); one value means that all three presets agree. `*` in a path stands for a name that you choose.",
+        "(`model.preset`); one value means that all three presets agree. `*` in a path stands for any name, such as",
+        "the path of a searched setting.",
         "",
     ]
     sections = list(dict.fromkeys(entry.section for entry in entries))
