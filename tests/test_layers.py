@@ -18,6 +18,8 @@ ROOMS = [
     "wording",
     "errors",
     "schema",
+    "components",
+    "sections",
     "settings",
     "graph_settings",
     "search_settings",
@@ -49,11 +51,22 @@ ROOMS = [
 MAY_IMPORT_RAY = {"data.ingest", "train.worker", "train.launch", "tune", "predict", "submit"}
 # Rank and world size exist from here on.
 MAY_IMPORT_DISTRIBUTED = {"train", "tune", "predict"}
-SETTINGS = {"settings", "graph_settings", "search_settings", "transfer_settings"}
+SETTINGS = {"sections", "settings", "graph_settings", "search_settings", "transfer_settings"}
 # Rooms that see less than the order would let them.
 SEES_ONLY = {
-    "objective": {"errors", "schema", *SETTINGS, "config", "data", "model", "objective"},
-    "report": {"wording", "errors", "schema", *SETTINGS, "config", "records", "storage", "tune", "report"},
+    "objective": {"errors", "schema", "components", *SETTINGS, "config", "data", "model", "objective"},
+    "report": {
+        "wording",
+        "errors",
+        "schema",
+        "components",
+        *SETTINGS,
+        "config",
+        "records",
+        "storage",
+        "tune",
+        "report",
+    },
 }
 KNOWS_NEITHER_TORCH_NOR_RAY = [
     "errors",

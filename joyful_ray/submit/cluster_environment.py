@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import joyful_ray
 from joyful_ray.errors import ClusterError
+from joyful_ray.submit.connection import submit_when_ready
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -83,8 +84,8 @@ def cluster_environment(client: JobSubmissionClient, *, python: str) -> Iterator
     Raises:
         ClusterError: the cluster could not run it.
     """
-    job = client.submit_job(
-        entrypoint=f"{shlex.quote(python)} -c {shlex.quote(PROGRAM)}", submission_id=_environment_job_id()
+    job = submit_when_ready(
+        client, entrypoint=f"{shlex.quote(python)} -c {shlex.quote(PROGRAM)}", submission_id=_environment_job_id()
     )
     found = _environment_job(client, job, python)
     asked = time.monotonic()

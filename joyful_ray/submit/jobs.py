@@ -23,7 +23,7 @@ from joyful_ray.submit.cluster_environment import (
     locked_versions,
     summary,
 )
-from joyful_ray.submit.connection import connect, explained, job_server
+from joyful_ray.submit.connection import connect, explained, job_server, submit_when_ready
 from joyful_ray.submit.failure import first_error
 from joyful_ray.submit.packing import Packing
 from joyful_ray.submit.secrets import refuse_secrets
@@ -111,7 +111,8 @@ class JobServer:
                 package = Path(folder) / "package.zip"
                 size = packing.write(package)
                 say(_package_line(packing, size))
-                return self._client.submit_job(
+                return submit_when_ready(
+                    self._client,
                     entrypoint=submission.entrypoint(python),
                     submission_id=_job_id(submission.run),
                     runtime_env={"working_dir": str(package), **environment},
