@@ -51,10 +51,11 @@ ROOMS = [
 MAY_IMPORT_RAY = {"data.ingest", "train.worker", "train.launch", "tune", "predict", "submit"}
 # Rank and world size exist from here on.
 MAY_IMPORT_DISTRIBUTED = {"train", "tune", "predict"}
+BASICS = {"wording", "errors", "schema", "components"}
 SETTINGS = {"sections", "settings", "graph_settings", "search_settings", "transfer_settings"}
 # Rooms that see less than the order would let them.
 SEES_ONLY = {
-    "objective": {"errors", "schema", "components", *SETTINGS, "config", "data", "model", "objective"},
+    "objective": {*BASICS, *SETTINGS, "config", "data", "model", "objective"},
     "report": {
         "wording",
         "errors",
