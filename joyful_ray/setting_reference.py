@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from joyful_ray.components import PATTERN
 from joyful_ray.config import JobConfig, nearest, resolve, setting
@@ -181,11 +180,11 @@ def _is_section(annotation: Any) -> bool:
 
 
 def _default(job: JobConfig, path: str, info: FieldInfo) -> str:
-    value = None if "*" in path else setting(job, path)
-    if value is None and info.default is not PydanticUndefined and path.split(".")[0] in ("search", "transfer"):
-        value = info.default
     if info.is_required():
         return "required"
+    value = None if "*" in path else setting(job, path)
+    if value is None and ("*" in path or path.split(".")[0] in ("search", "transfer")):
+        value = info.get_default(call_default_factory=True)
     if isinstance(value, float):
         return f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value, default=lambda each: each.model_dump(mode="json"))

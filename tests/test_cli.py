@@ -98,7 +98,7 @@ def test_work_that_fails_is_exit_1(
     assert errors(capsys)[-1] == "joyful: epoch 3, step 7: the loss of contrast is not finite"
 
 
-def test_what_nobody_foresaw_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object, **kwargs: object) -> None:
         raise ZeroDivisionError
 
@@ -109,7 +109,7 @@ def test_what_nobody_foresaw_keeps_its_traceback(tmp_path: Path, monkeypatch: py
         main(["train", str(job)])
 
 
-def test_options_of_train_reach_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_options_of_train_reach_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
 
     def note(job: object, **kwargs: object) -> None:
@@ -238,7 +238,7 @@ def test_a_second_demo_keeps_the_first(tmp_path: Path, monkeypatch: pytest.Monke
 
     assert demo_job(tmp_path, workers=0).name == "demo"
     (tmp_path / "runs/demo").mkdir(parents=True)
-    assert demo_job(tmp_path, workers=0).name == "demo", "a run that was interrupted goes on"
+    assert demo_job(tmp_path, workers=0).name == "demo", "an interrupted run continues"
     (tmp_path / "runs/demo/record.json").write_text("{}")
     assert demo_job(tmp_path, workers=0).name == "demo-2"
 

@@ -210,7 +210,7 @@ def test_a_run_counts_epochs_from_one_and_agrees_in_number() -> None:
     assert "epoch 8 of 15 was selected by dev; test was read once" in lines_of(file)
 
 
-def test_a_single_epoch_without_ray_and_without_test_is_said_as_such() -> None:
+def test_a_single_epoch_without_ray_and_without_test_is_described_as_such() -> None:
     file = io.StringIO()
     record = RECORD.model_copy(
         update={"epochs": 1, "selected_epoch": 0, "workers": 0, "test": None, "test_reads": 0, "outcome": "finished"}
@@ -277,13 +277,13 @@ def test_a_title_is_one_line_however_narrow_the_table() -> None:
     assert lines_of(file)[0] == "A title that is wider than its table"
 
 
-def test_lines_are_never_broken() -> None:
+def test_a_long_line_is_not_wrapped() -> None:
     file = io.StringIO()
     screen_on(file, terminal=False).say("a path " + "x" * 300)
     assert len(file.getvalue().splitlines()) == 1
 
 
-def test_words_leave_stdout_to_the_object(capsys: pytest.CaptureFixture[str]) -> None:
+def test_with_json_lines_go_to_stderr_and_the_object_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     screen = Screen(as_json=True)
     screen.say("words")
     screen.result({"a": 1})

@@ -67,6 +67,7 @@ def test_what_a_mapping_holds_is_explained_too() -> None:
     assert kinds["search.space.*.uniform"] == "list of 2 × number, or null"
     assert kinds["search.space.*.int"] == "list of 2 × whole number, or null"
     assert kinds["transfer.corpora.*.label_map"] == "text"
+    assert [entry.default for entry in ENTRIES if entry.path == "objective.extra_terms.*.weight"] == ["1"]
     assert len(find_settings("search.space.")) == 7
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import zip_longest
+from typing import Any, Literal
 
 from pydantic import BaseModel
 from rich.cells import cell_len
@@ -68,9 +69,10 @@ class Screen:
         if title is not None:
             self.say(title, style="bold")
         table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
-        widths = _widths(_columns(header, rows), left=left, total=self.table_width)
-        for place, (name, width) in enumerate(zip(header, widths, strict=True)):
-            table.add_column(Text(name), width=width, justify="left" if place < left else "right", overflow="fold")
+        columns = _columns(header, rows)
+        for place, width in enumerate(_widths(columns, left=left, total=self.table_width)):
+            justify: Literal["left", "right"] = "left" if place < left else "right"
+            table.add_column(Text(columns[place][0]), width=width, justify=justify, overflow="fold")
         for place, row in enumerate(rows):
             table.add_row(*map(Text, row), style=styles[place] if place < len(styles) else None)
         self.console.print(table)
@@ -82,8 +84,8 @@ class Screen:
 
 
 def _columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[list[str]]:
-    """The cells of each column, the header first."""
-    return [[name, *(row[place] for row in rows)] for place, name in enumerate(header)]
+    """The cells of each column, the header first; cells that a row lacks are empty."""
+    return list(map(list, zip_longest(header, *rows, fillvalue="")))
 
 
 def _smallest_width(column: Sequence[str], *, is_text: bool) -> int:
