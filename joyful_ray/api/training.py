@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from os import PathLike
-from pathlib import Path
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from joyful_ray.api.run_results import RunResult, SearchResult, SeedsResult
     from joyful_ray.config import JobConfig
     from joyful_ray.train.callbacks import Callback
+    from joyful_ray.tune.callbacks import SearchCallback
 
     Job = JobConfig | Mapping[str, Any] | str | PathLike[str]
     Overrides = Mapping[str, Any] | Sequence[str]
@@ -36,10 +35,10 @@ def load_job(job: Job, overrides: Overrides | None = None) -> JobConfig:
     """
     from joyful_ray import config
 
-    lines = _override_lines(overrides)
-    if isinstance(job, config.JobConfig):
-        return config.override(job, lines) if lines else job
-    return config.load_job(job if isinstance(job, Mapping) else Path(job), lines)
+    if isinstance(job, config.JobConfig) and not overrides:
+        return job
+    pairs = list(_plain(overrides).items()) if isinstance(overrides, Mapping) else overrides
+    return config.load_job(job if isinstance(job, config.JobConfig) else _plain(job), pairs)
 
 
 def train(
@@ -112,7 +111,12 @@ def train_seeds(
 
 
 def search(
-    job: Job, *, overrides: Overrides | None = None, name: str | None = None, add_trials: int = 0
+    job: Job,
+    *,
+    overrides: Overrides | None = None,
+    name: str | None = None,
+    add_trials: int = 0,
+    callbacks: Iterable[SearchCallback] = (),
 ) -> SearchResult:
     """Search settings with Ray Tune. The same call continues an interrupted search.
 
@@ -121,13 +125,14 @@ def search(
         overrides: settings that win over the job, as in `load_job`.
         name: name of the search; None takes the job's name.
         add_trials: how many trials to add to a finished search.
+        callbacks: receive the events of the search, in this process; see `SearchCallback`.
 
     Returns:
         The chosen settings, their scores, and all trials.
 
     Raises:
         UserError: the job, the corpus or the search's folder cannot be used; nothing was started.
-        TrainingError: no trial has a score.
+        TrainingError: no trial has a score, or the search finished and a callback failed.
 
     Example:
         joyful_ray.search("jobs/meld-search.yaml").to_pandas()
@@ -138,7 +143,7 @@ def search(
     from joyful_ray.tune.search import search as launch
 
     resolved = load_job(job, overrides)
-    record = launch(resolved, name=name, add_trials=add_trials)
+    record = launch(resolved, name=name, add_trials=add_trials, callbacks=list(callbacks))
     place = open_location(resolved.storage).join(record.name)
     trials = [
         {"trial": trial.name, "outcome": trial.outcome, "epochs": len(trial.epochs), "seconds": trial.seconds}
@@ -149,9 +154,10 @@ def search(
     return SearchResult(record, trials, place.uri)
 
 
-def _override_lines(overrides: Overrides | None) -> list[str]:
-    if overrides is None:
-        return []
-    if isinstance(overrides, Mapping):
-        return [f"{path}={json.dumps(value)}" for path, value in overrides.items()]
-    return list(overrides)
+def _plain(value: Any) -> Any:
+    """A value as YAML would give it: paths become strings and tuples become lists, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return fspath(value) if isinstance(value, PathLike) else value
