@@ -5,11 +5,12 @@ Callbacks run in the driver process, never on workers, so they are the same with
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from joyful_ray.errors import TrainingError, UserError
+from joyful_ray.errors import ConfigError, TrainingError, UserError
 
 if TYPE_CHECKING:
     from joyful_ray.config import JobConfig
@@ -156,6 +157,29 @@ class CallbackList:
 
 def _failure(callback: Any, event: str, error: BaseException) -> str:
     return f"callback {type(callback).__name__}.{event} failed: {type(error).__name__}: {error}"
+
+
+def load_callback(path: str, base: type[Any] = Callback) -> Any:
+    """Import a callback's class, and make one.
+
+    Args:
+        path: `my_package.module:Class`; the class is called without arguments.
+        base: the class that it must derive from.
+
+    Raises:
+        ConfigError: the class cannot be imported or called, or derives from another class.
+    """
+    from joyful_ray.components import PATTERN, load_component
+
+    if not re.fullmatch(PATTERN, path):
+        raise ConfigError(f"--callback {path!r} is not of the form my_package.module:Class")
+    kind = load_component(path, "callback")
+    if not issubclass(kind, base):
+        raise ConfigError(f"callback {path} does not derive from joyful_ray.{base.__name__}")
+    try:
+        return kind()
+    except TypeError as error:
+        raise ConfigError(f"callback {path} cannot be made without arguments ({error}); derive a class that can") from None
 
 
 class WatchEpochs(Callback):
