@@ -11,7 +11,7 @@ Example:
 """
 
 from joyful_ray.api.models import evaluate, import_corpus, load, open_corpus, predict, report
-from joyful_ray.api.training import load_job, search, train, train_seeds
+from joyful_ray.api.training import load_job, open_run, open_search, search, train, train_seeds
 from joyful_ray.train.callbacks import Callback, RunInfo
 from joyful_ray.tune.callbacks import SearchCallback, SearchInfo
 from joyful_ray.version import __version__
@@ -27,6 +27,8 @@ __all__ = [
     "load",
     "load_job",
     "open_corpus",
+    "open_run",
+    "open_search",
     "predict",
     "report",
     "search",

@@ -179,7 +179,7 @@ def load_callback(path: str, base: type[Any] = Callback) -> Any:
     try:
         return kind()
     except TypeError as error:
-        raise ConfigError(f"callback {path} cannot be made without arguments ({error}); derive a class that can") from None
+        raise ConfigError(f"callback {path} needs arguments ({error}); derive a class that needs none") from None
 
 
 class WatchEpochs(Callback):
