@@ -11,19 +11,24 @@ Example:
 """
 
 from joyful_ray.api.models import evaluate, import_corpus, load, open_corpus, predict, report
-from joyful_ray.api.training import load_job, search, train, train_seeds
+from joyful_ray.api.training import load_job, open_run, open_search, search, train, train_seeds
 from joyful_ray.train.callbacks import Callback, RunInfo
+from joyful_ray.tune.callbacks import SearchCallback, SearchInfo
 from joyful_ray.version import __version__
 
 __all__ = [
     "Callback",
     "RunInfo",
+    "SearchCallback",
+    "SearchInfo",
     "__version__",
     "evaluate",
     "import_corpus",
     "load",
     "load_job",
     "open_corpus",
+    "open_run",
+    "open_search",
     "predict",
     "report",
     "search",

@@ -29,6 +29,7 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "term": ("losses",),
     "scheduler": ("build",),
     "importer": ("read",),
+    "callback": (),
 }
 """By role, the methods that a component must have; joyful_ray/README.md describes them."""
 

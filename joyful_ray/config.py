@@ -125,38 +125,33 @@ class JobConfig(Section):
         return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def load_job(source: str | Path | Mapping[str, Any] | None = None, overrides: Sequence[str] | None = None) -> JobConfig:
+def load_job(
+    source: str | Path | Mapping[str, Any] | JobConfig | None = None,
+    overrides: Sequence[str | tuple[str, Any]] | None = None,
+) -> JobConfig:
     """Read a job, merge it over its preset and the files it extends, and apply `--set` overrides.
 
     Args:
-        source: YAML file, or a mapping with the same keys, whose `extends` is relative to the working directory; None
-            uses only the defaults.
-        overrides: strings of the form `a.b=value`; the value is read as YAML.
+        source: YAML file; a mapping with the same keys, whose `extends` is relative to the working directory; a job
+            that is loaded already; None uses only the defaults.
+        overrides: strings of the form `a.b=value`, whose value is read as YAML, or pairs `("a.b", value)`.
 
     Raises:
-        ConfigError: a file is missing or not YAML, or a setting is unknown or out of range.
+        ConfigError: a file is missing or not YAML, a setting is unknown or out of range, or the overrides change the
+            preset of a job that is loaded already, which is below its other settings.
     """
-    if isinstance(source, Mapping):
+    if isinstance(source, JobConfig):
+        settings = source.model_dump(mode="json")
+    elif isinstance(source, Mapping):
         settings = _with_parents(dict(source), Path(), ())
     else:
         settings = _read_with_extends(Path(source), ()) if source is not None else {}
-    for text in overrides or []:
-        settings = merge(settings, _override(text))
-    return resolve(settings)
-
-
-def override(job: JobConfig, overrides: Sequence[str]) -> JobConfig:
-    """A job with some settings changed, each as `a.b=value`.
-
-    Raises:
-        ConfigError: a setting is unknown or out of range, or is the preset, which is below the job's other settings.
-    """
-    settings: dict[str, Any] = job.model_dump(mode="json")
-    for text in overrides:
-        if text.partition("=")[0].strip() == "model.preset":
-            raise ConfigError("model.preset cannot change in a job that is loaded; load the job again with it")
-        settings = merge(settings, _override(text))
-    return resolve(settings)
+    for each in overrides or []:
+        settings = merge(settings, _override(each))
+    job = resolve(settings)
+    if isinstance(source, JobConfig) and job.model.preset != source.model.preset:
+        raise ConfigError("model.preset cannot change in a job that is loaded; load the job again with it")
+    return job
 
 
 def resolve(settings: Mapping[str, Any]) -> JobConfig:
@@ -272,17 +267,21 @@ def _with_parents(settings: dict[str, Any], folder: Path, seen: tuple[Path, ...]
     return merge(_read_with_extends(folder / str(parent), seen), settings)
 
 
-def _override(text: str) -> dict[str, Any]:
+def _override(given: str | tuple[str, Any]) -> dict[str, Any]:
+    path, tree = given if isinstance(given, tuple) else _parsed_override(given)
+    for part in reversed(path.strip().split(".")):
+        tree = {part: tree}
+    return tree
+
+
+def _parsed_override(text: str) -> tuple[str, Any]:
     path, equals, value = text.partition("=")
     if not equals or not path.strip():
         raise ConfigError(f"--set {text!r} is not of the form setting=value")
     try:
-        tree: Any = read_yaml(value)
+        return path, read_yaml(value)
     except NOT_YAML:
         raise ConfigError(f"--set {text!r}: the value is not YAML") from None
-    for part in reversed(path.strip().split(".")):
-        tree = {part: tree}
-    return tree
 
 
 def first_problem(error: ValidationError) -> str:

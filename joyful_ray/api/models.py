@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,9 +11,11 @@ if TYPE_CHECKING:
     from joyful_ray.predict.predictor import Predictor
     from joyful_ray.schema import Split
 
+    Place = str | PathLike[str]
+
 
 def evaluate(
-    bundle: str, corpus: str, *, split: Split = "test", label_map: str | None = None, device: str = "auto"
+    bundle: Place, corpus: Place, *, split: Split = "test", label_map: Place | None = None, device: str = "auto"
 ) -> EvaluationResult:
     """Score a trained model on a split of any corpus.
 
@@ -27,7 +30,7 @@ def evaluate(
         Scores with intervals, calibration, groups and feature shift.
 
     Raises:
-        UserError: bundle and corpus do not fit.
+        UserError: bundle and corpus do not fit, or there is no such split.
 
     Example:
         joyful_ray.evaluate("runs/meld/bundle", "corpora/meld").confusion()
@@ -35,16 +38,21 @@ def evaluate(
     from joyful_ray.api.data_results import EvaluationResult
     from joyful_ray.assess.assessment import assess_bundle
 
-    return EvaluationResult(assess_bundle(bundle, corpus, split=split, label_map=label_map, device=device), split)
+    _check_split(split)
+    names = None if label_map is None else fspath(label_map)
+    assessment = assess_bundle(fspath(bundle), fspath(corpus), split=split, label_map=names, device=device)
+    return EvaluationResult(assessment, split)
 
 
 def predict(
-    bundle: str,
-    source: str | Sequence[Mapping[str, Any]],
-    out: str | None = None,
+    bundle: Place,
+    source: Place | Iterable[Mapping[str, Any]],
+    out: Place | None = None,
     *,
-    splits: Sequence[Split] | None = None,
+    splits: Iterable[Split] | None = None,
     workers: int = 0,
+    gpus_per_worker: float = 0.0,
+    address: str | None = None,
     embedding: bool = False,
     device: str = "auto",
 ) -> PredictionResult:
@@ -58,6 +66,8 @@ def predict(
             .parquet file, or None to return the predictions.
         splits: splits of a corpus; None is all of them.
         workers: actors on Ray that predict a corpus; 0 predicts in this process.
+        gpus_per_worker: GPUs, or the share of one, of each actor.
+        address: the Ray cluster to join if there are workers; None starts a local one.
         embedding: add the vector that the graph gave each utterance.
         device: auto, cpu or cuda, if `workers` is 0.
 
@@ -68,49 +78,68 @@ def predict(
         UserError: bundle and input do not fit, or an argument does not belong to this kind of input.
 
     Example:
-        joyful_ray.predict("runs/mine/bundle", [{"speakers": ["Ann"], "texts": ["We won!"]}]).to_pandas()
+        joyful_ray.predict("runs/mine/bundle", [{"speakers": ["Ann"], "text": [vector]}]).to_pandas()
     """
     from joyful_ray.api.data_results import PredictionResult
     from joyful_ray.errors import ConfigError
 
-    is_corpus = isinstance(source, str) and not source.endswith(".jsonl")
+    place = fspath(source) if isinstance(source, str | PathLike) else None
+    target = None if out is None else fspath(out)
+    is_corpus = place is not None and not place.endswith(".jsonl")
     if not is_corpus and (splits is not None or workers):
         raise ConfigError("splits and workers belong to a corpus, not to a .jsonl file or conversations")
-    if not isinstance(source, str):
-        if out is not None:
+    if not isinstance(source, str | PathLike):
+        if target is not None:
             raise ConfigError("conversations given as dicts are predicted in memory; write the result with to_pandas()")
         return PredictionResult(load(bundle, device=device).predict(source, embedding=embedding))
     if not is_corpus:
         from joyful_ray.predict.jsonl import predict_jsonl
 
-        found = predict_jsonl(bundle, source, out, embedding=embedding, device=device)
+        found = predict_jsonl(fspath(bundle), fspath(source), target, embedding=embedding, device=device)
         return PredictionResult(found.table, found.out)
-    if out is None:
+    if target is None:
         raise ConfigError("predictions for a corpus need out, a folder or s3:// URI")
-    return _predict_corpus(bundle, source, out, splits=splits, workers=workers, embedding=embedding, device=device)
+    cluster = {"workers": workers, "gpus_per_worker": gpus_per_worker, "address": address}
+    return _predict_corpus(fspath(bundle), fspath(source), target, splits, cluster, embedding=embedding, device=device)
 
 
 def _predict_corpus(
-    bundle: str, corpus: str, out: str, *, splits: Sequence[Split] | None, workers: int, embedding: bool, device: str
+    bundle: str,
+    corpus: str,
+    out: str,
+    splits: Iterable[Split] | None,
+    cluster: Mapping[str, Any],
+    *,
+    embedding: bool,
+    device: str,
 ) -> PredictionResult:
     from joyful_ray.api.data_results import PredictionResult
+    from joyful_ray.config import resolve
     from joyful_ray.predict.job import predict_corpus
-    from joyful_ray.settings import ClusterConfig
     from joyful_ray.storage import open_location
 
     card = predict_corpus(
         bundle,
         corpus,
         out,
-        splits=None if splits is None else list(splits),
-        cluster=ClusterConfig(workers=workers),
+        splits=None if splits is None else [_check_split(split) for split in splits],
+        cluster=resolve({"cluster": dict(cluster)}).cluster,
         embedding=embedding,
         device=device,
     )
     return PredictionResult(None, open_location(out).uri, card)
 
 
-def load(bundle: str, *, device: str = "auto") -> Predictor:
+def _check_split(split: Split) -> Split:
+    from joyful_ray.errors import ConfigError
+    from joyful_ray.schema import SPLITS
+
+    if split not in SPLITS:
+        raise ConfigError(f"there is no split {split!r}; splits are {', '.join(SPLITS)}")
+    return split
+
+
+def load(bundle: Place, *, device: str = "auto") -> Predictor:
     """Open a trained model to predict new conversations one call after the other.
 
     Args:
@@ -128,15 +157,15 @@ def load(bundle: str, *, device: str = "auto") -> Predictor:
     """
     from joyful_ray.predict.predictor import Predictor
 
-    return Predictor.open(bundle, device=device)
+    return Predictor.open(fspath(bundle), device=device)
 
 
 def import_corpus(
     format: str,
-    source: str,
-    out: str,
+    source: Place,
+    out: Place,
     *,
-    options: Mapping[str, str] | None = None,
+    options: Mapping[str, Any] | None = None,
     max_bad: float = 0.0,
     overwrite: bool = False,
 ) -> CorpusResult:
@@ -162,11 +191,12 @@ def import_corpus(
     """
     from joyful_ray.corpora import importers
 
-    importers.import_corpus(format, source, out, options=options, max_bad=max_bad, overwrite=overwrite)
+    given = {name: str(value) for name, value in (options or {}).items()}
+    importers.import_corpus(format, fspath(source), fspath(out), options=given, max_bad=max_bad, overwrite=overwrite)
     return open_corpus(out)
 
 
-def open_corpus(uri: str) -> CorpusResult:
+def open_corpus(uri: Place) -> CorpusResult:
     """Open a corpus and check it.
 
     Args:
@@ -184,31 +214,36 @@ def open_corpus(uri: str) -> CorpusResult:
     from joyful_ray.api.data_results import CorpusResult
     from joyful_ray.corpora.shards import open_corpus as open_shards
 
-    return CorpusResult(open_shards(uri))
+    return CorpusResult(open_shards(fspath(uri)))
 
 
-def report(places: str | Sequence[str], out: str) -> ReportResult:
+def report(places: Place | Sequence[Place], out: Place | None = None) -> ReportResult:
     """Write one HTML page with tables and charts of runs and searches. It needs no network.
 
     Args:
         places: folders of runs and searches; paths or s3:// URIs.
-        out: where the page goes.
+        out: where the page goes; None is `report.html` in the first folder.
 
     Returns:
         The page; a notebook shows it.
 
     Raises:
+        ConfigError: no folder is given.
         CheckpointError: a folder holds no run or search, or is damaged.
 
     Example:
         joyful_ray.report(["runs/meld-seed-0", "runs/meld-seed-1"], "report.html")
     """
     from joyful_ray.api.data_results import ReportResult
+    from joyful_ray.errors import ConfigError
     from joyful_ray.report.page import page
     from joyful_ray.report.read_runs import read_all
     from joyful_ray.storage import open_location
 
-    text = page(*read_all([places] if isinstance(places, str) else list(places)))
-    target = open_location(out)
+    uris = [fspath(each) for each in ([places] if isinstance(places, str | PathLike) else places)]
+    if not uris:
+        raise ConfigError("a report needs at least one folder of a run or a search")
+    text = page(*read_all(uris))
+    target = open_location(out) if out is not None else open_location(uris[0]).join("report.html")
     target.write_text(text)
     return ReportResult(target.uri, text)

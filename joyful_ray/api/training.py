@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from os import PathLike
-from pathlib import Path
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from joyful_ray.api.run_results import RunResult, SearchResult, SeedsResult
     from joyful_ray.config import JobConfig
     from joyful_ray.train.callbacks import Callback
+    from joyful_ray.tune.callbacks import SearchCallback
 
+    Place = str | PathLike[str]
     Job = JobConfig | Mapping[str, Any] | str | PathLike[str]
     Overrides = Mapping[str, Any] | Sequence[str]
 
@@ -36,10 +36,10 @@ def load_job(job: Job, overrides: Overrides | None = None) -> JobConfig:
     """
     from joyful_ray import config
 
-    lines = _override_lines(overrides)
-    if isinstance(job, config.JobConfig):
-        return config.override(job, lines) if lines else job
-    return config.load_job(job if isinstance(job, Mapping) else Path(job), lines)
+    if isinstance(job, config.JobConfig) and not overrides:
+        return job
+    pairs = list(_plain(overrides).items()) if isinstance(overrides, Mapping) else overrides
+    return config.load_job(job if isinstance(job, config.JobConfig) else _plain(job), pairs)
 
 
 def train(
@@ -79,11 +79,12 @@ def train(
 
 def train_seeds(
     job: Job,
-    seeds: Sequence[int],
+    seeds: Iterable[int],
     *,
     overrides: Overrides | None = None,
     name: str | None = None,
-    parallel: int = 1,
+    parallel: int | None = 1,
+    callbacks: Iterable[Callback] = (),
 ) -> SeedsResult:
     """Train a job once per seed, and give mean and standard deviation of every score.
 
@@ -93,7 +94,9 @@ def train_seeds(
         overrides: settings that win over the job, as in `load_job`.
         name: name of the job; the runs are called `<name>-seed-<seed>`.
         parallel: maximum number of runs at a time, each in its own process if there are several. The scores do not
-            depend on it.
+            depend on it. None is as many as this machine has cores for, or 1 on Ray or on a GPU. A script that trains
+            several at a time must call this below `if __name__ == "__main__":`.
+        callbacks: receive the events of every run, in this process; they need one run at a time.
 
     Returns:
         Scores per seed, their means and deviations.
@@ -108,11 +111,17 @@ def train_seeds(
     from joyful_ray.api.run_results import SeedsResult
     from joyful_ray.train.seeds import train_seeds as launch
 
-    return SeedsResult(launch(load_job(job, overrides), seeds, name=name, parallel=parallel))
+    resolved = load_job(job, overrides)
+    return SeedsResult(launch(resolved, list(seeds), name=name, parallel=parallel, callbacks=list(callbacks)))
 
 
 def search(
-    job: Job, *, overrides: Overrides | None = None, name: str | None = None, add_trials: int = 0
+    job: Job,
+    *,
+    overrides: Overrides | None = None,
+    name: str | None = None,
+    add_trials: int = 0,
+    callbacks: Iterable[SearchCallback] = (),
 ) -> SearchResult:
     """Search settings with Ray Tune. The same call continues an interrupted search.
 
@@ -121,37 +130,95 @@ def search(
         overrides: settings that win over the job, as in `load_job`.
         name: name of the search; None takes the job's name.
         add_trials: how many trials to add to a finished search.
+        callbacks: receive the events of the search, in this process; see `SearchCallback`.
 
     Returns:
         The chosen settings, their scores, and all trials.
 
     Raises:
         UserError: the job, the corpus or the search's folder cannot be used; nothing was started.
-        TrainingError: no trial has a score.
+        TrainingError: no trial has a score, or the search finished and a callback failed.
 
     Example:
         joyful_ray.search("jobs/meld-search.yaml").to_pandas()
     """
-    from joyful_ray.api.run_results import SearchResult
-    from joyful_ray.report.read_runs import read_search
     from joyful_ray.storage import open_location
     from joyful_ray.tune.search import search as launch
 
     resolved = load_job(job, overrides)
-    record = launch(resolved, name=name, add_trials=add_trials)
-    place = open_location(resolved.storage).join(record.name)
+    record = launch(resolved, name=name, add_trials=add_trials, callbacks=list(callbacks))
+    return open_search(open_location(resolved.storage).join(record.name).uri)
+
+
+def open_run(uri: Place) -> RunResult:
+    """Read a finished run, such as one that the command `joyful train` trained.
+
+    Args:
+        uri: folder of the run; a path or s3:// URI.
+
+    Returns:
+        Record, epochs and model of the run.
+
+    Raises:
+        CheckpointError: there is no run, or it is damaged or not finished.
+
+    Example:
+        joyful_ray.open_run("runs/meld").to_pandas()
+    """
+    from joyful_ray.api.run_results import RunResult
+    from joyful_ray.errors import CheckpointError
+    from joyful_ray.report.read_runs import CONFIG, read_run
+    from joyful_ray.storage import open_location
+
+    place = open_location(uri)
+    if not place.join(CONFIG).exists():
+        raise CheckpointError(f"there is no run in {place.uri}")
+    run = read_run(place)
+    if run.record is None:
+        raise CheckpointError(f"the run in {place.uri} is not finished; train it again with the same name to continue")
+    return RunResult(run.record, run.epochs, place.uri)
+
+
+def open_search(uri: Place) -> SearchResult:
+    """Read a finished search, such as one that the command `joyful search` ran.
+
+    Args:
+        uri: folder of the search; a path or s3:// URI.
+
+    Returns:
+        The chosen settings, their scores, and all trials.
+
+    Raises:
+        CheckpointError: there is no search, or it is damaged or not finished.
+
+    Example:
+        joyful_ray.open_search("runs/meld-search").to_pandas()
+    """
+    from joyful_ray.api.run_results import SearchResult
+    from joyful_ray.errors import CheckpointError
+    from joyful_ray.report.read_runs import read_search
+    from joyful_ray.storage import open_location
+    from joyful_ray.tune.ledger import Ledger
+
+    place = open_location(uri)
+    if not Ledger(place).exists():
+        raise CheckpointError(f"there is no search in {place.uri}")
+    search = read_search(place)
+    if search.record is None:
+        raise CheckpointError(f"the search in {place.uri} is not finished; search again with the same name to continue")
     trials = [
         {"trial": trial.name, "outcome": trial.outcome, "epochs": len(trial.epochs), "seconds": trial.seconds}
         | {f"dev/{score}": value for score, value in (trial.selected.dev if trial.selected else {}).items()}
         | dict(trial.settings)
-        for trial in read_search(place).state.searched
+        for trial in search.state.searched
     ]
-    return SearchResult(record, trials, place.uri)
+    return SearchResult(search.record, trials, place.uri)
 
 
-def _override_lines(overrides: Overrides | None) -> list[str]:
-    if overrides is None:
-        return []
-    if isinstance(overrides, Mapping):
-        return [f"{path}={json.dumps(value)}" for path, value in overrides.items()]
-    return list(overrides)
+def _plain(value: Any) -> Any:
+    """A value as YAML would give it: paths become strings and tuples become lists, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return fspath(value) if isinstance(value, PathLike) else value

@@ -72,6 +72,15 @@ Parallel = Annotated[
         show_default=False,
     ),
 ]
+Callbacks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--callback",
+        metavar="MODULE:CLASS",
+        help="Class of a callback, which receives the events of the run; may be repeated. See joyful_ray/README.md.",
+        show_default=False,
+    ),
+]
 Out = Annotated[str, typer.Option("--out", metavar="URI", help="Path or s3:// URI of the new corpus.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the corpus if there is one already.")]
 

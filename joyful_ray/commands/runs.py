@@ -9,6 +9,7 @@ import typer
 
 from joyful_ray.commands.options import (
     Bundle,
+    Callbacks,
     Job,
     Json,
     MaxHours,
@@ -26,6 +27,7 @@ from joyful_ray.wording import counted
 if TYPE_CHECKING:
     from joyful_ray.config import JobConfig
     from joyful_ray.console.screen import Screen
+    from joyful_ray.train.callbacks import Callback
 
 DEVICES: tuple[Literal["auto", "cpu", "cuda"], ...] = ("auto", "cpu", "cuda")
 
@@ -61,6 +63,7 @@ def train(
     max_hours: MaxHours = None,
     seeds: Seeds = None,
     parallel: Parallel = None,
+    callback: Callbacks = None,
     as_json: Json = False,
 ) -> None:
     """Train one run, or one per seed. Dev selects the epoch, and test is read once per run.
@@ -71,6 +74,7 @@ def train(
     from joyful_ray.console.progress import TrainingDisplay
     from joyful_ray.console.runs import show_run
     from joyful_ray.console.screen import Screen
+    from joyful_ray.train.callbacks import load_callback
     from joyful_ray.train.launch import train as launch
 
     screen = Screen(as_json=as_json)
@@ -79,17 +83,26 @@ def train(
     resolved = load_job(job, overrides)
     if seeds is None and parallel is not None:
         raise typer.BadParameter("--parallel needs --seeds")
+    callbacks = [load_callback(path) for path in callback or []]
     if seeds is not None:
-        _train_seeds(screen, resolved, parse_seeds(seeds), name=name, parallel=parallel)
+        _train_seeds(screen, resolved, parse_seeds(seeds), name=name, parallel=parallel, callbacks=callbacks)
         return
     with TrainingDisplay(screen, epochs=resolved.train.epochs) as display:
         display.stage(f"training {name or resolved.name} on {resolved.corpus}")
-        record = launch(resolved, name=name, watch=display.epoch)
+        record = launch(resolved, name=name, watch=display.epoch, callbacks=callbacks)
     show_run(screen, record)
     screen.result(record)
 
 
-def _train_seeds(screen: Screen, job: JobConfig, seeds: list[int], *, name: str | None, parallel: int | None) -> None:
+def _train_seeds(
+    screen: Screen,
+    job: JobConfig,
+    seeds: list[int],
+    *,
+    name: str | None,
+    parallel: int | None,
+    callbacks: list[Callback],
+) -> None:
     from joyful_ray.console.progress import TrainingDisplay
     from joyful_ray.console.seeds import show_seeds
     from joyful_ray.train.seeds import record_location, train_seeds
@@ -103,6 +116,7 @@ def _train_seeds(screen: Screen, job: JobConfig, seeds: list[int], *, name: str 
             watch=display.epoch_of_seed,
             ended=display.seed_ended,
             stage=display.stage,
+            callbacks=callbacks,
         )
     show_seeds(screen, record, record_location(job, record.name).uri)
     screen.result(record)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from joyful_ray.commands.options import Job, Json, Settings
+from joyful_ray.commands.options import Callbacks, Job, Json, Settings
 
 
 def search(
@@ -22,21 +22,31 @@ def search(
         list[str] | None,
         typer.Option("--merge", metavar="SEARCH", help="Another search's directory, whose trials count as known."),
     ] = None,
+    callback: Callbacks = None,
     as_json: Json = False,
 ) -> None:
     """Search settings on Ray Tune: bad trials stop early, dev selects, the winner is confirmed, test is read once."""
     from joyful_ray.config import load_job
     from joyful_ray.console.screen import Screen
     from joyful_ray.console.searches import SearchDisplay, show_search
+    from joyful_ray.train.callbacks import load_callback
+    from joyful_ray.tune.callbacks import SearchCallback
     from joyful_ray.tune.search import search as launch
     from joyful_ray.tune.search_setup import setup
 
     screen = Screen(as_json=as_json)
     resolved = load_job(job, settings or [])
+    callbacks = [load_callback(path, SearchCallback) for path in callback or []]
     known = setup(resolved, name=name)
     with SearchDisplay(screen, known.search, known.goal, trials=known.search.max_trials + add_trials) as display:
         record = launch(
-            resolved, name=name, add_trials=add_trials, merge=merge or [], watch=display.state, stage=display.stage
+            resolved,
+            name=name,
+            add_trials=add_trials,
+            merge=merge or [],
+            watch=display.state,
+            stage=display.stage,
+            callbacks=callbacks,
         )
     show_search(screen, record)
     screen.result(record)

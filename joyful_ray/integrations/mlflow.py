@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 PARAMETER_CHARACTERS = 6000
 """MLflow refuses longer values of parameters."""
+BATCH_PARAMETERS = 100
+"""MLflow takes this many parameters per request."""
 RUN_TAG = "joyful_ray.run"
 
 
@@ -51,6 +55,7 @@ class MLflowCallback(Callback):
 
     def on_train_begin(self, run: RunInfo) -> None:
         """Create the MLflow run, or find that of an interrupted run, and log all settings."""
+        self._run_id = ""
         found = self._client.get_experiment_by_name(self._experiment)
         experiment_id = found.experiment_id if found else self._client.create_experiment(self._experiment)
         earlier = self._client.search_runs([experiment_id], f"tags.`{RUN_TAG}` = '{run.uri}'") if run.is_resumed else []
@@ -60,24 +65,22 @@ class MLflowCallback(Callback):
             return
         created = self._client.create_run(experiment_id, run_name=run.name, tags={RUN_TAG: run.uri})
         self._run_id = created.info.run_id
-        for path in setting_paths():
-            self._client.log_param(self._run_id, path, str(setting(run.job, path))[:PARAMETER_CHARACTERS])
+        settings = {path: str(setting(run.job, path))[:PARAMETER_CHARACTERS] for path in setting_paths()}
+        self._log_settings(settings)
 
     def on_epoch_end(self, run: RunInfo, metrics: EpochMetrics) -> None:
         """Log losses, dev scores and speed."""
         values = {f"loss/{name}": value for name, value in metrics.losses.items()}
         values |= {"dev/loss": metrics.dev.loss} | _prefixed("dev", metrics.dev)
         values |= {"learning_rate": metrics.learning_rate, "utterances_per_second": metrics.utterances_per_second}
-        for name, value in values.items():
-            self._client.log_metric(self._run_id, name, value, step=metrics.epoch + 1)
+        self._log_metrics(values, step=metrics.epoch + 1)
 
     def on_train_end(self, run: RunInfo, record: RunRecord) -> None:
         """Log the scores of the selected epoch and the model, and close the MLflow run."""
-        finals = _prefixed("selected/dev", record.dev) | (
-            _prefixed("selected/test", record.test) if record.test else {}
-        )
-        for name, value in finals.items():
-            self._client.log_metric(self._run_id, name, value)
+        finals = _prefixed("selected/dev", record.dev)
+        if record.test is not None:
+            finals |= _prefixed("selected/test", record.test)
+        self._log_metrics(finals, step=record.selected_epoch + 1)
         tags = {"selected_epoch": record.selected_epoch + 1, "corpus": record.corpus["name"], "outcome": record.outcome}
         for name, tag in tags.items():
             self._client.set_tag(self._run_id, name, tag)
@@ -90,6 +93,19 @@ class MLflowCallback(Callback):
         if self._run_id:
             status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
             self._client.set_terminated(self._run_id, status=status)
+
+    def _log_settings(self, settings: Mapping[str, str]) -> None:
+        from mlflow.entities import Param
+
+        parameters = [Param(path, value) for path, value in settings.items()]
+        for start in range(0, len(parameters), BATCH_PARAMETERS):
+            self._client.log_batch(self._run_id, params=parameters[start : start + BATCH_PARAMETERS])
+
+    def _log_metrics(self, values: Mapping[str, float], *, step: int) -> None:
+        from mlflow.entities import Metric
+
+        now_ms = int(1000 * time.time())
+        self._client.log_batch(self._run_id, [Metric(name, value, now_ms, step) for name, value in values.items()])
 
     def _upload(self, bundle: str) -> None:
         place = open_location(bundle)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from joyful_ray.errors import UserError
-from joyful_ray.train.callbacks import CallbackList
+from joyful_ray.errors import CheckpointError, UserError
+from joyful_ray.train.callbacks import Callback, CallbackList
 from joyful_ray.train.checkpoint import latest_checkpoint, read_progress
 from joyful_ray.train.run_directory import RunDirectory
 
@@ -37,34 +37,38 @@ class _Follower:
         self.done = threading.Event()
         self._directory, self._callbacks = directory, callbacks
         self._pause_s = REMOTE_POLL_S if directory.location.is_remote else POLL_S
-        newest = latest_checkpoint(directory.checkpoints)
-        self._checkpoint = None if newest is None else newest.uri
-        # The run trains every epoch after its newest checkpoint, also one whose line was written before.
-        self._next_epoch = 0 if newest is None else read_progress(newest).next_epoch
-        self._stale = {line.model_dump_json() for line in directory.metrics()}
+        self._checkpoint, self._next_epoch, self._stale = "", 0, set[str]()
+        # The run reads the same files, and says what to do about a damaged one.
+        with suppress(CheckpointError):
+            newest = latest_checkpoint(directory.checkpoints)
+            if newest is not None:
+                # The run trains every epoch after its newest checkpoint, also one whose line was written before.
+                self._checkpoint, self._next_epoch = newest.uri, read_progress(newest).next_epoch
+            self._stale = {line.model_dump_json() for line in directory.metrics()}
 
     def run(self) -> None:
         while not self.done.wait(self._pause_s):
-            self._try_poll()
-        for _ in range(LAST_POLLS):
-            if self._try_poll():
-                return
-            time.sleep(self._pause_s)
-
-    def _try_poll(self) -> bool:
-        try:
-            self._poll()
-        except UserError:
             # Storage may fail for a moment, or a file be half written; the next poll sees all that this one missed.
-            return False
-        return True
+            with suppress(UserError):
+                self._poll()
+        for attempt in range(LAST_POLLS):
+            time.sleep(self._pause_s if attempt else 0)
+            try:
+                self._poll()
+            except UserError as error:
+                missed = f"callbacks may have missed the last epochs: {error}"
+            else:
+                return
+        self._callbacks.add_failure(missed)
 
     def _poll(self) -> None:
         for metrics in self._directory.metrics():
             if metrics.epoch >= self._next_epoch and metrics.model_dump_json() not in self._stale:
                 self._next_epoch = metrics.epoch + 1
-                self._callbacks.epoch(metrics)
-        newest = latest_checkpoint(self._directory.checkpoints) if self._callbacks.want_checkpoints else None
+                self._callbacks.send("on_epoch_end", metrics)
+        if not self._callbacks.has(Callback, "on_checkpoint"):  # looking for checkpoints costs requests to storage
+            return
+        newest = latest_checkpoint(self._directory.checkpoints)
         if newest is not None and newest.uri != self._checkpoint:
             self._checkpoint = newest.uri
-            self._callbacks.checkpoint(newest.uri)
+            self._callbacks.send("on_checkpoint", newest.uri)

@@ -53,14 +53,15 @@ def train(
         is_resumed = directory.begin(job, corpus_hash=corpus.hash)
         run = RunInfo(directory.location.name, job, directory.location.uri, is_resumed)
         events = CallbackList([*([WatchEpochs(watch)] if watch is not None else []), *callbacks], run)
-        events.begin()
+        events.begin("on_train_begin")
         try:
             with following(directory, events):
                 record = train_somewhere(job, corpus, directory, started)
         except BaseException as error:
-            events.exception(error)
+            events.send("on_exception", error)
             raise
-    events.end(record)
+    events.send("on_train_end", record)
+    events.check(f"the run is complete in {run.uri}")
     return record
 
 

@@ -11,6 +11,7 @@ from joyful_ray.config import JobConfig
 from joyful_ray.errors import CheckpointError, ConfigError, StorageError, TrainingError
 from joyful_ray.records import EpochMetrics, RunRecord, SeedsRecord, seed_run, spreads
 from joyful_ray.storage import Location, open_location
+from joyful_ray.train.callbacks import Callback
 from joyful_ray.train.launch import check_job, connected_address, ray_cluster, runs_that_fit, train
 from joyful_ray.train.process_group import pick_device
 from joyful_ray.train.run_directory import CONFIG, RunDirectory
@@ -34,6 +35,7 @@ def train_seeds(
     watch: Watch | None = None,
     ended: Ended = lambda seed: None,
     stage: Stage = lambda text: None,
+    callbacks: Sequence[Callback] = (),
 ) -> SeedsRecord:
     """Train a job once per seed, and summarise the scores.
 
@@ -50,6 +52,7 @@ def train_seeds(
         watch: called with the seed and the metrics of each epoch, soon after the epoch ends.
         ended: called with each seed whose run has ended, finished or not.
         stage: called with lines that say what happens.
+        callbacks: receive the events of every run, in this process, which then trains one run at a time.
 
     Returns:
         The record, which is also written to `<storage>/<name>-seeds.json`. Its `failures` name the seeds that failed.
@@ -60,6 +63,8 @@ def train_seeds(
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError("--seeds needs at least one seed, and each seed once")
+    if callbacks and parallel is not None and parallel > 1:
+        raise ConfigError("callbacks need one run at a time; leave out --parallel, or the callbacks")
     started = time.monotonic()
     name = job.name if name is None else name
     corpus_hash = check_job(job).hash
@@ -70,9 +75,9 @@ def train_seeds(
         ended(seed)
     waiting = {seed: each for seed, each in jobs.items() if seed not in results}
     if waiting:
-        with _room_for(job, len(waiting), parallel) as (at_a_time, ray_address):
+        with _room_for(job, len(waiting), 1 if callbacks else parallel) as (at_a_time, ray_address):
             stage(f"{counted(len(waiting), 'run')} to train, {at_a_time} at a time")
-            for seed, result in _Session(name, started, watch).train(waiting, at_a_time, ray_address):
+            for seed, result in _Session(name, started, watch, callbacks).train(waiting, at_a_time, ray_address):
                 results[seed] = result
                 ended(seed)
                 stage(f"seed {seed}: {'finished' if isinstance(result, RunRecord) else result}")
@@ -133,10 +138,11 @@ class _Session:
         name: name of the job.
         started: when the call began, by `time.monotonic`.
         watch: receives the metrics of each epoch.
+        callbacks: receive the events of each run, if they train in turn.
     """
 
-    def __init__(self, name: str, started: float, watch: Watch | None) -> None:
-        self._name, self._started, self._watch = name, started, watch
+    def __init__(self, name: str, started: float, watch: Watch | None, callbacks: Sequence[Callback]) -> None:
+        self._name, self._started, self._watch, self._callbacks = name, started, watch, callbacks
 
     def train(
         self, jobs: dict[int, JobConfig], at_a_time: int, ray_address: str | None
@@ -150,7 +156,10 @@ class _Session:
         for seed, job in jobs.items():
             try:
                 result: Finished = train(
-                    self._in_time(job), name=run_name(self._name, seed), watch=self._watch_of(seed)
+                    self._in_time(job),
+                    name=run_name(self._name, seed),
+                    watch=self._watch_of(seed),
+                    callbacks=self._callbacks,
                 )
             except FAILURES as error:
                 result = error

@@ -11,7 +11,9 @@ from joyful_ray.config import JobConfig
 from joyful_ray.errors import CheckpointError, TrainingError
 from joyful_ray.records import SearchRecord
 from joyful_ray.storage import open_location
+from joyful_ray.train.callbacks import CallbackList
 from joyful_ray.train.lock import run_lock
+from joyful_ray.tune.callbacks import SearchCallback, SearchInfo, TrialEvents
 from joyful_ray.tune.conclude import conclude
 from joyful_ray.tune.ledger import Extended, Opened
 from joyful_ray.tune.merge import merge_search
@@ -34,6 +36,7 @@ def search(
     merge: Sequence[str] = (),
     watch: Watch | None = None,
     stage: Stage = lambda text: None,
+    callbacks: Sequence[SearchCallback] = (),
 ) -> SearchRecord:
     """Run a search and return its record. An interrupted search with this name continues from its ledger.
 
@@ -44,10 +47,11 @@ def search(
         merge: folders of searches with the same job and corpus, whose trials count as known.
         watch: called with the state of the search after each event.
         stage: called with a line before each stage.
+        callbacks: receive the events of the search, in this process.
 
     Raises:
         UserError: the job, the corpus or the folder of the search cannot be used; nothing was started.
-        TrainingError: no trial has a score.
+        TrainingError: no trial has a score, or the search finished and a callback failed.
     """
     checked = setup(job, name=name)
     home = checked.home
@@ -55,30 +59,47 @@ def search(
         SearchDirectory(open_location(place)).config()
     with run_lock(home.location):
         home.begin(job, corpus_hash=checked.corpus.hash, is_extended=add_trials > 0)
-        from joyful_ray.tune.execution import run_on_ray
         from joyful_ray.tune.searcher import LedgerWriter
 
         writer = LedgerWriter(home.ledger, watch=watch)
+        is_resumed = bool(writer.state.sessions)
         merged = sum(merge_search(place, job, checked.corpus.hash, writer) for place in merge)
         _check_open(checked, writer.state, add_trials=add_trials, merged=merged)
-        if add_trials:
-            writer.write(Extended(trials=add_trials))
-        home.forget_record()
-        began = time.time()
-        session = _open_session(checked, writer)
-        slots = run_on_ray(checked, writer, session, stage)
-        if not writer.state.ranked(checked.goal):
-            raise TrainingError(_nothing(writer.state))
-        stage("concluding")
-        return conclude(
-            checked.space,
-            checked.corpus,
-            checked.goal,
-            home,
-            writer,
-            slots=slots,
-            wall_seconds=time.time() - began,
-        )
+        events = CallbackList(callbacks, SearchInfo(home.location.name, job, home.location.uri, is_resumed))
+        events.begin("on_search_begin")
+        writer.listen(TrialEvents(events, writer.state).update)
+        try:
+            record = _run(checked, writer, add_trials=add_trials, stage=stage)
+        except BaseException as error:
+            events.send("on_exception", error)
+            raise
+    events.send("on_search_end", record)
+    events.check(f"the search is complete in {home.location.uri}")
+    return record
+
+
+def _run(checked: SearchSetup, writer: LedgerWriter, *, add_trials: int, stage: Stage) -> SearchRecord:
+    """Run one session of a search."""
+    from joyful_ray.tune.execution import run_on_ray
+
+    if add_trials:
+        writer.write(Extended(trials=add_trials))
+    checked.home.forget_record()
+    began = time.time()
+    session = _open_session(checked, writer)
+    slots = run_on_ray(checked, writer, session, stage)
+    if not writer.state.ranked(checked.goal):
+        raise TrainingError(_nothing(writer.state))
+    stage("concluding")
+    return conclude(
+        checked.space,
+        checked.corpus,
+        checked.goal,
+        checked.home,
+        writer,
+        slots=slots,
+        wall_seconds=time.time() - began,
+    )
 
 
 def _open_session(checked: SearchSetup, writer: LedgerWriter) -> int:

@@ -26,15 +26,19 @@ class LedgerWriter:
     def __init__(self, ledger: Ledger, *, watch: Watch | None = None) -> None:
         ledger.repair()
         self.ledger, self.state = ledger, SearchState.of(ledger.events())
-        self._watch = watch
+        self._watches = [] if watch is None else [watch]
+
+    def listen(self, watch: Watch) -> None:
+        """Call a function with the state after each later write."""
+        self._watches.append(watch)
 
     def write(self, *events: AnyEvent) -> None:
         """Write events to the ledger, and update the state."""
         self.ledger.add(*events)
         for event in events:
             self.state.apply(event)
-        if self._watch is not None:
-            self._watch(self.state)
+        for watch in self._watches:
+            watch(self.state)
 
 
 class LedgerSearcher(Searcher):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import pytest
 
 import joyful_ray
 from joyful_ray.config import JobConfig, load_job
-from joyful_ray.errors import ConfigError, CorpusError
+from joyful_ray.errors import CheckpointError, ConfigError, CorpusError, TrainingError
 from joyful_ray.train.evaluate import evaluate_bundle
 from tests.tiny_corpus import SMALL
 
@@ -84,6 +85,14 @@ def test_a_job_is_a_path_a_dict_or_a_job(settings: dict[str, Any], tmp_path: Pat
     assert isinstance(joyful_ray.load_job(settings), JobConfig)
 
 
+def test_values_of_overrides_keep_their_type(settings: dict[str, Any], tmp_path: Path) -> None:
+    job = joyful_ray.load_job(settings, {"search.space": {"train.learning_rate": {"choice": (1e-5, 1e-3)}}})
+    assert job.search is not None
+    assert job.search.space["train.learning_rate"].choice == [1e-5, 1e-3]
+    assert joyful_ray.load_job({**settings, "storage": tmp_path}, {"corpus": tmp_path / "c"}).corpus == f"{tmp_path}/c"
+    assert joyful_ray.load_job(settings, {"name": "001"}).name == "001"
+
+
 def test_a_wrong_setting_is_named(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"unknown setting train.epoch; did you mean train.epochs\?"):
         joyful_ray.load_job(settings, {"train.epoch": 1})
@@ -100,6 +109,19 @@ def test_a_run_shows_its_scores_and_epochs(run: Any) -> None:
     assert f"accuracy {run.test['accuracy']:.4f}" in repr(run)
     assert len(repr(run).splitlines()) <= 5
     assert f"{run.test['accuracy']:.4f}" in run._repr_html_()
+
+
+def test_a_finished_run_is_opened_again(run: Any, settings: dict[str, Any], tmp_path: Path) -> None:
+    again = joyful_ray.open_run(run.uri)
+    assert repr(again) == repr(run)
+    assert again.to_pandas().equals(run.to_pandas())
+    with pytest.raises(CheckpointError, match="no run in"):
+        joyful_ray.open_run(tmp_path)
+    with pytest.raises(CheckpointError, match="no search in"):
+        joyful_ray.open_search(run.uri)
+    shutil.copytree(run.uri, tmp_path / "half", ignore=shutil.ignore_patterns("record.json"))
+    with pytest.raises(CheckpointError, match="is not finished"):
+        joyful_ray.open_run(tmp_path / "half")
 
 
 def test_evaluate_scores_what_the_run_scored(run: Any, settings: dict[str, Any]) -> None:
@@ -143,6 +165,24 @@ def test_arguments_that_do_not_belong_together_are_refused(run: Any, settings: d
         joyful_ray.predict(run.bundle, [{"speakers": ["A"]}], workers=2)
     with pytest.raises(ConfigError, match="in memory"):
         joyful_ray.predict(run.bundle, [{"speakers": ["A"]}], "out.csv")
+    with pytest.raises(ConfigError, match=r"there is no split 'tests'; splits are train, dev, test"):
+        joyful_ray.evaluate(run.bundle, settings["corpus"], split="tests")
+    with pytest.raises(ConfigError, match=r"there is no split 'tests'"):
+        joyful_ray.predict(run.bundle, settings["corpus"], "out", splits=["tests"])
+    with pytest.raises(ConfigError, match=r"setting cluster\.workers is -1"):
+        joyful_ray.predict(run.bundle, settings["corpus"], "out", workers=-1)
+    with pytest.raises(ConfigError, match="at least one folder"):
+        joyful_ray.report([])
+
+
+def test_places_may_be_paths(run: Any, settings: dict[str, Any], tmp_path: Path) -> None:
+    bundle, corpus = Path(run.bundle), Path(settings["corpus"])
+    assert joyful_ray.evaluate(bundle, corpus, device="cpu").scores == pytest.approx(run.test)
+    found = joyful_ray.predict(bundle, corpus, tmp_path / "out", splits=["test"], device="cpu")
+    assert len(found.to_pandas()) == joyful_ray.open_corpus(corpus).to_pandas().loc["test", "utterances"]
+    conversations = (each for each in [{"speakers": ["Ann"]}])
+    assert repr(joyful_ray.predict(bundle, conversations, device="cpu")) == "1 prediction"
+    assert joyful_ray.report(Path(run.uri)).uri == f"{run.uri}/report.html"
 
 
 def test_a_corpus_shows_its_counts(settings: dict[str, Any]) -> None:
@@ -200,7 +240,35 @@ def test_a_search_gives_its_trials(settings: dict[str, Any], tmp_path: Path) -> 
         "confirm": None,
     }
     job = {**settings, "storage": str(tmp_path), "search": search}
-    found = joyful_ray.search(job, overrides={"train.epochs": 1})
+    heard: list[tuple[str, Any]] = []
+
+    class Notes(joyful_ray.SearchCallback):
+        def on_search_begin(self, search: joyful_ray.SearchInfo) -> None:
+            heard.append(("begin", search.uri))
+
+        def on_trial_end(self, search: joyful_ray.SearchInfo, trial: Any) -> None:
+            heard.append(("trial", trial.values()["weighted_f1"]))
+            raise ValueError("once is enough")
+
+        def on_search_end(self, search: joyful_ray.SearchInfo, record: Any) -> None:
+            heard.append(("end", record.chosen))
+
+    class Trials(joyful_ray.SearchCallback):
+        def __init__(self) -> None:
+            self.ended: list[tuple[str, str | None]] = []
+
+        def on_trial_end(self, search: joyful_ray.SearchInfo, trial: Any) -> None:
+            self.ended.append((trial.name, trial.outcome))
+
+    trials = Trials()
+    expected = r"callback Notes.on_trial_end failed: ValueError: once is enough; the search is complete in "
+    with pytest.raises(TrainingError, match=expected):
+        joyful_ray.search(job, overrides={"train.epochs": 1}, callbacks=[Notes(), trials])
+    assert [event for event, _ in heard] == ["begin", "trial"]
+    assert sorted(trials.ended) == [("0000", "finished"), ("0001", "finished")]
+    with pytest.raises(CheckpointError, match="finished"):
+        joyful_ray.search(job, overrides={"train.epochs": 1})
+    found = joyful_ray.open_search(heard[0][1])
     frame = found.to_pandas()
     assert sorted(frame["train.learning_rate"]) == [0.01, 0.02]
     assert frame["dev/weighted_f1"].max() == pytest.approx(found.record.best_dev)

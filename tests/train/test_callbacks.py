@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +10,15 @@ from typing import Any
 
 import pytest
 
-from joyful_ray.config import JobConfig
-from joyful_ray.errors import CheckpointError, StorageError, TrainingError
+from joyful_ray.cli import main
+from joyful_ray.config import JobConfig, to_yaml
+from joyful_ray.errors import CheckpointError, ConfigError, StorageError, TrainingError
 from joyful_ray.records import EpochMetrics, RunRecord
 from joyful_ray.train import follow, launch
-from joyful_ray.train.callbacks import Callback, RunInfo
+from joyful_ray.train.callbacks import Callback, RunInfo, load_callback
 from joyful_ray.train.launch import train
 from joyful_ray.train.run_directory import RunDirectory
+from joyful_ray.train.seeds import train_seeds
 from tests.tiny_corpus import small_job
 
 
@@ -86,14 +89,117 @@ def test_a_callback_that_fails_is_named_and_loses_nothing(job: JobConfig) -> Non
     assert RunDirectory.of(job).read_record() is not None
 
 
-def test_an_error_before_training_stops_the_command(job: JobConfig) -> None:
-    class Refuses(Callback):
-        def on_train_begin(self, run: RunInfo) -> None:
-            raise ValueError("not today")
+class Refuses(Callback):
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
 
-    with pytest.raises(ValueError, match="not today"):
-        train(job, callbacks=[Refuses()])
+    def on_train_begin(self, run: RunInfo) -> None:
+        raise self.error
+
+
+def test_an_error_before_training_stops_the_command_and_names_the_callback(job: JobConfig) -> None:
+    before, after = Recorder(), Recorder()
+    with pytest.raises(
+        TrainingError, match=r"^callback Refuses.on_train_begin failed: ValueError: not today$"
+    ) as found:
+        train(job, callbacks=[before, Refuses(ValueError("no")), after])
+    assert isinstance(found.value.__cause__, ValueError)
     assert not RunDirectory.of(job).metrics()
+    assert before.events == [("begin", False), ("exception", "ValueError")], "it can close what it opened"
+    assert not after.events
+
+
+@pytest.mark.parametrize("error", [ConfigError("no such experiment"), KeyboardInterrupt()])
+def test_errors_of_the_user_and_ctrl_c_pass_through_the_first_event(job: JobConfig, error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        train(job, callbacks=[Refuses(error)])
+
+
+def test_a_callback_that_exits_does_not_end_the_run_silently(job: JobConfig) -> None:
+    class Exits(Callback):
+        def on_epoch_end(self, run: RunInfo, metrics: EpochMetrics) -> None:
+            raise SystemExit("enough")
+
+    with pytest.raises(TrainingError, match=r"callback Exits.on_epoch_end failed: SystemExit: enough; the run is comp"):
+        train(job, callbacks=[Exits()])
+
+
+def test_a_damaged_checkpoint_is_named_by_the_run_as_without_callbacks(job: JobConfig) -> None:
+    train(job)
+    directory = RunDirectory.of(job)
+    directory.location.join("record.json").remove()
+    directory.checkpoint(2).join("progress.json").write_text("")
+    recorder = Recorder()
+    with pytest.raises(CheckpointError, match="to continue from the checkpoint before it"):
+        train(job, callbacks=[recorder])
+    assert recorder.named("exception") == ["CheckpointError"]
+
+
+def test_epochs_that_cannot_be_read_at_the_end_are_not_dropped_silently(
+    job: JobConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = RunDirectory.metrics
+
+    def fails(directory: RunDirectory) -> list[EpochMetrics]:
+        if threading.current_thread().name == "follow-run":
+            raise StorageError("503 from the bucket")
+        return real(directory)
+
+    monkeypatch.setattr(follow, "POLL_S", 0.05)
+    monkeypatch.setattr(RunDirectory, "metrics", fails)
+    with pytest.raises(
+        TrainingError, match="callbacks may have missed the last epochs: 503 from the bucket; the run is"
+    ):
+        train(job, callbacks=[Recorder()])
+    assert RunDirectory.of(job).read_record() is not None
+
+
+# Named by import path
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module in the working directory; its name is new to each test, since Python imports a module once."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))  # the working directory is added to it
+    name = f"tracker_{abs(hash(str(tmp_path)))}"
+    Path(f"{name}.py").write_text(
+        "import joyful_ray\n"
+        "class Notes(joyful_ray.Callback):\n"
+        "    def on_epoch_end(self, run, metrics):\n"
+        "        open('notes.txt', 'a').write(f'{run.name} {metrics.epoch + 1}\\n')\n"
+        "class NeedsMore(joyful_ray.Callback):\n"
+        "    def __init__(self, address): pass\n"
+        "class Other: pass\n"
+    )
+    return name
+
+
+def test_a_callback_is_named_on_the_command_line(job: JobConfig, module: str, tmp_path: Path) -> None:
+    Path("job.yaml").write_text(to_yaml(job))
+    assert main(["train", "job.yaml", "--callback", f"{module}:Notes", "--seeds", "0", "1"]) == 0
+    expected = [f"tiny-seed-{seed} {epoch}" for seed in (0, 1) for epoch in (1, 2, 3)]
+    assert (tmp_path / "notes.txt").read_text().splitlines() == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("Notes", r"--callback 'Notes' is not of the form my_package.module:Class"),
+        ("no_such_module:Notes", "cannot import no_such_module"),
+        ("{module}:Note", r"has no Note; did you mean Notes\?"),
+        ("{module}:NeedsMore", r"needs arguments \(.*address.*\); derive a class that needs none"),
+        ("{module}:Other", r"Other does not derive from joyful_ray.Callback"),
+    ],
+)
+def test_a_callback_that_cannot_be_used_is_refused(module: str, path: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_callback(path.format(module=module))
+
+
+def test_several_runs_at_a_time_cannot_have_callbacks(job: JobConfig) -> None:
+    with pytest.raises(ConfigError, match="callbacks need one run at a time"):
+        train_seeds(job, [0, 1], parallel=2, callbacks=[Recorder()])
 
 
 def test_a_resumed_run_reports_only_its_own_epochs(job: JobConfig, monkeypatch: pytest.MonkeyPatch) -> None:
