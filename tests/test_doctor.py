@@ -1,4 +1,4 @@
-"""The doctor: what it says of machines that lack something, and what the lock promises."""
+"""`joyful doctor`: its answers on machines that lack something, and the promises of the lock file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from packaging.requirements import Requirement
 
 from joyful_ray import doctor
 from joyful_ray.cli import main
-from joyful_ray.doctor import GIB, Check, DoctorReport
+from joyful_ray.doctor import Check, DoctorReport, machine, packages, runtime
+from joyful_ray.doctor.report import GIB
 
 CHECKOUT = Path(__file__).parents[1]
 Usage = namedtuple("Usage", "total used free")
@@ -29,15 +30,15 @@ def locked() -> dict[str, str]:
     }
 
 
-def test_the_lock_holds_a_fitting_version_of_all_that_the_project_names() -> None:
+def test_the_lock_file_has_an_allowed_version_of_every_dependency() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     for text in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
-        wanted = Requirement(text)
-        version = locked()[re.sub(r"[-_.]+", "-", wanted.name).lower()]
-        assert wanted.specifier.contains(version), f"{text}, and the lock has {version}"
+        requirement = Requirement(text)
+        version = locked()[re.sub(r"[-_.]+", "-", requirement.name).lower()]
+        assert requirement.specifier.contains(version), f"{text} is required, but the lock file has {version}"
 
 
-def test_the_lock_names_torch_without_a_build() -> None:
+def test_the_lock_file_names_torch_without_a_build_suffix() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", locked()["torch"])
 
 
@@ -51,9 +52,9 @@ def test_this_environment_passes(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_torch_and_ray_are_tried_in_their_own_processes() -> None:
-    assert doctor.check_torch().status in ("ok", "warn")
-    assert doctor.check_ray_start().status == "ok"
+def test_torch_and_ray_are_tried_in_separate_processes() -> None:
+    assert runtime.check_torch().status in ("ok", "warn")
+    assert runtime.check_ray_start().status == "ok"
 
 
 def test_a_failing_check_is_exit_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,24 +64,25 @@ def test_a_failing_check_is_exit_1(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["fail", "disk", "full"]
     assert lines[1].strip() == "make room"
+    assert lines[2] == "1 check failed; fix it before you train"
 
 
 def test_warnings_do_not_fail() -> None:
     assert DoctorReport(checks=[Check(name="cpus", status="warn", found="1")]).is_healthy
 
 
-def test_a_package_that_is_too_old_absent_or_untested_says_so() -> None:
-    assert doctor._check_package(Requirement("pytest>=1"), None).status == "ok"
-    assert doctor._check_package(Requirement("pytest>=999"), None).status == "fail"
-    assert doctor._check_package(Requirement("no-such-package-here"), None).found == "absent"
-    untested = doctor._check_package(Requirement("pytest"), "0.1")
+def test_a_package_that_is_too_old_missing_or_untested_is_reported() -> None:
+    assert packages.check_package(Requirement("pytest>=1"), None).status == "ok"
+    assert packages.check_package(Requirement("pytest>=999"), None).status == "fail"
+    assert packages.check_package(Requirement("no-such-package-here"), None).found == "not installed"
+    untested = packages.check_package(Requirement("pytest"), "0.1")
     assert untested.status == "warn"
     assert "tested with 0.1" in untested.advice
 
 
 def test_a_build_of_the_tested_torch_is_the_tested_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.metadata.version", lambda name: "2.13.0+cpu")
-    assert doctor._check_package(Requirement("torch>=2.6"), "2.13.0").status == "ok"
+    assert packages.check_package(Requirement("torch>=2.6"), "2.13.0").status == "ok"
 
 
 @pytest.mark.parametrize(("free", "status"), [(50, "ok"), (3, "warn"), (0.5, "fail")])
@@ -90,54 +92,54 @@ def test_a_disk_that_is_nearly_full_warns_and_then_fails(
     total = 12 if free < 50 else 100
     usage = Usage(total * GIB, (total - free) * GIB, free * GIB)
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
-    assert doctor.check_folder(tmp_path).status == status
+    assert machine.check_working_directory(tmp_path).status == status
 
 
 def test_a_folder_that_cannot_be_written_fails(tmp_path: Path) -> None:
-    check = doctor.check_folder(tmp_path / "absent")
+    check = machine.check_working_directory(tmp_path / "absent")
     assert check.status == "fail"
     assert "storage" in check.advice
 
 
-def test_small_shared_memory_names_dockers_option(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_small_shared_memory_names_the_docker_option(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(64 * 2**20, 0, 64 * 2**20))
-    check = doctor.check_shared_memory(tmp_path)
+    check = machine.check_shared_memory(tmp_path)
     assert check.status == "warn"
     assert "--shm-size" in check.advice
 
 
-def test_a_long_temporary_folder_warns_of_rays_sockets() -> None:
-    assert doctor.check_temporary_folder(Path("/tmp/" + "a" * 80)).status == "warn"
+def test_a_long_temporary_path_warns_about_ray_sockets() -> None:
+    assert machine.check_temporary_directory(Path("/tmp/" + "a" * 80)).status == "warn"
 
 
 def test_a_quota_below_two_cores_advises_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_cpu_quota", lambda: 0.5)
-    assert "--workers 1" in doctor.check_cpus().advice
+    monkeypatch.setattr(machine, "_cpu_quota", lambda: 0.5)
+    assert "--workers 1" in machine.check_cpus().advice
 
 
 def test_a_ray_cluster_that_answers_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     current = tmp_path / "ray_current_cluster"
-    assert "none alive" in doctor.check_cluster(current).found
+    assert "none is running" in runtime.check_cluster(current).found
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         current.write_text(address)
-        assert f"cluster.address={address}" in doctor.check_cluster(current).found
-    assert "none alive" in doctor.check_cluster(current).found
+        assert f"cluster.address={address}" in runtime.check_cluster(current).found
+    assert "none is running" in runtime.check_cluster(current).found
     monkeypatch.setenv("RAY_ADDRESS", address)
-    assert doctor.check_cluster(current).status == "fail"
+    assert runtime.check_cluster(current).status == "fail"
 
 
-def test_storage_is_tried_and_its_fault_named(tmp_path: Path) -> None:
-    assert doctor.check_storage(str(tmp_path)).status == "ok"
-    check = doctor.check_storage("ftp://nowhere")
+def test_storage_is_tried_and_its_fault_is_named(tmp_path: Path) -> None:
+    assert runtime.check_storage(str(tmp_path)).status == "ok"
+    check = runtime.check_storage("ftp://nowhere")
     assert check.status == "fail"
     assert "ftp" in check.found
 
 
-def test_a_program_that_crashes_is_a_reason() -> None:
-    answer, reason = doctor._ask("raise ImportError('libcublas.so is missing')")
-    assert answer is None
+def test_a_probe_that_crashes_gives_the_reason() -> None:
+    result, reason = runtime.run_probe("raise ImportError('libcublas.so is missing')")
+    assert result is None
     assert reason == "ImportError: libcublas.so is missing"

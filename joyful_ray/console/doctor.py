@@ -1,4 +1,4 @@
-"""What the doctor found."""
+"""Prints the report of `joyful doctor`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ STATUS_STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def show_doctor_report(screen: Screen, report: DoctorReport) -> None:
-    """What the doctor found: a line a check, and under it what to do."""
+    """Print one line per check and, if there is advice, a second line that says what to do."""
     width = max(len(check.name) for check in report.checks)
     for check in report.checks:
         screen.say(f"{check.status:<4}  {check.name:<{width}}  {check.found}", style=STATUS_STYLES[check.status])
         if check.advice:
             screen.say(f"{'':<{width + 8}}{check.advice}")
-    screen.say("fit to train" if report.is_healthy else "not fit to train; mend what fails", style="bold")
+    failed = sum(check.status == "fail" for check in report.checks)
+    if failed:
+        checks = "1 check failed; fix it" if failed == 1 else f"{failed} checks failed; fix them"
+        screen.say(f"{checks} before you train", style="bold")
+    else:
+        screen.say("this machine is ready to train", style="bold")
