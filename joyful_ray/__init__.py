@@ -1,26 +1,32 @@
-"""JOYFUL on Ray: emotions in conversations, trained, searched and served on a cluster or a laptop."""
+"""JOYFUL on Ray: train, search, evaluate and predict emotions in conversations, on a laptop or a Ray cluster.
 
-from __future__ import annotations
+The functions below do what the commands of `joyful` do, and return results that print themselves and convert to pandas.
 
-from typing import TYPE_CHECKING
+Example:
+    import joyful_ray
 
-if TYPE_CHECKING:
-    from joyful_ray.predict.predictor import Predictor
+    run = joyful_ray.train("jobs/demo.yaml", overrides={"cluster.workers": 0})
+    print(run)
+    joyful_ray.evaluate(run.bundle, "joyful-demo/corpus").to_pandas()
+"""
 
-__all__ = ["__version__", "load"]
-__version__ = "0.1.0"
+from joyful_ray.api.models import evaluate, import_corpus, load, open_corpus, predict, report
+from joyful_ray.api.training import load_job, search, train, train_seeds
+from joyful_ray.train.callbacks import Callback, RunInfo
+from joyful_ray.version import __version__
 
-
-def load(bundle: str, *, device: str = "auto") -> Predictor:
-    """Open a trained bundle: `joyful_ray.load("runs/meld/bundle").predict(conversations)`.
-
-    Args:
-        bundle: `<run>/bundle`, or the run itself; a path or s3:// URI.
-        device: auto, cpu or cuda.
-
-    Raises:
-        CheckpointError: there is no bundle, or it is damaged.
-    """
-    from joyful_ray.predict.predictor import Predictor
-
-    return Predictor.open(bundle, device=device)
+__all__ = [
+    "Callback",
+    "RunInfo",
+    "__version__",
+    "evaluate",
+    "import_corpus",
+    "load",
+    "load_job",
+    "open_corpus",
+    "predict",
+    "report",
+    "search",
+    "train",
+    "train_seeds",
+]

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from joyful_ray import __version__
 from joyful_ray.commands import cluster, corpora, cross_corpus, predictions, runs, searches, settings
+from joyful_ray.commands.options import join_seeds
 from joyful_ray.errors import TrainingError, UserError
+from joyful_ray.version import __version__
 
 app = typer.Typer(
     name="joyful",
@@ -44,7 +45,7 @@ VERBS: dict[str, Callable[..., None]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = join_seeds(list(sys.argv[1:] if arguments is None else arguments))
     try:
         status = app(args=given, prog_name="joyful", standalone_mode=False) or 0
         # Typer makes this status, and no word, of Ctrl-C.

@@ -1,7 +1,7 @@
-"""Every setting of a job: frozen models with their ranges, YAML with `extends`, `--set a.b=c`, and a fingerprint.
+"""A job and all its settings: reading YAML with `extends`, `--set a.b=c`, validation, and the fingerprint.
 
-A job is resolved in this order, later wins: defaults of this file, the preset of the method, the files that `extends`
-    names, the file itself, `--set`.
+Later sources override earlier ones: the defaults in the code, the preset of the method, the files that `extends` names,
+    the job file itself, `--set`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import json
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
@@ -19,25 +19,24 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from joyful_ray.errors import ConfigError
+from joyful_ray.graph_settings import AugmentConfig, GraphConfig
 from joyful_ray.schema import Task
 from joyful_ray.search_settings import RANGE_KEYS, SearchConfig
 from joyful_ray.settings import (
     PRESETS,
-    AugmentConfig,
     ClusterConfig,
     DataConfig,
-    GraphConfig,
     ModelConfig,
     ObjectiveConfig,
     Section,
     TrainConfig,
-    TransferConfig,
 )
+from joyful_ray.transfer_settings import TransferConfig
 
 NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
-"""What reading a text as YAML raises; a date without such a month is a ValueError, bytes that are no text too."""
+"""Exceptions that parsing YAML raises; an impossible date and bytes that are not text raise ValueError."""
 UNION_TAGS = ("range", "constant")
-"""What pydantic puts into the path of an entry of `search.space`."""
+"""Tags that pydantic inserts into the error path of an entry of `search.space`."""
 RENAMED = {
     "model.stand_ins": "model.missing_embeddings",
     "model.words": "model.ngrams",
@@ -45,21 +44,24 @@ RENAMED = {
     "train.weight_average": "train.ema_decay",
     "search.confirm.draws": "search.confirm.bootstrap_samples",
 }
-"""Settings of earlier versions, or their sections, and what they are called now."""
+"""Old names of settings and sections, each with its present name."""
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
 class JobConfig(Section):
-    """One experiment."""
+    """One experiment: all settings of a run, a search or a transfer table."""
 
     name: str = Field("run", pattern=NAME_PATTERN)
+    """Name of the run, and of its folder under `storage`: letters, digits, `.`, `_` and `-`."""
     corpus: str | None = None
-    """Path or s3:// URI of a corpus."""
+    """Path or s3:// URI of the corpus; null in a job that names none, which then needs `--set corpus=PATH` to train."""
     storage: str = "runs"
-    """Path or s3:// URI under which runs are kept."""
+    """Path or s3:// URI of the folder that runs are written to."""
     seed: int = Field(0, ge=0, lt=2**63)
+    """Seed of the weights, the order of the data, and every random draw in training."""
     task: Task | None = None
-    """Null takes the corpus's; otherwise it must agree."""
+    """`single-label`, `multi-label` or `regression`; null takes the task of the corpus, and another value must agree
+    with it."""
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     graph: GraphConfig = GraphConfig()
@@ -68,9 +70,10 @@ class JobConfig(Section):
     train: TrainConfig = TrainConfig()
     cluster: ClusterConfig = ClusterConfig()
     transfer: TransferConfig | None = None
-    """What `joyful transfer` compares."""
+    """The transfer table that `joyful transfer` computes; null in other jobs."""
     search: SearchConfig | None = None
-    """What `joyful search` varies; a job with this section is no single run."""
+    """The search that `joyful search` runs; null in other jobs. A job with this section cannot be trained as a single
+    run."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> JobConfig:
@@ -86,10 +89,10 @@ class JobConfig(Section):
     def _fusion_trains_alone(self) -> None:
         fusion, objective, is_auto = self.model.fusion, self.objective, self.model.fusion.kind == "auto-fusion"
         if self.train.fusion_epochs >= self.train.epochs:
-            raise ValueError("train.epochs must be more than train.fusion_epochs in two-phase training")
+            raise ValueError("train.epochs must be greater than train.fusion_epochs in two-phase training")
         if fusion.kind == "concatenation" or not objective.fusion_weight:
             raise ValueError(
-                "two-phase training needs a fusion to train: see model.fusion.kind, objective.fusion_weight"
+                "two-phase training needs a fusion to train; check model.fusion.kind and objective.fusion_weight"
             )
         global_terms = objective.global_reconstruction or (objective.smoothing and not is_auto)
         if fusion.global_branch and not global_terms:
@@ -99,33 +102,51 @@ class JobConfig(Section):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all that determines the answer of a run: storage, cluster, name, and what compares runs do not."""
-        undecided = {"name", "storage", "cluster", "corpus", "transfer", "search"}
-        decisive = self.model_dump(mode="json", exclude=undecided)
-        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+        """Hash of the settings that determine a result, which name, storage, cluster and corpus path do not."""
+        irrelevant = {"name", "storage", "cluster", "corpus", "transfer", "search"}
+        relevant = self.model_dump(mode="json", exclude=irrelevant)
+        return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def load_job(path: str | Path | None = None, overrides: list[str] | None = None) -> JobConfig:
-    """Read a job file, lay it over its preset and `extends`, and apply `--set` overrides.
+def load_job(source: str | Path | Mapping[str, Any] | None = None, overrides: Sequence[str] | None = None) -> JobConfig:
+    """Read a job, merge it over its preset and the files it extends, and apply `--set` overrides.
 
     Args:
-        path: YAML file, or None for the defaults alone.
-        overrides: each `a.b=value`, the value read as YAML.
+        source: YAML file, or a mapping with the same keys, whose `extends` is relative to the working directory; None
+            uses only the defaults.
+        overrides: strings of the form `a.b=value`; the value is read as YAML.
 
     Raises:
-        ConfigError: a file is absent or not YAML, a setting is unknown or out of range.
+        ConfigError: a file is missing or not YAML, or a setting is unknown or out of range.
     """
-    settings = _read_with_extends(Path(path), ()) if path is not None else {}
+    if isinstance(source, Mapping):
+        settings = _with_parents(dict(source), Path(), ())
+    else:
+        settings = _read_with_extends(Path(source), ()) if source is not None else {}
     for text in overrides or []:
         settings = merge(settings, _override(text))
     return resolve(settings)
 
 
-def resolve(settings: Mapping[str, Any]) -> JobConfig:
-    """Lay settings over their preset, and check them.
+def override(job: JobConfig, overrides: Sequence[str]) -> JobConfig:
+    """A job with some settings changed, each as `a.b=value`.
 
     Raises:
-        ConfigError: naming the setting by its path, with the nearest valid one.
+        ConfigError: a setting is unknown or out of range, or is the preset, which is below the job's other settings.
+    """
+    settings: dict[str, Any] = job.model_dump(mode="json")
+    for text in overrides:
+        if text.partition("=")[0].strip() == "model.preset":
+            raise ConfigError("model.preset cannot change in a job that is loaded; load the job again with it")
+        settings = merge(settings, _override(text))
+    return resolve(settings)
+
+
+def resolve(settings: Mapping[str, Any]) -> JobConfig:
+    """Merge settings over their preset, and validate them.
+
+    Raises:
+        ConfigError: a setting is unknown or out of range; the message has its path and the nearest valid one.
     """
     model = settings.get("model")
     preset = model.get("preset", "joyful") if isinstance(model, Mapping) else "joyful"
@@ -138,31 +159,31 @@ def resolve(settings: Mapping[str, Any]) -> JobConfig:
 
 
 def preset_settings(preset: str) -> dict[str, Any]:
-    """Settings of one of the method's presets."""
+    """The settings of one preset."""
     text = resources.files("joyful_ray").joinpath("presets", f"{preset}.yaml").read_text()
     return yaml.safe_load(text) or {}
 
 
-class _OnceLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML would take the last."""
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a key that appears twice; plain YAML would silently take the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key} stands twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"{key} appears twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
 def read_yaml(text: str) -> Any:
-    """What a person wrote as YAML; raises one of `NOT_YAML`, also for a key that stands twice."""
-    return yaml.load(text, _OnceLoader)
+    """Parse YAML; raises one of `NOT_YAML`, also if a key appears twice."""
+    return yaml.load(text, _UniqueKeyLoader)
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay one tree of settings over another; neither is changed."""
+    """Merge one tree of settings over another; neither is modified."""
     merged = dict(below)
     for key, value in above.items():
         lower = merged.get(key)
@@ -171,10 +192,12 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def setting_paths(model: type[BaseModel] = JobConfig, prefix: str = "", *, absent: bool = False) -> Iterator[str]:
-    """Every setting's dotted path.
+    """The dotted path of every setting.
 
     Args:
-        absent: also those of sections that may be null.
+        model: section to list.
+        prefix: prepended to every path.
+        absent: include sections that may be null.
     """
     for name, info in model.model_fields.items():
         kind = _section_of(info.annotation, absent)
@@ -190,12 +213,12 @@ def _section_of(annotation: Any, absent: bool) -> type[BaseModel] | None:
 
 
 def to_yaml(job: JobConfig) -> str:
-    """The resolved job as YAML, every setting written out."""
+    """The resolved job as YAML, with every setting written out."""
     return yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False, width=120)
 
 
 def differences(left: JobConfig, right: JobConfig) -> list[str]:
-    """Settings in which two jobs differ, as `path: left -> right`."""
+    """The settings in which two jobs differ, each as `path: left -> right`."""
     return [
         f"{path}: {setting(left, path)!r} -> {setting(right, path)!r}"
         for path in setting_paths()
@@ -204,7 +227,7 @@ def differences(left: JobConfig, right: JobConfig) -> list[str]:
 
 
 def setting(job: BaseModel, path: str) -> Any:
-    """The value at a dotted path; None below a section that is absent."""
+    """The value at a dotted path; None if a section on the way is null."""
     value: Any = job
     for part in path.split("."):
         value = None if value is None else getattr(value, part)
@@ -213,7 +236,7 @@ def setting(job: BaseModel, path: str) -> Any:
 
 def _read_with_extends(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if not path.is_file():
-        raise ConfigError(f"no job file at {path}")
+        raise ConfigError(f"there is no job file at {path}")
     if path.resolve() in seen:
         raise ConfigError(f"{path} extends itself")
     try:
@@ -221,11 +244,15 @@ def _read_with_extends(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     except NOT_YAML as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):
-        raise ConfigError(f"{path} holds a {type(settings).__name__}, not a mapping of settings")
+        raise ConfigError(f"{path} contains a {type(settings).__name__}, not a mapping of settings")
+    return _with_parents(settings, path.parent, (*seen, path.resolve()))
+
+
+def _with_parents(settings: dict[str, Any], folder: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     parent = settings.pop("extends", None)
     if parent is None:
         return settings
-    return merge(_read_with_extends(path.parent / str(parent), (*seen, path.resolve())), settings)
+    return merge(_read_with_extends(folder / str(parent), seen), settings)
 
 
 def _override(text: str) -> dict[str, Any]:
@@ -242,7 +269,7 @@ def _override(text: str) -> dict[str, Any]:
 
 
 def first_problem(error: ValidationError) -> str:
-    """What pydantic found first, in one line that names the setting."""
+    """The first problem that pydantic found, in one line that names the setting."""
     problem = error.errors()[0]
     path = ".".join(str(part) for part in problem["loc"] if part not in UNION_TAGS)
     if problem["type"] == "extra_forbidden" and path.startswith("search.space."):
@@ -262,11 +289,9 @@ def first_problem(error: ValidationError) -> str:
 
 
 def nearest(wrong: str, valid: list[str]) -> str:
-    """What to say of a name that is none of the valid ones: the nearest, or the first few."""
+    """Advice for an unknown name: the nearest valid one, or else the first few."""
     close = difflib.get_close_matches(wrong, valid, n=1, cutoff=0.5)
     if not close:
         last = wrong.rsplit(".", 1)[-1]
         close = [path for path in valid if path.rsplit(".", 1)[-1] == last][:1]
-    return (
-        f"did you mean {close[0]}?" if close else f"valid are {', '.join(valid[:8])}{', …' if len(valid) > 8 else ''}"
-    )
+    return f"did you mean {close[0]}?" if close else f"valid: {', '.join(valid[:8])}{', …' if len(valid) > 8 else ''}"

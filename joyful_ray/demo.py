@@ -1,4 +1,4 @@
-"""The first thing that a newcomer runs: a small synthetic corpus, a run on it, and its bundle opened again."""
+"""The demo: makes a small synthetic corpus, trains on it, and scores the resulting bundle."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ SEED = 0
 
 
 class DemoResult(BaseModel):
-    """What the demo made.
+    """The results of the demo.
 
     Attributes:
-        best_possible: what a model that knows how the corpus was made scores on test.
+        corpus: path of the corpus.
+        record: record of the run.
+        bundle_scores: dev scores of the bundle, evaluated again.
+        best_possible: scores on test of a model that knows how the corpus was generated.
+        next_commands: commands to try next.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -36,7 +40,7 @@ class DemoResult(BaseModel):
 
 
 def demo_job(folder: Path, *, workers: int) -> JobConfig:
-    """The demo's settings, in a folder; a finished run stays, and this one gets the next free name."""
+    """The settings of the demo in a folder; the run gets the next free name, so that finished runs are kept."""
     with resources.as_file(resources.files("joyful_ray").joinpath("demo.yaml")) as settings:
         job = load_job(
             settings, [f"corpus={folder / 'corpus'}", f"storage={folder / 'runs'}", f"cluster.workers={workers}"]
@@ -53,11 +57,12 @@ def _run_name(job: JobConfig, number: int) -> str:
 
 
 def run_demo(job: JobConfig, *, stage: Callable[[str], None], watch: Callable[[EpochMetrics], None]) -> DemoResult:
-    """Make the corpus where there is none, train, and score the bundle.
+    """Make the corpus if there is none, train, and score the bundle.
 
     Args:
-        stage: told what is being done.
-        watch: given each epoch's metrics.
+        job: from `demo_job`.
+        stage: called with a line of text at the start of each stage.
+        watch: called with each epoch's metrics.
     """
     from joyful_ray.corpora.shards import open_corpus
     from joyful_ray.corpora.synthetic import synthesize
@@ -69,7 +74,10 @@ def run_demo(job: JobConfig, *, stage: Callable[[str], None], watch: Callable[[E
         stage(f"making a corpus of {CONVERSATIONS} conversations at {job.corpus}")
         synthesize(job.corpus, conversations=CONVERSATIONS, seed=SEED)
     workers = job.cluster.workers
-    stage(f"starting {workers} Ray workers" if workers else "training in this process, without Ray")
+    if workers:
+        stage(f"starting {workers} Ray worker{'s' if workers > 1 else ''}")
+    else:
+        stage("training in this process, without Ray")
     record = train(job, watch=watch)
     run = open_location(job.storage).join(job.name)
     bundle = run.join("bundle").uri
@@ -89,5 +97,5 @@ def run_demo(job: JobConfig, *, stage: Callable[[str], None], watch: Callable[[E
 
 
 def program(name: str) -> str:
-    """How a person calls a program of this environment, which may not be on the path."""
+    """How to call a program of this environment: by its name if it is on the PATH, else by its full path."""
     return name if shutil.which(name) else str(Path(sys.executable).with_name(name))

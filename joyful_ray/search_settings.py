@@ -14,24 +14,26 @@ RANGE_KEYS = (*KINDS, "step", "when")
 
 
 class RangeConfig(Section):
-    """What a search may give one setting: exactly one of `uniform`, `log`, `int`, `choice` and `same_as`."""
+    """The values that a search may give one setting: exactly one of `uniform`, `log`, `int`, `choice` and `same_as`."""
 
     model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True)
 
     uniform: tuple[float, float] | None = None
-    """Least and greatest value, all equally likely."""
+    """Smallest and largest value; all values between are equally likely."""
     log: tuple[float, float] | None = None
-    """Least and greatest value, above 0; all magnitudes equally likely."""
+    """Smallest and largest value, both above 0; all orders of magnitude between are equally likely."""
     whole: tuple[int, int] | None = Field(None, alias="int")
-    """Least and greatest whole number, both drawn."""
+    """Smallest and largest integer, both included."""
     choice: list[Any] | None = Field(None, min_length=1)
-    """The values themselves."""
+    """The possible values."""
     same_as: str | None = None
-    """Path of another setting of the space, whose value this one takes."""
+    """Path of another searched setting whose value this one takes."""
     step: float | None = Field(None, gt=0.0)
-    """Distance of neighbouring values of `uniform` and `int`; `grid` needs it for `uniform`."""
+    """Distance between neighbouring values of `uniform` and `int`; null means any value (`uniform`) or every integer
+    (`int`). `grid` needs it for `uniform`."""
     when: dict[str, Any] | None = None
-    """Drawn only where other settings of the space have these values (one, or one of a list); else the job's own."""
+    """Values of other searched settings for which this one is drawn, each one value or a list; otherwise it keeps the
+    job's value. Null means always."""
 
     @property
     def kind(self) -> str:
@@ -83,64 +85,70 @@ SpaceEntry = Annotated[
 
 
 class RepeatConfig(Section):
-    """How often each drawn config is tried."""
+    """How often each sampled config is trained."""
 
     seeds: int = Field(1, ge=1)
-    """Trials of each config, each with another seed; configs are compared by their mean."""
+    """Trials per config, each with a different seed; configs are compared by their mean."""
 
 
 class ConfirmConfig(Section):
-    """Whether the winner is real: the best configs again, beside the job's own."""
+    """Confirmation: the best configs and the job's own settings are trained again over fresh seeds."""
 
     top: int = Field(3, ge=1)
-    """Configs that run again."""
+    """Number of best configs that are trained again."""
     seeds: int = Field(5, ge=2)
-    """Fresh seeds of each, and of the default."""
+    """Number of fresh seeds per config, and for the default."""
     bootstrap_samples: int = Field(2000, ge=200)
-    """Draws of the paired bootstrap over conversations and seeds."""
+    """Samples of the paired bootstrap over conversations and seeds."""
 
 
 class SearchConfig(Section):
-    """A search: what is varied, by which algorithm, stopped how, at what cost."""
+    """A search: which settings vary, how they are sampled, when trials stop, and what they may cost."""
 
     space: dict[str, SpaceEntry] = Field(min_length=1)
-    """By the path of a setting its range, or one value."""
+    """Maps the path of each searched setting to its range, or to one fixed value."""
     metric: str | list[str] | None = None
-    """Dev score that is searched for, at the epoch that the trial selects; null is the one that selects epochs.
-    Several, such as [weighted_f1, seconds], are for `optuna`; the first decides about stopping and the winner."""
+    """Dev score to optimise, at the epoch that the trial selects; null means the score that selects epochs. A list,
+    such as [weighted_f1, seconds], needs `algorithm: optuna`; its first entry decides early stopping and the winner."""
     algorithm: Literal["random", "grid", "optuna"] = "random"
-    """`optuna`: TPE, which learns from the trials before; `grid`: every combination once."""
+    """`random`: independent draws. `grid`: every combination once. `optuna`: TPE, which learns from earlier trials."""
     scheduler: Literal["asha", "median", "hyperband", "pbt", "none"] = "asha"
-    """What stops bad trials early. `pbt`: none is stopped; the worst go on from copies of the best."""
+    """How bad trials are stopped early. `pbt` stops none; the worst continue from copies of the best. `none` trains
+    every trial to its end."""
     max_trials: int = Field(24, ge=1)
+    """Number of trials in the search, without the confirmation runs."""
     max_concurrent: int | None = Field(None, ge=1)
-    """Trials at a time; null is as many as the cluster's free resources bear, which is the most in any case."""
+    """Trials that run at the same time; null means as many as fit the free resources of the cluster, which is always
+    the upper limit."""
     time_budget_s: float | None = Field(None, gt=0.0)
-    """Wall seconds of all sittings together, without confirming."""
+    """Wall time in seconds of all sessions together, without confirmation; null means no limit."""
     cpus_per_trial: float = Field(1.0, gt=0.0)
+    """CPU cores per trial, over all its workers."""
     gpus_per_trial: float = Field(0.0, ge=0.0)
-    """Parts of a GPU let several trials share it."""
+    """GPUs per trial, over all its workers; a fraction lets several trials share a GPU."""
     workers_per_trial: int = Field(1, ge=1)
-    """1: a trial is a function in one process; more: a Ray Train run of its own, with the CPUs and GPUs shared out."""
+    """Workers per trial: 1 runs it as a function in one process, more as a Ray Train run that shares out its CPUs and
+    GPUs."""
     trial_time_limit_s: float = Field(86_400.0, gt=0.0)
-    """Seconds after which a trial that hangs is ended and recorded as failed."""
+    """Seconds after which a trial is stopped and recorded as failed."""
     repeat: RepeatConfig = RepeatConfig()
     seed: int = Field(0, ge=0, lt=2**32)
-    """Decides what is drawn; the trials' own seeds begin at the job's."""
+    """Seed of the draws; the trials' own seeds start at the job's `seed`."""
     grace_epochs: int = Field(2, ge=1)
-    """Epochs that every trial gets (asha, median)."""
+    """Epochs that every trial gets before it can be stopped (`asha`, `median`)."""
     reduction_factor: float = Field(3.0, gt=1.0)
-    """One in this many trials goes on at each rung (asha, hyperband)."""
+    """One in this many trials continues at each rung (`asha`, `hyperband`)."""
     min_trials: int = Field(3, ge=1)
-    """Trials to compare with before the median stops one."""
+    """Number of trials to compare with before `median` stops one."""
     perturb_epochs: int = Field(2, ge=1)
-    """Epochs between two changes of a trial's settings (pbt)."""
+    """Epochs between two changes of a trial's settings (`pbt`)."""
     keep_best: int = Field(3, ge=1)
-    """Trials of the whole search whose model is kept."""
+    """Number of best trials whose models are kept."""
     storage_limit_bytes: int = Field(20 * 2**30, ge=1)
-    """The search is refused where models and checkpoints would take more than this at a time."""
+    """Largest storage in bytes that models and checkpoints may take at a time; a search that would need more is
+    refused."""
     confirm: ConfirmConfig | None = ConfirmConfig()
-    """Null takes the best trial as it is."""
+    """How the best configs are confirmed over fresh seeds; null takes the best trial unconfirmed."""
 
     @property
     def metrics(self) -> list[str]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from joyful_ray.data.batch import Batch, Layout
 from joyful_ray.schema import Modality, Task
 
-# A busy machine may take its time over any one example.
+# On a busy machine, any example may be slow.
 quick = settings(deadline=None, max_examples=40)
 
 WIDTHS: dict[Modality, int] = {"text": 6, "audio": 4, "vision": 5}
@@ -22,7 +22,7 @@ def layout_of(*lengths: int) -> Layout:
 
 
 def spans(layout: Layout) -> list[slice]:
-    """Where each conversation lies in the packed batch."""
+    """The slice of each conversation in the packed batch."""
     ends = layout.lengths_C.cumsum(0).tolist()
     return [slice(end - length, end) for end, length in zip(ends, layout.lengths_C.tolist(), strict=True)]
 
@@ -38,7 +38,7 @@ def random_batch(
     unlabeled: float = 0.0,
     seed: int = 0,
 ) -> Batch:
-    """Conversations of these lengths with Gaussian vectors; shares of vectors, cells and labels are absent."""
+    """Conversations of these lengths with Gaussian vectors; shares of vectors, cells and labels are missing."""
     draw = torch.Generator().manual_seed(seed)
     count = sum(lengths)
     features: dict[Modality, Tensor] = {}
@@ -79,7 +79,7 @@ def _labels(task: Task, classes: int, known_N: Tensor, draw: torch.Generator) ->
 
 
 def pick(batch: Batch, *conversations: int) -> Batch:
-    """Some conversations of a batch, alone."""
+    """A batch of some of the conversations of a batch."""
     rows = torch.cat([torch.arange(batch.utterances)[spans(batch.layout)[chosen]] for chosen in conversations])
     return Batch(
         features={name: values[rows] for name, values in batch.features.items()},

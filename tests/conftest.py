@@ -1,4 +1,4 @@
-"""What many tests share: the real corpora beside the checkout, and one local Ray for the whole session."""
+"""Shared fixtures: the real corpora next to the checkout, and one local Ray for the whole session."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ CHECKOUT = Path(__file__).parents[1]
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.3")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-# Two or more processes share few cores; torch would start a thread a core in each.
+# Several processes share few cores; torch would start one thread per core in each of them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# A test that reaches for the network fails at once instead of waiting for Amazon's metadata address.
+# A test that uses the network fails at once instead of waiting for Amazon's metadata address.
 os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The real corpora, `../shared/data` or where JOYFUL_DATA says; the test is skipped without them."""
+    """The folder of the real corpora: `../shared/data` or JOYFUL_DATA; the test is skipped without it."""
     folder = Path(os.environ.get("JOYFUL_DATA", CHECKOUT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no real corpora at {folder}; set JOYFUL_DATA")
@@ -33,15 +33,15 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
-    """Ray on this machine, started once; four CPUs are claimed so that two workers fit beside Ray Data's tasks."""
+    """Ray on this machine, started once; it claims four CPUs so that two workers fit next to Ray Data's tasks."""
     import ray
 
-    # A socket's path may have 107 characters, so this folder lies directly in the temporary directory.
+    # A socket's path may have 107 characters, so this folder is directly in the temporary directory.
     session_folder = tempfile.mkdtemp(prefix="jr-")
     ray.init(
         address="local",
         num_cpus=4,
-        # Without it, a Ray Train run inside a Ray Tune trial that is stopped keeps its workers for ever.
+        # Without it, a Ray Train run inside a Ray Tune trial that is stopped keeps its workers forever.
         include_dashboard=True,
         object_store_memory=512 * 2**20,
         _temp_dir=session_folder,

@@ -1,4 +1,4 @@
-"""What corpora of the published sizes tell a model, without their data."""
+"""Sizes of the published corpora as a model sees them, without their data."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def corpus_info_of(
 
 
 def weightless_model(job: JobConfig, corpus_info: CorpusInfo) -> Joyful:
-    """The model as it is built, without memory for its weights."""
+    """The model without memory for its weights."""
     with torch.device("meta"):
         return build_model(job, corpus_info)
 
 
 def parameters(*parts: torch.nn.Module | torch.nn.Parameter) -> int:
-    """Numbers in all parameters of these parts."""
+    """Number of parameters in these parts."""
     return sum(
         part.numel() if isinstance(part, torch.nn.Parameter) else sum(p.numel() for p in part.parameters())
         for part in parts
@@ -48,6 +48,6 @@ IEMOCAP_4WAY = corpus_info_of(IEMOCAP_WIDTHS, labels=4, speakers=2)
 IEMOCAP_6WAY = corpus_info_of(IEMOCAP_WIDTHS, labels=6, speakers=2)
 MELD_PAPER = corpus_info_of({"text": 768, "audio": 300, "vision": 342}, labels=7, speakers=9)
 MELD_HERE = corpus_info_of({"text": 384, "audio": 8}, labels=7, speakers=9)
-"""As `joyful import meld` makes it from the files beside the checkout."""
+"""As `joyful import meld` writes it from the files next to the checkout."""
 MOSEI = corpus_info_of({"text": 768, "audio": 80, "vision": 35}, labels=6, speakers=1, task="multi-label")
 MOSI = corpus_info_of({"text": 100, "audio": 73, "vision": 100}, labels=2, speakers=1)

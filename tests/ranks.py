@@ -1,4 +1,4 @@
-"""A function on several real gloo processes."""
+"""Runs a function on several real gloo processes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ COLLECTIVE_TIMEOUT = timedelta(seconds=60)
 
 
 def on_ranks(function: Callable[..., Any], size: int, folder: Path, *arguments: Any) -> list[Any]:
-    """What `function(process_group, *arguments)` returned on each rank; it is found by name in the processes."""
-    # A server that has imported torch once forks each rank; a rank of its own would import for ten seconds.
+    """What `function(process_group, *arguments)` returned on each rank; it is imported by name in the processes."""
+    # A server that has imported torch once forks each rank; importing in every rank would take ten seconds each.
     multiprocessing.set_forkserver_preload(["joyful_ray.train.trainer", "joyful_ray.train.evaluate"])
     multiprocessing.start_processes(
         _on_rank, args=(size, free_port(), folder, function, arguments), nprocs=size, start_method="forkserver"

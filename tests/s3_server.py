@@ -1,4 +1,4 @@
-"""A real S3 server (moto's) as a process of its own: in the test's own process it can deadlock with pyarrow."""
+"""A real S3 server (moto) in a separate process; in the process of the test it can deadlock with pyarrow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.error import URLError
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 on which nothing listens now."""
+    """A free port on 127.0.0.1."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

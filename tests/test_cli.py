@@ -13,6 +13,7 @@ import yaml
 
 from joyful_ray.cli import main
 from joyful_ray.errors import TrainingError
+from joyful_ray.train import launch
 
 HEAVY = ["numpy", "pandas", "pyarrow", "ray", "s3fs", "tensorboard", "torch", "torch_geometric", "yaml"]
 
@@ -89,7 +90,7 @@ def test_work_that_fails_is_exit_1(
     def fail(*args: object, **kwargs: object) -> None:
         raise TrainingError("epoch 3, step 7:\nthe loss of contrast is not finite")
 
-    monkeypatch.setattr("joyful_ray.train.launch.train", fail)
+    monkeypatch.setattr(launch, "train", fail)
     job = tmp_path / "job.yaml"
     job.write_text("name: job\n")
     assert main(["train", str(job)]) == 1
@@ -100,7 +101,7 @@ def test_what_nobody_foresaw_keeps_its_traceback(tmp_path: Path, monkeypatch: py
     def fail(*args: object, **kwargs: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("joyful_ray.train.launch.train", fail)
+    monkeypatch.setattr(launch, "train", fail)
     job = tmp_path / "job.yaml"
     job.write_text("name: job\n")
     with pytest.raises(ZeroDivisionError):
@@ -114,7 +115,7 @@ def test_options_of_train_reach_the_job(tmp_path: Path, monkeypatch: pytest.Monk
         seen.update(kwargs, job=job)
         raise TrainingError("enough")
 
-    monkeypatch.setattr("joyful_ray.train.launch.train", note)
+    monkeypatch.setattr(launch, "train", note)
     path = tmp_path / "job.yaml"
     path.write_text("name: job\n")
     main(["train", str(path), "--set", "train.epochs=3", "--workers", "4", "--name", "mine"])

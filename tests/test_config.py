@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -21,6 +22,18 @@ from joyful_ray.config import (
 )
 from joyful_ray.errors import ConfigError
 from joyful_ray.settings import PRESETS
+
+
+def sections_of(model: type[BaseModel]) -> list[type[BaseModel]]:
+    """A section and all sections inside it, also those inside of unions, lists and mappings."""
+    found: dict[type[BaseModel], None] = {model: None}
+    waiting = [info.annotation for info in model.model_fields.values()]
+    while waiting:
+        annotation = waiting.pop(0)
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            found |= dict.fromkeys(sections_of(annotation))
+        waiting += get_args(annotation)
+    return list(found)
 
 
 def write(folder: Path, name: str, **settings: object) -> Path:
@@ -86,7 +99,7 @@ def test_a_value_out_of_range_is_refused_with_its_setting(override: str, message
 
 
 @pytest.mark.parametrize("override", ["train.epochs", "=3", "", "a: b"])
-def test_an_override_that_is_none_is_refused(override: str) -> None:
+def test_an_override_without_a_setting_and_value_is_refused(override: str) -> None:
     with pytest.raises(ConfigError, match="is not of the form setting=value"):
         load_job(overrides=[override])
 
@@ -105,7 +118,7 @@ def test_later_overrides_win_and_values_are_yaml() -> None:
     assert job.data.modalities == ["audio", "text"]
 
 
-def test_a_job_is_laid_over_what_it_extends_over_its_preset(tmp_path: Path) -> None:
+def test_a_job_overrides_the_file_it_extends_which_overrides_the_preset(tmp_path: Path) -> None:
     write(tmp_path, "base.yaml", model={"preset": "released"}, train={"epochs": 7, "patience": 3})
     write(tmp_path, "deep/middle.yaml", extends="../base.yaml", train={"patience": 4})
     job = load_job(write(tmp_path, "job.yaml", extends="deep/middle.yaml", seed=2), ["train.epochs=9"])
@@ -113,7 +126,7 @@ def test_a_job_is_laid_over_what_it_extends_over_its_preset(tmp_path: Path) -> N
     assert job.train.learning_rate == 3e-5, "of the preset"
 
 
-def test_a_preset_on_the_command_line_lies_below_the_file(tmp_path: Path) -> None:
+def test_a_preset_on_the_command_line_does_not_override_the_file(tmp_path: Path) -> None:
     job = load_job(write(tmp_path, "job.yaml", train={"learning_rate": 0.5}), ["model.preset=released"])
     assert job.train.learning_rate == 0.5
     assert job.objective.temperature == 0.2
@@ -129,29 +142,29 @@ def test_a_file_that_extends_itself_is_refused(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("a: [", "is not YAML"),
-        ("seed: 1\nseed: 2", "seed stands twice"),
-        ("train: {epochs: 3, epochs: 4}", "epochs stands twice"),
+        ("seed: 1\nseed: 2", "seed appears twice"),
+        ("train: {epochs: 3, epochs: 4}", "epochs appears twice"),
         ("seed: 2020-13-45", "is not YAML"),
         ("[" * 5000, "is not YAML"),
-        ("- 1", "holds a list, not a mapping"),
-        ("\xff", "holds a str"),
+        ("- 1", "contains a list, not a mapping"),
+        ("\xff", "contains a str"),
     ],
 )
-def test_a_file_that_is_no_job_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_a_file_that_is_not_a_job_is_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "job.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message) as caught:
         load_job(tmp_path / "job.yaml")
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_absent_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no job file at"):
         load_job(tmp_path / "job.yaml")
     with pytest.raises(ConfigError, match="no job file at"):
         load_job(write(tmp_path, "job.yaml", extends="nowhere.yaml"))
 
 
-def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text("")
     assert load_job(tmp_path / "job.yaml") == load_job()
 
@@ -178,7 +191,7 @@ def test_a_resolved_job_written_as_yaml_is_the_same_job() -> None:
     assert resolve(yaml.safe_load(to_yaml(job))) == job
 
 
-def test_the_fingerprint_knows_what_determines_the_answer() -> None:
+def test_the_fingerprint_depends_on_what_determines_the_result() -> None:
     job = load_job()
     for same in (["name=x"], ["storage=y"], ["corpus=z"], ["cluster.workers=4"]):
         assert load_job(overrides=same).fingerprint == job.fingerprint
@@ -193,7 +206,7 @@ def test_differences_name_the_settings() -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_setting_one_setting_to_what_it_is_changes_nothing(preset: str) -> None:
+def test_setting_a_setting_to_its_present_value_changes_nothing(preset: str) -> None:
     job = resolve({"model": {"preset": preset}})
     for path in setting_paths():
         value: object = job.model_dump(mode="json")
@@ -235,3 +248,14 @@ def test_the_schema_for_editors_explains_settings() -> None:
 def test_a_setting_under_its_old_name_is_refused_with_the_new_one(old: str, new: str) -> None:
     with pytest.raises(ConfigError, match=f"setting {re.escape(old)} is now called {re.escape(new)}"):
         load_job(None, ["search.space={seed: {choice: [0]}}"] * old.startswith("search.") + [f"{old}=1"])
+
+
+@pytest.mark.parametrize("section", sections_of(JobConfig), ids=lambda section: section.__name__)
+def test_every_setting_says_what_it_does_in_at_most_three_lines(section: type[BaseModel]) -> None:
+    """SETTINGS.md and `joyful config --list` print these descriptions."""
+    for name, info in section.model_fields.items():
+        if isinstance(info.default, BaseModel) and name != "confirm":
+            continue  # a section, which its class describes
+        assert info.description, f"{section.__name__}.{name} has no docstring"
+        assert info.description.endswith("."), f"{section.__name__}.{name}: end the sentence"
+        assert len(info.description.splitlines()) <= 3, f"{section.__name__}.{name}: say it shorter"

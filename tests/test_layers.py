@@ -14,11 +14,15 @@ PACKAGE = CHECKOUT / "joyful_ray"
 
 # A module may import from its own room and from the rooms before it.
 ROOMS = [
+    "version",
     "errors",
     "schema",
     "settings",
+    "graph_settings",
     "search_settings",
+    "transfer_settings",
     "config",
+    "setting_reference",
     "records",
     "storage",
     "corpora",
@@ -32,6 +36,8 @@ ROOMS = [
     "assess",
     "report",
     "submit",
+    "integrations",
+    "api",
     "demo",
     "doctor",
     "console",
@@ -42,16 +48,19 @@ ROOMS = [
 MAY_IMPORT_RAY = {"data.ingest", "train.worker", "train.launch", "tune", "predict", "submit"}
 # Rank and world size exist from here on.
 MAY_IMPORT_DISTRIBUTED = {"train", "tune", "predict"}
+SETTINGS = {"settings", "graph_settings", "search_settings", "transfer_settings"}
 # Rooms that see less than the order would let them.
 SEES_ONLY = {
-    "objective": {"errors", "schema", "settings", "search_settings", "config", "data", "model", "objective"},
-    "report": {"errors", "schema", "settings", "search_settings", "config", "records", "storage", "tune", "report"},
+    "objective": {"errors", "schema", *SETTINGS, "config", "data", "model", "objective"},
+    "report": {"errors", "schema", *SETTINGS, "config", "records", "storage", "tune", "report"},
 }
 KNOWS_NEITHER_TORCH_NOR_RAY = [
     "errors",
     "schema",
     "settings",
+    "graph_settings",
     "search_settings",
+    "transfer_settings",
     "config",
     "records",
     "storage",

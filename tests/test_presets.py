@@ -37,7 +37,7 @@ from tests.tiny_corpus import SMALL, write_tiny
 FUSION_TERMS = {"smoothing", "global", "specific"}
 ALL = {"classification", "contrast", *FUSION_TERMS}
 NARROW: dict[str, dict[str, Any]] = {
-    # Every setting as it is without a preset, so that another choice of the default preset leaves the switches be.
+    # Every setting is written out, so that a change of the default preset does not affect the switches.
     "settings": merge(
         JobConfig().model_dump(mode="json", exclude={"corpus", "task", "name", "storage", "seed"}), SMALL
     ),
@@ -71,14 +71,14 @@ def released_model(corpus_info: CorpusInfo = IEMOCAP_4WAY) -> Joyful:
     return weightless_model(load_job(None, ["model.preset=released"]), corpus_info)
 
 
-# --- released: the authors' code as it is
+# --- released: the authors' code, unchanged
 
 
 def test_released_has_the_parameters_of_the_authors_checkpoint() -> None:
     assert parameters(released_model()) == 42_878_143
 
 
-def test_released_has_them_where_the_authors_have_them() -> None:
+def test_released_has_its_parameters_in_the_same_parts_as_the_authors() -> None:
     net = released_model()
     idle = net.unused_layers
     context_idle = [idle["positions"], idle["position_norm"]]
@@ -104,7 +104,7 @@ def test_released_has_them_where_the_authors_have_them() -> None:
     assert sum(counts.values()) == parameters(net)
 
 
-def test_what_the_authors_never_use_is_never_trained_and_changes_no_score() -> None:
+def test_layers_that_the_authors_never_use_are_not_trained_and_change_no_score() -> None:
     with_idle, without = (
         build_model(narrow("released", f"model.unused_layers={is_on}"), SMALL_SHAPE).eval()
         for is_on in ("true", "false")
@@ -156,7 +156,7 @@ def slow_nt_xent(
 @pytest.mark.parametrize(
     "switches", [{}, {"intra_view": False}, {"inter_view": False}], ids=["both negatives", "inter alone", "intra alone"]
 )
-def test_releaseds_contrast_is_nt_xent_of_the_original_against_each_view_over_the_micro_batch(
+def test_the_released_contrast_is_nt_xent_of_the_original_and_each_view_over_the_micro_batch(
     switches: dict[str, bool],
 ) -> None:
     job = narrow("released", *(f"objective.{name}={str(is_on).lower()}" for name, is_on in switches.items()))
@@ -173,7 +173,7 @@ def test_releaseds_contrast_is_nt_xent_of_the_original_against_each_view_over_th
     assert objective.weights["contrast"] == 0.2
 
 
-def test_releaseds_views_differ_from_the_original_by_their_feature_mask_alone() -> None:
+def test_the_released_views_differ_from_the_original_only_by_their_feature_mask() -> None:
     net = build_model(narrow("released"), SMALL_SHAPE).eval()
     batch = random_batch(30, 20)
     whole, first, second = net.graphs.views(batch, torch.Generator().manual_seed(0))
@@ -185,7 +185,7 @@ def test_releaseds_views_differ_from_the_original_by_their_feature_mask_alone() 
         torch.testing.assert_close(net(batch).layers[-1], net.encoder.embed(nodes, net.graphs.whole(batch))[-1])
 
 
-def test_releaseds_reconstruction_is_summed_over_the_last_conversation_alone() -> None:
+def test_the_released_reconstruction_is_summed_only_over_the_last_conversation() -> None:
     job = narrow("released")
     net, objective = build_model(job, SMALL_SHAPE), build_objective(job, SMALL_SHAPE)
     batch = random_batch(4, 2, 3)
@@ -203,13 +203,13 @@ def test_releaseds_reconstruction_is_summed_over_the_last_conversation_alone() -
     )
 
 
-def test_released_is_optimised_as_the_authors_do() -> None:
+def test_released_uses_the_authors_optimizer() -> None:
     train = load_job(None, ["model.preset=released"]).train
     assert (train.optimizer, train.learning_rate, train.weight_decay, train.schedule) == ("adam", 3e-5, 1e-8, "plateau")
     assert (train.batch_conversations, train.micro_batches, train.gradient_clip) == (32, 1, None)
 
 
-# --- paper: the method as written
+# --- paper: the method as described
 
 
 def test_the_papers_widths_are_those_of_its_table_8() -> None:
@@ -221,7 +221,7 @@ def test_the_papers_widths_are_those_of_its_table_8() -> None:
     assert [layer.heads for layer in net.fusion.contextual.context.layers] == [10, 10]
     assert net.fusion.width == net.context.width == net.encoder.width == 2760
     (convolution,) = net.encoder.convolutions
-    # AGG beside the node, 5520 wide, back to 2760: two halves of one map
+    # AGG concatenated with the node, 5520 wide, mapped to 2760: two halves of one map
     assert [part.weight.shape for part in (convolution.lin_l, convolution.lin_r)] == [(2760, 2760)] * 2
     assert (net.classifier.hidden.in_features, net.classifier.hidden.out_features) == (2760, 100)
 
@@ -400,7 +400,7 @@ SWITCHES: dict[str, dict[str, set[str]]] = {
     ("preset", "switch", "terms"),
     [(preset, switch, terms) for preset, those in SWITCHES.items() for switch, terms in those.items()],
 )
-def test_every_switch_trains_does_something_and_leaves_its_terms(
+def test_every_switch_trains_has_an_effect_and_keeps_its_terms(
     preset: str, switch: str, terms: set[str], first_epoch: Callable[[JobConfig], Any]
 ) -> None:
     losses, weights = first_epoch(narrow(preset, *ONE_STEP, switch))

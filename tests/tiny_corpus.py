@@ -1,4 +1,4 @@
-"""A tiny deterministic corpus for the tests of data and train: a label shows in every modality, with noise and gaps."""
+"""A tiny deterministic corpus for the tests of data and train: every modality shows the label, with noise and gaps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from joyful_ray.schema import Conversation, FeatureContract, Label, Modality, Sp
 LABELS = ["joy", "anger", "neutral"]
 WIDTHS: dict[Modality, int] = {"text": 6, "audio": 4}
 COUNTS: dict[Split, int] = {"train": 23, "dev": 7, "test": 5}
-"""23 does not divide by 2, 3, 4 or 5."""
+"""23 is not divisible by 2, 3, 4 or 5."""
 
 SMALL: dict[str, Any] = {
     "model": {
@@ -44,11 +44,11 @@ SMALL: dict[str, Any] = {
     "graph": {"window_past": 3, "window_future": 3},
     "cluster": {"workers": 0},
 }
-"""A model of a few thousand parameters, whatever the default preset has become."""
+"""Settings of a model of a few thousand parameters, independent of the default preset."""
 
 
 def small_job(*overrides: Mapping[str, Any], **settings: Any) -> JobConfig:
-    """`SMALL` with changes on top."""
+    """`SMALL` with changes merged over it."""
     tree = SMALL
     for above in (*overrides, settings):
         tree = merge(tree, above)
@@ -58,7 +58,7 @@ def small_job(*overrides: Mapping[str, Any], **settings: Any) -> JobConfig:
 def tiny_conversation(
     name: str, *, task: Task = "single-label", widths: Mapping[Modality, int] = WIDTHS
 ) -> Conversation:
-    """1 to 9 utterances of 1 to 3 speakers, some unlabeled, some vectors and cells absent; a function of the name."""
+    """1 to 9 utterances of 1 to 3 speakers, some unlabeled, some vectors and cells missing; determined by the name."""
     draw = np.random.default_rng([ord(letter) for letter in name])
     count = int(draw.integers(1, 10))
     speakers = int(draw.integers(1, 4))
@@ -103,7 +103,7 @@ def write_tiny(
     shard_conversations: int = 5,
     labels: Sequence[str] = LABELS,
 ) -> str:
-    """Write the corpus; shards of `shard_conversations`."""
+    """Write the corpus in shards of `shard_conversations`."""
     write_corpus(
         str(folder),
         name="tiny",

@@ -16,10 +16,10 @@ from joyful_ray.errors import CheckpointError, ConfigError, CorpusError
 from joyful_ray.predict.predictor import Predictor
 from joyful_ray.records import Assessment, EpochMetrics, TransferCell, TransferRecord, versions
 from joyful_ray.schema import MANIFEST_NAME
-from joyful_ray.settings import TransferConfig
 from joyful_ray.storage import Location, open_location
 from joyful_ray.train.launch import train
 from joyful_ray.train.run_directory import RunDirectory
+from joyful_ray.transfer_settings import TransferConfig
 
 RECORD = "transfer.json"
 

@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from joyful_ray.commands.options import Bundle, Json, one_of
 from joyful_ray.commands.runs import DEVICES
 
+if TYPE_CHECKING:
+    from joyful_ray.console.screen import Screen
+
 
 def predict(
     bundle: Bundle,
-    corpus: Annotated[str, typer.Option("--corpus", metavar="URI", help="The corpus to read; labels are not needed.")],
-    out: Annotated[str, typer.Option("--out", metavar="URI", help="Where the Parquet files go: a path or s3:// URI.")],
+    corpus: Annotated[
+        str | None,
+        typer.Option("--corpus", metavar="URI", help="Corpus to read. Labels are not needed.", show_default=False),
+    ] = None,
+    jsonl: Annotated[
+        str | None,
+        typer.Option(
+            "--jsonl",
+            metavar="FILE",
+            help="JSONL file of new conversations to read instead of a corpus.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            metavar="URI",
+            help="Folder for the Parquet files of a corpus, or a .jsonl, .csv or .parquet file for --jsonl. "
+            "Without it, --jsonl prints the predictions.",
+            show_default=False,
+        ),
+    ] = None,
     split: Annotated[
         list[str] | None,
         typer.Option(help="train, dev or test; may be repeated; all without it.", show_default=False),
@@ -38,6 +62,15 @@ def predict(
     screen = Screen(as_json=as_json)
     splits = [one_of(SPLITS, name, "--split") for name in split] if split else None
     chosen_device = one_of(DEVICES, device, "--device")
+    if (corpus is None) == (jsonl is None):
+        raise typer.BadParameter("give either --corpus URI or --jsonl FILE")
+    if jsonl is not None:
+        if splits is not None or address is not None:
+            raise typer.BadParameter("--split and --address belong to --corpus, not to --jsonl")
+        _predict_jsonl(screen, bundle, jsonl, out, embedding=embedding, device=chosen_device)
+        return
+    if corpus is None or out is None:
+        raise typer.BadParameter("--corpus needs --out URI")
     from joyful_ray.predict.job import predict_corpus
 
     with ShardDisplay(screen) as display:
@@ -53,3 +86,14 @@ def predict(
         )
     show_prediction(screen, card, out)
     screen.result(card)
+
+
+def _predict_jsonl(screen: Screen, bundle: str, source: str, out: str | None, *, embedding: bool, device: str) -> None:
+    from joyful_ray.console.predictions import show_jsonl_predictions
+    from joyful_ray.predict.jsonl import predict_jsonl
+
+    found = predict_jsonl(bundle, source, out, embedding=embedding, device=device)
+    show_jsonl_predictions(screen, found)
+    rows = None if found.table is None else found.table.to_pylist()
+    counts = {"conversations": found.conversations, "utterances": found.utterances}
+    screen.result({**counts, "out": found.out, "predictions": rows})

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from joyful_ray.commands.options import Bundle, Job, Json, Settings, one_of
+from joyful_ray.commands.options import Bundle, Job, Json, Settings, one_of, parse_seeds
+from joyful_ray.errors import TrainingError
+
+if TYPE_CHECKING:
+    from joyful_ray.config import JobConfig
+    from joyful_ray.console.screen import Screen
 
 DEVICES: tuple[Literal["auto", "cpu", "cuda"], ...] = ("auto", "cpu", "cuda")
 
@@ -44,11 +49,26 @@ def train(
     ] = None,
     max_hours: Annotated[
         float | None,
-        typer.Option(metavar="H", help="Stop with a checkpoint before so many hours are over.", show_default=False),
+        typer.Option(
+            metavar="H",
+            help="Stop with a checkpoint before this many hours are over. The same command continues.",
+            show_default=False,
+        ),
     ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="S…",
+            help="Train once per seed and print mean and standard deviation: 0 1 2, or 0,1,2, or 0-2.",
+            show_default=False,
+        ),
+    ] = None,
+    parallel: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Runs at a time with --seeds; more than 1 needs --workers 0.")
+    ] = 1,
     as_json: Json = False,
 ) -> None:
-    """Train one run: selected on dev, scored on test once."""
+    """Train one run, or one per seed. Dev selects the epoch, and test is read once per run."""
     from joyful_ray.config import load_job
     from joyful_ray.console.progress import TrainingDisplay
     from joyful_ray.console.runs import show_run
@@ -59,11 +79,29 @@ def train(
     overrides = [*(settings or []), *([f"cluster.workers={workers}"] if workers is not None else [])]
     overrides += [f"cluster.max_hours={max_hours}"] if max_hours is not None else []
     resolved = load_job(job, overrides)
+    if seeds is not None:
+        _train_seeds(screen, resolved, parse_seeds(seeds), name=name, parallel=parallel)
+        return
     with TrainingDisplay(screen, epochs=resolved.train.epochs) as display:
         display.stage(f"training {name or resolved.name} on {resolved.corpus}")
         record = launch(resolved, name=name, watch=display.epoch)
     show_run(screen, record)
     screen.result(record)
+
+
+def _train_seeds(screen: Screen, job: JobConfig, seeds: list[int], *, name: str | None, parallel: int) -> None:
+    from joyful_ray.console.progress import TrainingDisplay
+    from joyful_ray.console.seeds import show_seeds
+    from joyful_ray.train.seeds import record_location, train_seeds
+
+    with TrainingDisplay(screen, epochs=job.train.epochs) as display:
+        record = train_seeds(job, seeds, name=name, parallel=parallel, watch=display.epoch, stage=display.stage)
+    show_seeds(screen, record, record_location(job, record.name).uri)
+    screen.result(record)
+    if record.failures:
+        raise TrainingError(
+            f"{len(record.failures)} of {len(seeds)} seeds failed: {'; '.join(record.failures.values())}"
+        )
 
 
 def evaluate(

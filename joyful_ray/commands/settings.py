@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,18 +11,34 @@ from joyful_ray.commands.options import Json, Settings
 
 def config(
     job: Annotated[
-        Path | None, typer.Argument(metavar="[JOB.yaml]", help="The experiment; the defaults without one.")
+        str | None,
+        typer.Argument(
+            metavar="[JOB.yaml | PATTERN]",
+            help="The job file; without it, the defaults. With --list, which settings to show.",
+            show_default=False,
+        ),
     ] = None,
     settings: Settings = None,
+    list_: Annotated[
+        bool,
+        typer.Option(
+            "--list",
+            help="Explain settings: type, range, default, meaning. PATTERN is a part of a path, or has *.",
+        ),
+    ] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="With --list: print Markdown.")] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of job files, for editors.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Print a job with every setting written out."""
+    """Print a job with every setting written out, or explain the settings."""
     from joyful_ray.config import JobConfig, load_job, to_yaml
     from joyful_ray.console.screen import Screen, json_line
 
     if schema:
         print(json_line(JobConfig.model_json_schema()))
+        return
+    if list_:
+        _list_settings(job, markdown=markdown, as_json=as_json)
         return
     resolved = load_job(job, settings or [])
     if resolved.search is not None:
@@ -34,6 +49,22 @@ def config(
         Screen(as_json=True).result(resolved)
     else:
         print(f"# fingerprint: {resolved.fingerprint}\n{to_yaml(resolved)}", end="")
+
+
+def _list_settings(pattern: str | None, *, markdown: bool, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from joyful_ray.console.screen import Screen
+    from joyful_ray.console.settings import show_settings
+    from joyful_ray.setting_reference import all_settings, as_markdown, find_settings
+
+    entries = all_settings() if pattern is None else find_settings(pattern)
+    if markdown:
+        print(as_markdown(entries), end="")
+        return
+    screen = Screen(as_json=as_json)
+    show_settings(screen, entries)
+    screen.result({"settings": [asdict(entry) for entry in entries]})
 
 
 def doctor(

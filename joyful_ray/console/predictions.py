@@ -10,8 +10,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from joyful_ray.console.screen import Screen
 
 if TYPE_CHECKING:
+    from joyful_ray.predict.jsonl import JsonlPredictions
     from joyful_ray.records import PredictionCard
 
+TEXT_WIDTH = 30
+"""Characters of an utterance's text that are shown."""
 LINES = 20
 """Lines at most where there is no terminal."""
 
@@ -58,3 +61,26 @@ def show_prediction(screen: Screen, card: PredictionCard, out: str) -> None:
     screen.say(f"{card.shards} shards{kept}; {card.utterances_per_second:,.0f} utterances/s")
     screen.say(f"columns: {', '.join(card.columns)}")
     screen.say(f"read them: pandas.read_parquet(\"{out}\"), or in DuckDB: FROM read_parquet('{out}/*/*.parquet')")
+
+
+def show_jsonl_predictions(screen: Screen, found: JsonlPredictions) -> None:
+    """Print the predictions, or where they were written."""
+    if found.table is None:
+        screen.say(f"{found.utterances:,} predictions for {found.conversations:,} conversations: {found.out}")
+        return
+    rows = []
+    for row in found.table.to_pylist():
+        text, prediction = row["text"] or "", row["prediction"]
+        shown = ", ".join(prediction) if isinstance(prediction, list) else prediction
+        shown = f"{shown:.4f}" if isinstance(shown, float) else str(shown)
+        probability = row.get(f"probability_{prediction}") if isinstance(prediction, str) else None
+        rows.append(
+            [
+                row["utterance_id"],
+                row["speaker"],
+                text if len(text) <= TEXT_WIDTH else text[: TEXT_WIDTH - 1] + "…",
+                shown,
+                "" if probability is None else f"{probability:.2f}",
+            ]
+        )
+    screen.table(["utterance", "speaker", "text", "prediction", "probability"], rows, left=4)

@@ -1,6 +1,6 @@
-"""Augmented views: masked features, perturbed edges, edges of global proximity. Every draw comes from a generator.
+"""Augmentations: masked features, perturbed edges and rewired edges. All random draws come from a generator.
 
-Shapes: as in edges.py, and D = width of a node.
+Shapes: as in edges.py, with D = width of a node, G = groups, A = added edges.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ def mask_features(nodes_ND: Tensor, *, ratio: float, by_element: bool, generator
     """Set a share of the features to zero, without rescaling.
 
     Args:
-        by_element: draw each value by itself (the released code); otherwise exactly round(ratio * D) dimensions, the
-            same for all nodes (the paper).
+        nodes_ND: the nodes.
+        ratio: share of the features.
+        by_element: mask each value independently (the released code); otherwise mask exactly round(ratio * D)
+            dimensions, the same for all nodes (the paper).
+        generator: source of the draws.
     """
     if ratio == 0.0:
         return nodes_ND
@@ -41,9 +44,10 @@ def perturb_edges(
     speakers: int,
     generator: Generator,
 ) -> Graph:
-    """In every conversation drop round(ratio * edges) edges, and add as many absent ones, or all where fewer are.
+    """In every conversation, drop round(ratio * edges) edges and add as many absent ones, or all if there are fewer.
 
-    Added edges are drawn from equal strata of the absent pairs, so no pair is drawn twice. Self-loops may be dropped.
+    One added edge is drawn from each of equally large strata of the absent pairs, so no pair is drawn twice. Self-loops
+    may be dropped.
 
     Source: JOYFUL, section 3.2 (edge perturbation); method.md section 5, choice 12.
     """
@@ -78,7 +82,7 @@ def perturb_edges(
 def rewire_edges(graph: Graph, *, ratio: float, generator: Generator) -> Graph:
     """Give round(ratio * edges) edges a random target in the whole micro-batch, and keep their relations.
 
-    Such edges may join two conversations; it is what the released code does (method.md section 2.2.5).
+    Such edges may connect two conversations. The released code does this (method.md section 2.2.5).
     """
     if ratio == 0.0:
         return graph
@@ -91,7 +95,7 @@ def rewire_edges(graph: Graph, *, ratio: float, generator: Generator) -> Graph:
 
 
 def _random_rank(group_E: Tensor, size_G: Tensor, generator: Generator) -> Tensor:
-    """Rank of each element in a random order of its group; elements come sorted by group."""
+    """The rank of each element in a random order of its group; elements must be sorted by group."""
     keys_E = torch.rand(len(group_E), generator=generator, device=group_E.device, dtype=torch.float64)
     order_E = torch.argsort(group_E + keys_E)
     starts_G = size_G.cumsum(0) - size_G
@@ -101,7 +105,10 @@ def _random_rank(group_E: Tensor, size_G: Tensor, generator: Generator) -> Tenso
 
 
 def _one_of_each_stratum(count_G: Tensor, size_G: Tensor, generator: Generator) -> Tensor:
-    """`count` distinct places of each group of `size`, counted over all groups: one of each of `count` equal strata."""
+    """Draw `count` distinct positions of each group of `size`, one from each of `count` equally large strata.
+
+    Positions are counted over all groups together.
+    """
     group_A = torch.repeat_interleave(torch.arange(len(count_G), device=count_G.device), count_G)
     stratum_A = torch.arange(len(group_A), device=count_G.device) - (count_G.cumsum(0) - count_G)[group_A]
     low_A = stratum_A * size_G[group_A] // count_G[group_A]

@@ -1,4 +1,4 @@
-"""The windowed graph over conversations, built with tensor operations alone.
+"""The windowed graph over conversations, built only with tensor operations.
 
 Shapes: N = utterances of the micro-batch, E = edges, C = conversations, L = longest conversation, R = relations.
 """
@@ -23,8 +23,10 @@ class Graph:
     """Directed edges between utterances; messages go from source to target.
 
     Attributes:
+        source_E, target_E: node indices of each edge.
         relation_E: relation ids in [0, relations).
-        layout: where each node stands; edges of a windowed graph stay within a conversation.
+        relations: number of relations.
+        layout: conversation and position of each node; edges of a windowed graph stay within a conversation.
     """
 
     source_E: Tensor
@@ -35,17 +37,17 @@ class Graph:
 
     @property
     def nodes(self) -> int:
-        """N."""
+        """Number of nodes, N."""
         return self.layout.conversation_N.shape[0]
 
     @property
     def edges(self) -> int:
-        """E."""
+        """Number of edges, E."""
         return self.source_E.shape[0]
 
     @cached_property
     def relation_CLL(self) -> Tensor:
-        """Relation id of the edge into (row) from (column), -1 where there is none; for edges within conversations."""
+        """Relation id of the edge from column to row, -1 if there is none; only for edges within conversations."""
         longest = self.layout.longest
         dense = self.relation_E.new_full((len(self.layout.lengths_C) * longest * longest,), -1)
         row_E = self.layout.slot_N[self.target_E]
@@ -54,7 +56,7 @@ class Graph:
 
     @cached_property
     def mean_weight_E(self) -> Tensor:
-        """1 / (edges into the same target with the same relation), so that a weighted sum is a mean a relation."""
+        """1 / (edges into the same target with the same relation), so that a weighted sum is a mean per relation."""
         cell_E = self.target_E * self.relations + self.relation_E
         counts = torch.bincount(cell_E, minlength=self.nodes * self.relations)
         return 1.0 / counts[cell_E].to(torch.float32)
@@ -62,14 +64,14 @@ class Graph:
 
 @dataclass(frozen=True)
 class Windows:
-    """The run of sources of each target: positions first_N to last_N, inclusive, of its conversation."""
+    """The sources of each target: positions first_N to last_N of its conversation, both included."""
 
     first_N: Tensor
     last_N: Tensor
 
     @classmethod
     def of(cls, layout: Layout, past: int | None, future: int | None) -> Windows:
-        """At most `past` utterances before and `future` after; None is unbounded."""
+        """At most `past` utterances before and `future` after; None means unbounded."""
         length_N = layout.lengths_C[layout.conversation_N]
         first_N = torch.zeros_like(length_N) if past is None else (layout.position_N - past).clamp(min=0)
         last_N = length_N - 1 if future is None else torch.minimum(layout.position_N + future, length_N - 1)
@@ -91,7 +93,10 @@ def windowed_graph(
 
     Args:
         speakers_N: speaker ids, numbered within each conversation.
-        speakers: speaker slots of `speaker-pairs`; later speakers share the last slot.
+        layout: conversation and position of each utterance.
+        past, future: size of the window; None means unbounded.
+        relations: what the relation of an edge encodes.
+        speakers: number of speaker slots of `speaker-pairs`; later speakers share the last slot.
 
     Source: JOYFUL, section 3.2; DialogueGCN (EMNLP 2019), section 3.3.
     """
@@ -105,14 +110,14 @@ def windowed_graph(
 
 
 def relation_count(relations: Relations, speakers: int) -> int:
-    """4 (same or other speaker, direction), or 2 S^2 (ordered pair of speakers, direction)."""
+    """The number of relations: 4 (same or other speaker, direction), or 2 S^2 (ordered pair of speakers, direction)."""
     return 4 if relations == "same-other" else 2 * speakers**2
 
 
 def relation_ids(
     source_E: Tensor, target_E: Tensor, speakers_N: Tensor, *, relations: Relations, speakers: int
 ) -> Tensor:
-    """Relation of each edge; the direction bit is 0 where the source comes first, 1 otherwise (also for self-loops).
+    """The relation of each edge; the direction bit is 0 if the source comes first, 1 otherwise (also for self-loops).
 
     `same-other`: 2 * (speakers differ) + direction. `speaker-pairs`: 2 * (source's speaker * S + target's) + direction.
 
@@ -126,7 +131,7 @@ def relation_ids(
 
 
 def stack(graphs: Sequence[Graph]) -> Graph:
-    """One graph of several over equally many nodes each, side by side, so that one pass encodes them all."""
+    """Combine graphs with the same number of nodes into one disconnected graph, so that one pass encodes them all."""
     if len(graphs) == 1:
         return graphs[0]
     first = graphs[0]

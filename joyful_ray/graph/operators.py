@@ -1,6 +1,6 @@
-"""Message passing: own tensor operations, with PyTorch Geometric's behind the same interface as their oracle.
+"""Message passing with plain tensor operations; tests compare them with PyTorch Geometric's operators.
 
-The two kinds of each operator have the same parameters under the same names, so a bundle written with one is read
+Both versions of an operator have the same parameters under the same names, so a bundle written with one can be read
 with the other.
 
 Shapes: N = utterances, E = edges, R = relations, D = input width, K = output width, H = heads, P = width of a head.
@@ -18,12 +18,12 @@ from joyful_ray.graph.recomputation import recomputed
 
 Operators = Literal["fast", "pyg"]
 FEW_RELATIONS = 16
-# From here on a head at a time, which needs less memory and no more time.
+# Above this size, heads are computed one at a time, which needs less memory and no more time.
 MANY_NUMBERS = 1 << 23
 
 
 def mean_by_relation(x_ND: Tensor, graph: Graph) -> Tensor:
-    """Mean over each node's in-neighbours of each relation, zero where there are none: (N, R, D)."""
+    """The mean over each node's in-neighbours of each relation, zero if there are none: (N, R, D)."""
     messages_ED = x_ND.index_select(0, graph.source_E) * graph.mean_weight_E.to(x_ND.dtype)[:, None]
     cell_E = graph.target_E * graph.relations + graph.relation_E
     means = x_ND.new_zeros(graph.nodes * graph.relations, x_ND.shape[1]).index_add(0, cell_E, messages_ED)
@@ -31,7 +31,7 @@ def mean_by_relation(x_ND: Tensor, graph: Graph) -> Tensor:
 
 
 def mapped_means(x_ND: Tensor, graph: Graph, weight_RDK: Tensor) -> Tensor:
-    """Sum over relations of each mean times its map, (N, K), from the pairs of node and relation that occur."""
+    """The sum over relations of each mean times its weight, (N, K), only for pairs of node and relation that occur."""
     cell_E = graph.relation_E * graph.nodes + graph.target_E
     cells, index_E, counts = torch.unique(cell_E, return_inverse=True, return_counts=True)
     messages_ED = x_ND.index_select(0, graph.source_E) / counts[index_E].to(x_ND.dtype)[:, None]
@@ -53,7 +53,7 @@ def softmax_by_target(logits_EH: Tensor, graph: Graph) -> Tensor:
 
 
 class RelationalConvolution(nn.Module):
-    """Relational graph convolution: a map a relation of the mean of its in-neighbours, plus a map of the node itself.
+    """Relational graph convolution: per relation a map of the mean in-neighbour, plus a map of the node itself.
 
     Shapes: input (N, D), output (N, K).
 
@@ -70,7 +70,7 @@ class RelationalConvolution(nn.Module):
         nn.init.uniform_(self.root, -bound, bound)
 
     def forward(self, x_ND: Tensor, graph: Graph) -> Tensor:
-        """Convolve."""
+        """Convolve over the graph."""
         own_NK = torch.addmm(self.bias, x_ND, self.root)
         if graph.relations > FEW_RELATIONS:
             return own_NK + mapped_means(x_ND, graph, self.weight)
@@ -78,10 +78,13 @@ class RelationalConvolution(nn.Module):
 
 
 class GraphTransformerConvolution(nn.Module):
-    """Multi-head attention over in-neighbours, heads side by side, plus a map of the node itself.
+    """Multi-head attention over in-neighbours, heads concatenated, plus a map of the node itself.
 
     Args:
-        relations: > 0 adds a trained vector a relation to the keys and to the values; 0 ignores relations.
+        width: input width.
+        out: width of a head.
+        heads: number of heads.
+        relations: > 0 adds a trained vector per relation to the keys and values; 0 ignores relations.
 
     Shapes: input (N, D), output (N, H * P).
 
@@ -98,7 +101,7 @@ class GraphTransformerConvolution(nn.Module):
         self.lin_skip = nn.Linear(width, heads * out)
 
     def forward(self, x_ND: Tensor, graph: Graph) -> Tensor:
-        """Attend."""
+        """Attend over the graph."""
         query, key, value = (
             linear(x_ND).view(len(x_ND), self.heads, -1) for linear in (self.lin_query, self.lin_key, self.lin_value)
         )
@@ -120,7 +123,7 @@ class GraphTransformerConvolution(nn.Module):
 
     @staticmethod
     def _gather(query: Tensor, key: Tensor, value: Tensor, edge_R: Tensor | None, graph: Graph) -> Tensor:
-        """Some heads, all (N, heads, P)."""
+        """Attention of some heads; inputs and output are (N, heads, P)."""
         key_E, value_E = key.index_select(0, graph.source_E), value.index_select(0, graph.source_E)
         if edge_R is not None:
             edge_E = edge_R.index_select(0, graph.relation_E)
@@ -132,7 +135,7 @@ class GraphTransformerConvolution(nn.Module):
 
 
 class NeighbourConvolution(nn.Module):
-    """The mean of the in-neighbours beside the node itself, then one map.
+    """The mean of the in-neighbours, concatenated with the node itself, then one linear map.
 
     Shapes: input (N, D), output (N, K).
 
@@ -145,7 +148,7 @@ class NeighbourConvolution(nn.Module):
         self.lin_r = nn.Linear(width, out, bias=False)
 
     def forward(self, x_ND: Tensor, graph: Graph) -> Tensor:
-        """Convolve; the two maps are the halves of the paper's one over the concatenation."""
+        """Convolve over the graph; the two maps are the two halves of the paper's map of the concatenation."""
         counts_N = torch.bincount(graph.target_E, minlength=graph.nodes).clamp(min=1)
         total_ND = torch.zeros_like(x_ND).index_add(0, graph.target_E, x_ND.index_select(0, graph.source_E))
         return self.lin_l(total_ND / counts_N[:, None].to(x_ND.dtype)) + self.lin_r(x_ND)

@@ -1,4 +1,4 @@
-"""Global proximity: edges between utterances that many short paths join, by the Katz index.
+"""Global proximity: adds edges between utterances that are connected by many short paths (high Katz index).
 
 Shapes: C = conversations, L = longest conversation, A = added edges.
 """
@@ -28,10 +28,10 @@ def add_proximity_edges(
     speakers: int,
     generator: Generator,
 ) -> Graph:
-    """In every conversation add round(ratio * edges) pairs of high Katz index that have no edge yet.
+    """In every conversation, add round(ratio * edges) edges between pairs with a high Katz index and no edge yet.
 
-    Pairs above the threshold are taken at random; where they are too few, the next best follow. Edges stay as they are;
-    those that rewiring led out of their conversation are no paths.
+    Pairs above the threshold are drawn at random; if there are too few, the next best follow. Existing edges do not
+    change. Edges that rewiring led out of their conversation do not count as paths.
 
     Source: JOYFUL, section 3.2 (global proximity); method.md section 5, choice 13.
     """
@@ -39,12 +39,12 @@ def add_proximity_edges(
         return graph
     layout = graph.layout
     edges_C = torch.bincount(layout.conversation_N[graph.target_E], minlength=len(layout.lengths_C))
-    wanted_C = torch.round(edges_C * ratio).long()
+    added_C = torch.round(edges_C * ratio).long()
     is_long_C = layout.lengths_C > DENSE_UTTERANCES
     paths = _within_conversations(graph)
-    pieces = [_dense_choice(paths, wanted_C.masked_fill(is_long_C, 0), threshold, generator)]
+    pieces = [_dense_choice(paths, added_C.masked_fill(is_long_C, 0), threshold, generator)]
     for conversation in is_long_C.nonzero().flatten().tolist():
-        pieces.append(_sparse_choice(paths, conversation, int(wanted_C[conversation]), threshold, generator))
+        pieces.append(_sparse_choice(paths, conversation, int(added_C[conversation]), threshold, generator))
     source_A, target_A = (torch.cat(ends) for ends in zip(*pieces, strict=True))
     relation_A = relation_ids(source_A, target_A, speakers_N, relations=relations, speakers=speakers)
     return replace(
@@ -56,9 +56,9 @@ def add_proximity_edges(
 
 
 def katz_index(adjacency_CLL: Tensor) -> Tensor:
-    """Katz index of every pair, as a share of the greatest of its conversation, with half the critical attenuation.
+    """The Katz index of every pair, as a share of the largest in its conversation, at half the critical attenuation.
 
-    sum over k >= 1 of (0.5 / lambda_max)^k A^k, in closed form; the diagonal is 0.
+    This is the sum over k >= 1 of (0.5 / lambda_max)^k A^k in closed form; the diagonal is 0.
 
     Args:
         adjacency_CLL: symmetric, 0 or 1, no self-loops.
@@ -81,11 +81,11 @@ def _within_conversations(graph: Graph) -> Graph:
     return replace(graph, source_E=source_E, target_E=target_E, relation_E=relation_E)
 
 
-def _dense_choice(graph: Graph, wanted_C: Tensor, threshold: float, generator: Generator) -> tuple[Tensor, Tensor]:
+def _dense_choice(graph: Graph, added_C: Tensor, threshold: float, generator: Generator) -> tuple[Tensor, Tensor]:
     layout = graph.layout
-    chosen_C = (wanted_C > 0).nonzero().flatten()
+    chosen_C = (added_C > 0).nonzero().flatten()
     if len(chosen_C) == 0:
-        return wanted_C.new_zeros(0), wanted_C.new_zeros(0)
+        return added_C.new_zeros(0), added_C.new_zeros(0)
     longest = int(layout.lengths_C[chosen_C].max())
     joined_CLL = (graph.relation_CLL[chosen_C] >= 0)[:, :longest, :longest]
     one_way = joined_CLL.to(torch.float64)
@@ -97,7 +97,7 @@ def _dense_choice(graph: Graph, wanted_C: Tensor, threshold: float, generator: G
     keys = _keys(index_CLL, threshold, generator).masked_fill(~is_candidate, -1.0).flatten(1)
     order = keys.argsort(dim=1, descending=True, stable=True)
     rank = torch.arange(keys.shape[1], device=keys.device)
-    take = (rank[None, :] < wanted_C[chosen_C, None]) & (keys.gather(1, order) >= 0)
+    take = (rank[None, :] < added_C[chosen_C, None]) & (keys.gather(1, order) >= 0)
     row, column = take.nonzero(as_tuple=True)
     cell = order[row, column]
     start_C = (layout.lengths_C.cumsum(0) - layout.lengths_C)[chosen_C]
@@ -105,28 +105,29 @@ def _dense_choice(graph: Graph, wanted_C: Tensor, threshold: float, generator: G
 
 
 def _sparse_choice(
-    graph: Graph, conversation: int, wanted: int, threshold: float, generator: Generator
+    graph: Graph, conversation: int, added: int, threshold: float, generator: Generator
 ) -> tuple[Tensor, Tensor]:
     layout = graph.layout
     inside_E = layout.conversation_N[graph.target_E] == conversation
     length = int(layout.lengths_C[conversation])
     target = layout.position_N[graph.target_E[inside_E]]
     source = layout.position_N[graph.source_E[inside_E]]
-    apart = source != target
-    if wanted == 0 or not bool(apart.any()):
+    is_pair = source != target
+    if added == 0 or not bool(is_pair.any()):
         return target[:0], source[:0]
-    pairs = torch.stack([torch.cat([target[apart], source[apart]]), torch.cat([source[apart], target[apart]])])
+    first, second = target[is_pair], source[is_pair]
+    pairs = torch.stack([torch.cat([first, second]), torch.cat([second, first])])
     pairs = torch.unique(pairs, dim=1)
     ones = torch.ones(pairs.shape[1], dtype=torch.float64, device=pairs.device)
     adjacency = torch.sparse_coo_tensor(pairs, ones, (length, length)).coalesce()
     index = _truncated_katz(adjacency)
     (row, column), score = index.indices(), index.values()
-    itself = torch.arange(length, device=pairs.device) * (length + 1)
-    known = torch.isin(row * length + column, torch.cat([target * length + source, itself]))
+    diagonal = torch.arange(length, device=pairs.device) * (length + 1)
+    known = torch.isin(row * length + column, torch.cat([target * length + source, diagonal]))
     best = score[row != column].max().clamp(min=1e-12)
     row, column, score = row[~known], column[~known], score[~known] / best
     keys = _keys(score, threshold, generator)
-    order = keys.argsort(descending=True, stable=True)[:wanted]
+    order = keys.argsort(descending=True, stable=True)[:added]
     start = int(layout.lengths_C[:conversation].sum())
     return start + column[order], start + row[order]
 
@@ -146,6 +147,6 @@ def _truncated_katz(adjacency: Tensor) -> Tensor:
 
 
 def _keys(score: Tensor, threshold: float, generator: Generator) -> Tensor:
-    """Sort keys: those above the threshold come first, in random order."""
+    """Sort keys; pairs above the threshold come first, in random order."""
     draws = torch.rand(score.shape, generator=generator, device=score.device, dtype=score.dtype)
     return torch.where(score > threshold, 2.0 + draws, score)

@@ -1,6 +1,6 @@
-"""PyTorch Geometric's operators on our graphs: the first implementation, and the oracle of `operators.py`.
+"""PyTorch Geometric's operators on a `Graph`; tests compare `operators.py` with them.
 
-A room of its own, because the library takes seconds to import.
+This is a separate module because the library takes seconds to import.
 
 Shapes: N = utterances, E = edges, D = input width, K = output width.
 """
@@ -16,7 +16,7 @@ from joyful_ray.graph.edges import Graph
 
 
 def edge_index(graph: Graph) -> Tensor:
-    """Edges as the library has them: (2, E), source above target."""
+    """The edges in the format of the library: (2, E), sources in the first row."""
     return torch.stack([graph.source_E, graph.target_E])
 
 
@@ -24,7 +24,7 @@ class GeometricRelationalConvolution(RGCNConv):
     """`RGCNConv` on a `Graph`. Shapes: input (N, D), output (N, K)."""
 
     def forward(self, x_ND: Tensor, graph: Graph) -> Tensor:
-        """Convolve."""
+        """Convolve over the graph."""
         return super().forward(x_ND, edge_index(graph), graph.relation_E)
 
 
@@ -32,7 +32,7 @@ class GeometricTransformerConvolution(TransformerConv):
     """`TransformerConv` on a `Graph`, relations as one-hot edge features. Shapes: input (N, D), output (N, H * K)."""
 
     def forward(self, x_ND: Tensor, graph: Graph) -> Tensor:
-        """Attend."""
+        """Attend over the graph."""
         features = F.one_hot(graph.relation_E, graph.relations).to(x_ND.dtype) if self.edge_dim else None
         return super().forward(x_ND, edge_index(graph), features)
 
@@ -41,5 +41,5 @@ class GeometricNeighbourConvolution(SAGEConv):
     """`SAGEConv` with mean aggregation on a `Graph`. Shapes: input (N, D), output (N, K)."""
 
     def forward(self, x_ND: Tensor, graph: Graph) -> Tensor:
-        """Convolve."""
+        """Convolve over the graph."""
         return super().forward(x_ND, edge_index(graph))

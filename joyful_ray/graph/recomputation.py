@@ -1,4 +1,4 @@
-"""Numbers that are cheap to make and large to keep are made again in the backward pass."""
+"""Gradient checkpointing: values that are cheap to compute and large to store are recomputed in the backward pass."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from typing import Any
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-WORTH_NUMBERS = 1 << 22
+MIN_NUMBERS = 1 << 22
 
 
 def recomputed(function: Callable[..., Tensor], *inputs: Any, numbers: int, is_random: bool) -> Tensor:
-    """The function's result; what it makes on the way is kept only where it is small.
+    """Call a function; its intermediate values are recomputed in the backward pass if they are large.
 
     Args:
-        numbers: about how many numbers it makes on the way; below 4 million, bookkeeping would cost more than memory.
-        is_random: whether it draws, so that the second time must draw the same.
+        function: the function to call.
+        inputs: its arguments.
+        numbers: about how many intermediate numbers it computes; below 4 million, recomputing does not pay.
+        is_random: whether the function draws random numbers; the recomputation must then draw the same.
     """
-    if numbers < WORTH_NUMBERS:
+    if numbers < MIN_NUMBERS:
         return function(*inputs)
     return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=is_random)

@@ -1,4 +1,4 @@
-"""The two augmented views of a graph, as the config asks for them.
+"""The graph of a batch and its two augmented views, as the settings define them.
 
 Shapes: N = utterances, D = node width.
 """
@@ -13,15 +13,17 @@ from joyful_ray.data.batch import Batch
 from joyful_ray.graph.augment import mask_features, perturb_edges, rewire_edges
 from joyful_ray.graph.edges import Graph, Windows, windowed_graph
 from joyful_ray.graph.proximity import add_proximity_edges
-from joyful_ray.settings import AugmentConfig, GraphConfig, ViewConfig
+from joyful_ray.graph_settings import AugmentConfig, GraphConfig, ViewConfig
 
 
 @dataclass(frozen=True)
 class GraphBuilder:
-    """Graphs and views of any batch.
+    """Builds the graph and the views of any batch.
 
     Args:
-        speakers: speaker slots of `speaker-pairs`.
+        graph: the `graph` section of the job.
+        augment: the `augment` section.
+        speakers: number of speaker slots of `speaker-pairs`.
     """
 
     graph: GraphConfig
@@ -29,7 +31,7 @@ class GraphBuilder:
     speakers: int
 
     def whole(self, batch: Batch) -> Graph:
-        """The windowed graph, before augmentation."""
+        """The windowed graph, without augmentation."""
         return windowed_graph(
             batch.speakers_N,
             batch.layout,
@@ -75,6 +77,6 @@ class GraphBuilder:
 
 
 def masked(nodes_ND: Tensor, view: ViewConfig, generator: Generator) -> Tensor:
-    """Nodes with the view's share of features set to zero."""
+    """The nodes, with the view's share of features set to zero."""
     by_element = view.feature_mask == "element"
     return mask_features(nodes_ND, ratio=view.feature_ratio, by_element=by_element, generator=generator)

@@ -1,6 +1,6 @@
-"""Context: from single utterances to utterances that know their conversation.
+"""Conversation context: modules that let an utterance's vector take in the rest of its conversation.
 
-Shapes: N = utterances, D = fused width, H = hidden width, K = width of what leaves.
+Shapes: N = utterances, D = fused width, H = hidden width, K = output width.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class RecurrentContext(nn.Module):
 
 
 class NoContext(nn.Module):
-    """A linear map of each utterance by itself.
+    """A linear map of each utterance by itself; no context.
 
     Shapes: input (N, D), output (N, K).
     """
@@ -90,12 +90,12 @@ class NoContext(nn.Module):
         self.width = config.width
 
     def forward(self, nodes_ND: Tensor, layout: Layout) -> Tensor:
-        """Vectors of the width that the graph takes."""
+        """Vectors of the output width."""
         return self.leave(nodes_ND)
 
 
 class PassThrough(nn.Module):
-    """Nothing: fused vectors enter the graph as they are, as in the paper.
+    """The identity: fused vectors enter the graph unchanged, as in the paper.
 
     Shapes: input (N, D), output (N, D).
     """
@@ -107,7 +107,7 @@ class PassThrough(nn.Module):
         self.width = width
 
     def forward(self, nodes_ND: Tensor, layout: Layout) -> Tensor:
-        """The input."""
+        """The input, unchanged."""
         return nodes_ND
 
 
@@ -115,7 +115,7 @@ Context = TransformerContext | RecurrentContext | NoContext | PassThrough
 
 
 def build_context(width: int, config: ContextConfig) -> Context:
-    """The context that the config names."""
+    """Build the context that the config names."""
     if config.kind == "transformer":
         return TransformerContext(width, config)
     if config.kind == "gru":

@@ -1,4 +1,4 @@
-"""Dropout that draws a number for four values and keeps a byte a value for the backward pass."""
+"""Dropout that draws one random number for four values and saves one byte per value for the backward pass."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ STEPS = 1 << 16
 
 
 def dropout(x: Tensor, ratio: float, *, is_training: bool) -> Tensor:
-    """Zero a share of the values and divide the others by what is left.
+    """Zero a share of the values and divide the others by 1 - `ratio`.
 
     Args:
-        ratio: in steps of 2^-16, of which it takes the nearest.
+        x: any shape.
+        ratio: share of zeros; rounded to the nearest multiple of 2^-16.
+        is_training: False returns the input.
     """
     return _Dropout.apply(x, ratio) if is_training and ratio else x
 
 
 def relu_dropout(x: Tensor, ratio: float, *, is_training: bool) -> Tensor:
-    """ReLU, then dropout, keeping one tensor for the backward pass instead of three."""
+    """ReLU, then dropout, with one saved tensor for the backward pass instead of three."""
     return _ReluDropout.apply(x, ratio if is_training else 0.0)
 
 
 def kept(like: Tensor, ratio: float) -> Tensor:
-    """True where a value stays, in the shape of `like`; 16 bits of a 64-bit draw decide each."""
+    """A mask in the shape of `like`, True for values that are kept; 16 bits of a 64-bit draw decide each value."""
     draws = torch.empty(-(-like.numel() // 4), dtype=torch.int64, device=like.device).random_(-(2**63), None)
     return (draws.view(torch.int16)[: like.numel()] >= round(ratio * STEPS) - STEPS // 2).view(like.shape)
 
@@ -46,7 +48,7 @@ class _Dropout(Function):
 
 
 class _ReluDropout(Function):
-    """The output is positive exactly where the gradient passes, so it is all that the backward pass needs."""
+    """The output is positive exactly where the gradient passes, so the backward pass needs nothing else."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, ratio: float) -> Tensor:

@@ -1,6 +1,6 @@
-"""Graph encoders in two stages: `embed`, whose output the contrast compares, and `refine`, for what is classified.
+"""Graph encoders in two stages: `embed`, whose output the contrast compares, and `refine`, whose output is classified.
 
-Shapes: N = utterances, D = width that enters, K = width that leaves.
+Shapes: N = utterances, D = input width, K = output width, H = heads.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from joyful_ray.settings import EncoderConfig
 
 
 def build_norm(kind: str, width: int) -> nn.Module:
-    """Layer norm, batch norm (over the micro-batch) or none."""
+    """Layer norm, batch norm (over the micro-batch), or the identity for `none`."""
     return {"layer": nn.LayerNorm, "batch": nn.BatchNorm1d}[kind](width) if kind != "none" else nn.Identity()
 
 
 class RelationalTransformerEncoder(nn.Module):
-    """Relational convolutions, then a graph transformer: the released code's pair.
+    """Relational convolutions followed by a graph transformer, as in the released code.
 
     Shapes: input (N, D), embedding (N, K), output (N, H * K).
 
@@ -44,7 +44,7 @@ class RelationalTransformerEncoder(nn.Module):
         self.dropout = config.dropout
 
     def embed(self, x_ND: Tensor, graph: Graph) -> list[Tensor]:
-        """Output of every relational convolution."""
+        """The output of every relational convolution."""
         layers = []
         for place, convolution in enumerate(self.convolutions):
             x_ND = convolution(x_ND if place == 0 else F.leaky_relu(x_ND), graph)
@@ -52,13 +52,13 @@ class RelationalTransformerEncoder(nn.Module):
         return layers
 
     def refine(self, embedding_NK: Tensor, graph: Graph) -> Tensor:
-        """What the classifier sees."""
+        """The input of the classifier."""
         refined = F.leaky_relu(self.norm(self.transformer(embedding_NK, graph)))
         return F.dropout(refined, self.dropout, self.training)
 
 
 class LayeredEncoder(nn.Module):
-    """Layers of one kind of convolution, each with ReLU: the paper's GCN, or attention with relations.
+    """A stack of one kind of convolution, each with ReLU: the paper's GCN, or attention with relations.
 
     Shapes: input (N, D), embedding and output (N, K).
 
@@ -85,7 +85,7 @@ class LayeredEncoder(nn.Module):
         self.width = out
 
     def embed(self, x_ND: Tensor, graph: Graph) -> list[Tensor]:
-        """Output of every layer."""
+        """The output of every layer."""
         layers = []
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             out = F.relu(norm(convolution(x_ND, graph)))
@@ -100,7 +100,7 @@ class LayeredEncoder(nn.Module):
 
 
 class NoGraph(nn.Module):
-    """No graph: every utterance stays as it is.
+    """No graph: every utterance stays unchanged.
 
     Shapes: input, embedding and output (N, D).
     """
@@ -112,7 +112,7 @@ class NoGraph(nn.Module):
         self.width = width
 
     def embed(self, x_ND: Tensor, graph: Graph) -> list[Tensor]:
-        """The input."""
+        """The input, unchanged."""
         return [x_ND]
 
     def refine(self, embedding_NK: Tensor, graph: Graph) -> Tensor:
@@ -124,7 +124,7 @@ Encoder = RelationalTransformerEncoder | LayeredEncoder | NoGraph
 
 
 def build_encoder(width: int, config: EncoderConfig, *, relations: int) -> Encoder:
-    """The encoder that the config names."""
+    """Build the encoder that the config names."""
     if config.kind == "none":
         return NoGraph(width)
     if config.kind == "relational-transformer":

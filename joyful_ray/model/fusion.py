@@ -1,8 +1,7 @@
-"""Fusion: from the vectors of the modalities to one vector an utterance.
+"""Fusion of the modalities' vectors into one vector per utterance.
 
 Shapes: N = utterances, C = conversations, L = longest conversation, W = width of a modality, G = width of the
-    contextual branch,
-M = modalities, S = specific width, Q = basis vectors, D = fused width.
+    contextual branch, M = modalities, S = specific width, Q = basis vectors, D = fused width.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ TOPIC_CHUNK = 256
 
 
 class MissingEmbeddings(nn.Module):
-    """Values that take the place of cells, and of whole modalities, that are not present: learned, or zero.
+    """Replaces missing cells and missing modalities by trained embeddings, or by zeros.
 
     Shapes: output per modality (N, W), without NaN.
     """
@@ -43,20 +42,20 @@ class MissingEmbeddings(nn.Module):
         self.modality_dropout, self.feature_dropout = modality_dropout, feature_dropout
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Fill in; in training also where modality dropout takes a whole vector away."""
+        """Fill in missing values; in training also those that modality dropout removes."""
         filled: dict[str, Tensor] = {}
         for name in self.names:
             values = batch.features[name]
-            absent = torch.isnan(values)
+            missing = torch.isnan(values)
             if self.training and self.modality_dropout:
-                absent = absent | (torch.rand(len(values), 1, device=values.device) < self.modality_dropout)
-            stand_in = self.vectors[name] if name in self.vectors else values.new_zeros(values.shape[1])
-            filled[name] = F.dropout(torch.where(absent, stand_in, values), self.feature_dropout, self.training)
+                missing = missing | (torch.rand(len(values), 1, device=values.device) < self.modality_dropout)
+            fill_W = self.vectors[name] if name in self.vectors else values.new_zeros(values.shape[1])
+            filled[name] = F.dropout(torch.where(missing, fill_W, values), self.feature_dropout, self.training)
         return filled
 
 
 class ContextualBranch(nn.Module):
-    """The global branch (B1): one tanh layer a modality, then a transformer over the conversation.
+    """The global branch (B1): one tanh layer per modality, then a transformer over the conversation.
 
     Shapes: input per modality (N, W), output (N, G).
 
@@ -80,13 +79,13 @@ class ContextualBranch(nn.Module):
         )
 
     def forward(self, features: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:
-        """Contextual vectors, and the vectors before context."""
+        """The contextual vectors, and the vectors before the transformer."""
         single_NG = torch.cat([torch.tanh(self.maps[name](features[name])) for name in self.maps], dim=1)
         return self.context(single_NG, layout), single_NG
 
 
 class SpecificBranch(nn.Module):
-    """The specific branch (B2): each modality written in one trainable basis that all of them share.
+    """The specific branch (B2): each modality expressed in one trainable basis that all modalities share.
 
     Shapes: input per modality (N, W), output (N, M * S).
 
@@ -107,7 +106,7 @@ class SpecificBranch(nn.Module):
         nn.init.normal_(self.basis_QS)
 
     def forward(self, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Vectors rebuilt from the basis, and the vectors before."""
+        """The vectors rebuilt from the basis, and the original vectors."""
         basis_QS = self.basis_projection(self.basis_QS)
         keys_QS = F.normalize(basis_QS, dim=1) if self.cosine else basis_QS / basis_QS.shape[1] ** 0.5
         single, rebuilt = [], []
@@ -122,7 +121,7 @@ class SpecificBranch(nn.Module):
 
 
 class DualBranchFusion(nn.Module):
-    """The paper's fusion: contextual and specific branch, either of which can be switched off.
+    """The paper's fusion: a contextual and a specific branch, either of which can be switched off.
 
     Shapes: output nodes (N, D), D = G + M * S.
 
@@ -154,7 +153,7 @@ class DualBranchFusion(nn.Module):
 
 
 class Concatenation(nn.Module):
-    """No fusion model: the modalities side by side.
+    """No fusion model: the modalities are concatenated.
 
     Shapes: output nodes (N, sum of W).
     """
@@ -172,10 +171,10 @@ class Concatenation(nn.Module):
 
 @torch.no_grad()
 def topic_vectors(contextual_NG: Tensor, layout: Layout, *, rate: float) -> Tensor:
-    """Topic before each utterance: the mean of the earlier ones, weighted by e^(rate * position); zero for the first.
+    """The topic before each utterance: the mean of the earlier ones, weighted by e^(rate * position).
 
-    The paper adds e^(rate * i) times each vector, which overflows; this is that sum over the sum of its weights. Not
-    differentiated.
+    The topic of the first utterance is zero. The paper sums e^(rate * i) times each vector, which overflows; this
+    divides that sum by the sum of the weights. No gradient flows through it.
 
     Source: JOYFUL, section 3.1; method.md section 5, choice 5.
     """
@@ -200,7 +199,7 @@ def topic_vectors(contextual_NG: Tensor, layout: Layout, *, rate: float) -> Tens
 
 
 def build_fusion(widths: Mapping[Modality, int], config: FusionConfig) -> DualBranchFusion | AutoFusion | Concatenation:
-    """The fusion that the config names."""
+    """Build the fusion that the config names."""
     if config.kind == "dual-branch":
         return DualBranchFusion(widths, config)
     return AutoFusion(widths, config) if config.kind == "auto-fusion" else Concatenation(widths)

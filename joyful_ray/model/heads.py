@@ -1,6 +1,6 @@
-"""Heads: from an encoded utterance to one score a label.
+"""Heads: from an encoded utterance to one score per label.
 
-Shapes: N = utterances, D = width that enters, K = labels.
+Shapes: N = utterances, D = input width, K = labels.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the parts of the model hand to each other.
+"""What the parts of the model pass to each other.
 
 Shapes: N = utterances, D = fused width, G = width of the contextual branch.
 """
@@ -13,12 +13,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Fused:
-    """What fusion gives, with all that its terms of the objective compare.
+    """The output of fusion, with everything that the fusion terms of the objective compare.
 
     Attributes:
-        nodes_ND: one vector an utterance.
-        reconstructions: by branch, what was rebuilt and what it should equal, both (N, …).
-        topic_NG: the conversation's topic before each utterance, which smoothing compares with `contextual_NG`.
+        nodes_ND: one vector per utterance.
+        reconstructions: for each branch, the reconstruction and its target, both (N, …).
+        topic_NG: the topic of the conversation before each utterance; the smoothing term compares it with
+            `contextual_NG`. None without a contextual branch.
+        contextual_NG: output of the contextual branch.
     """
 
     nodes_ND: Tensor

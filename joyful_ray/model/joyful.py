@@ -1,4 +1,4 @@
-"""The whole model: fusion, context, graph and its views, encoder, classifier. It knows nothing of losses.
+"""The whole model: fusion, context, graph and its views, encoder, classifier. It computes no losses.
 
 Shapes: N = utterances of the micro-batch, D = node width, E = embedding width, K = labels.
 """
@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 from joyful_ray.data.batch import Batch
 from joyful_ray.graph.edges import Graph, relation_count, stack
 from joyful_ray.graph.views import GraphBuilder, masked
+from joyful_ray.graph_settings import AugmentConfig, GraphConfig
 from joyful_ray.model.context import build_context
 from joyful_ray.model.encoder import build_encoder
 from joyful_ray.model.fusion import MissingEmbeddings, build_fusion
@@ -22,17 +23,18 @@ from joyful_ray.model.interfaces import Fused
 from joyful_ray.model.ngram_embedding import NgramEmbedding
 from joyful_ray.model.released import unused_layers
 from joyful_ray.schema import Modality
-from joyful_ray.settings import AugmentConfig, GraphConfig, ModelConfig
+from joyful_ray.settings import ModelConfig
 
 
 @dataclass(frozen=True)
 class Output:
-    """All that the objective may look at.
+    """The output of the model, with everything that the objective needs.
 
     Attributes:
-        scores_NK: logits, or numbers for regression.
+        scores_NK: logits, or the predicted number for regression (K = 1).
+        fused: output of the fusion.
         views: embeddings of the two augmented views, both (N, E); None outside training.
-        layers: embedding of the graph itself after every layer of the encoder, empty where only views were encoded.
+        layers: embedding of the unaugmented graph after every layer of the encoder; empty if only views were encoded.
     """
 
     scores_NK: Tensor
@@ -45,10 +47,13 @@ class Joyful(nn.Module):
     """JOYFUL for any modalities, widths, labels and number of speakers.
 
     Args:
+        config: the `model` section of the job.
+        graph: the `graph` section.
+        augment: the `augment` section.
         widths: width of each modality.
-        classes: labels, or 1 for regression.
-        speakers: speaker slots of the relations, where they tell speakers apart.
-        word_buckets: ids of the word n-grams that batches hold; 0 where they hold none.
+        classes: number of labels, or 1 for regression.
+        speakers: number of speaker slots, if the relations distinguish speakers.
+        word_buckets: number of n-gram buckets; 0 if batches have no n-grams.
 
     Shapes: scores (N, K).
 
@@ -90,7 +95,8 @@ class Joyful(nn.Module):
         """Score every utterance.
 
         Args:
-            generator: draws the views; None makes none, as in evaluation.
+            batch: utterances of several conversations.
+            generator: draws the augmented views; None makes no views, as in evaluation.
         """
         fused = self.fusion(self._features(batch), batch.layout)
         nodes_ND = self.context(fused.nodes_ND, batch.layout)

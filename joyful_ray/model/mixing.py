@@ -1,6 +1,6 @@
-"""The released code's mixing of a vector with itself, without its table of S x S numbers an utterance.
+"""The released code's mixing of a vector with itself, without its table of S x S numbers per utterance.
 
-Shapes: N = utterances, S = width of a vector, P = points at which means are taken.
+Shapes: N = utterances, S = width of a vector, P = points at which means are evaluated.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ TABLE_NUMBERS = 1 << 20
 
 
 def mix_with_itself(basis_S: Tensor, vectors_NS: Tensor) -> Tensor:
-    """out_i = sum_j softmax_j(basis_i * v_j) v_j for every utterance v: (N, S). A constant vector stays as it is.
+    """out_i = sum_j softmax_j(basis_i * v_j) v_j for every utterance v: (N, S). A constant vector does not change.
 
-    out_i is one smooth function of basis_i, so few Chebyshev nodes give it for all i at once. Where the series' tail
-    says that fp32 would see the difference, more nodes are taken, and at last every basis_i itself.
+    out_i is a smooth function of basis_i alone, so a few Chebyshev nodes give it for all i at once. If the tail of the
+    series shows an error that fp32 would notice, more nodes are used, and finally every basis_i itself.
 
     Source: method.md section 2.2.1; Trefethen, Approximation Theory and Approximation Practice, chapters 3 and 8.
     """
@@ -40,9 +40,9 @@ def mix_with_itself(basis_S: Tensor, vectors_NS: Tensor) -> Tensor:
 
 
 class _TiltedMeans(Function):
-    """Means of v under weights exp(t v), taken at some points t and spread from there to every basis_i.
+    """Means of v under weights exp(t v), evaluated at some points t and interpolated to every basis_i.
 
-    The mean's derivative by t is the variance under the same weights, so that is spread too.
+    The derivative of the mean with respect to t is the variance under the same weights, so that is interpolated too.
     """
 
     @staticmethod
@@ -69,7 +69,7 @@ class _TiltedMeans(Function):
 
 
 def _means_at(points_P: Tensor, vectors_NS: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Sum of the weights over the greatest, mean, and mean of squares, at every point: each (N, P)."""
+    """The sum of the weights relative to the largest, the mean, and the mean square, at every point: each (N, P)."""
     sums = []
     for rows in _chunks(points_P, vectors_NS):
         chunk = vectors_NS[rows]
@@ -80,20 +80,20 @@ def _means_at(points_P: Tensor, vectors_NS: Tensor) -> tuple[Tensor, Tensor, Ten
 
 
 def _table(points_P: Tensor, vectors_NS: Tensor) -> Tensor:
-    """exp(t v_j) over the greatest of its row, (N, P, S)."""
+    """exp(t v_j) divided by the largest of its row: (N, P, S)."""
     greatest, least = vectors_NS.amax(dim=1, keepdim=True), vectors_NS.amin(dim=1, keepdim=True)
     shift_NP = torch.maximum(points_P * greatest, points_P * least)
     return torch.mul(points_P[None, :, None], vectors_NS[:, None, :]).sub_(shift_NP[:, :, None]).exp_()
 
 
 def _chunks(points_P: Tensor, vectors_NS: Tensor) -> list[slice]:
-    """Runs of utterances whose table stays in the cache."""
+    """Slices of utterances whose table fits into the cache."""
     rows = max(TABLE_NUMBERS // (len(points_P) * vectors_NS.shape[1]), 1)
     return [slice(start, start + rows) for start in range(0, len(vectors_NS), rows)]
 
 
 def _chebyshev(basis_S: Tensor, nodes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Nodes over the range of the basis, what spreads values at them to every basis_i, and what gives coefficients."""
+    """Nodes over the range of the basis, and the matrices from node values to every basis_i and to coefficients."""
     low, high = basis_S.min(), basis_S.max()
     middle, half = (low + high) / 2, ((high - low) / 2).clamp(min=1e-3)
     orders = torch.arange(nodes, device=basis_S.device, dtype=torch.float64)

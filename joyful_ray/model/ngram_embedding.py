@@ -1,6 +1,6 @@
-"""The words themselves: a trained vector an n-gram, beside the vectors that an extractor made of the whole sentence.
+"""Trained embeddings of word n-grams, in addition to the vectors that an extractor made of the whole sentence.
 
-Shapes: N = utterances, T = n-grams of all of them, W = width of the text vectors, E = width of an n-gram's vector.
+Shapes: N = utterances, T = n-grams of all utterances, B = buckets, E = width of an embedding.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from joyful_ray.settings import NgramsConfig
 
 
 class NgramEmbedding(nn.Module):
-    """The sum of an utterance's n-gram vectors, over the root of their number; zero where it has no words.
+    """The sum of an utterance's n-gram embeddings, divided by the square root of their number; zero without words.
 
-    Vectors start at zero, so n-grams that training never saw say nothing. Dropout takes whole n-grams away.
+    Embeddings start at zero, so n-grams that were not seen in training have no effect. Dropout removes whole n-grams.
 
     Shapes: ids (T,) and counts (N,), output (N, E).
 
-    Source: Joulin et al., EACL 2017 (fastText), with a root where they divide by the number.
+    Source: Joulin et al., EACL 2017 (fastText), who divide by the number instead of its root.
     """
 
     def __init__(self, buckets: int, config: NgramsConfig) -> None:
@@ -29,7 +29,7 @@ class NgramEmbedding(nn.Module):
         self.width, self.dropout = config.width, config.dropout
 
     def forward(self, ngrams: NgramIds) -> Tensor:
-        """One vector an utterance."""
+        """One vector per utterance."""
         counts_N = ngrams.counts_N.long()
         scale_N = counts_N.clamp(min=1).to(self.vectors_BE.dtype).rsqrt()
         weights_T = F.dropout(torch.repeat_interleave(scale_N, counts_N), self.dropout, self.training)

@@ -1,4 +1,4 @@
-"""What only the released code has: its fusion by two auto-encoders, and the layers that it builds and never uses.
+"""Parts that only the released code has: fusion by two auto-encoders, and layers that it builds but never uses.
 
 Shapes: N = utterances, W = sum of the modalities' widths, S = specific width, B = bottleneck.
 """
@@ -23,7 +23,7 @@ SEVEN_EMOTIONS = 7
 
 
 class AutoEncoder(nn.Module):
-    """Two layers down to a code, two layers back.
+    """An auto-encoder with two layers down to the code and two layers back.
 
     Shapes: input (N, W), code (N, B), rebuilt (N, W).
     """
@@ -34,7 +34,7 @@ class AutoEncoder(nn.Module):
         self.widen, self.rebuild = nn.Linear(bottleneck, INNER), nn.Linear(INNER, width)
 
     def forward(self, x_NW: Tensor) -> tuple[Tensor, Tensor]:
-        """Code and reconstruction."""
+        """The code, and the reconstruction."""
         code_NB = F.relu(self.code(torch.tanh(self.narrow(x_NW))))
         return code_NB, self.rebuild(torch.tanh(self.widen(code_NB)))
 
@@ -42,9 +42,9 @@ class AutoEncoder(nn.Module):
 class AutoFusion(nn.Module):
     """The released fusion: an auto-encoder over all modalities, and one over each modality mixed with itself.
 
-    The authors fuse one utterance at a time; this is the same for all at once.
+    The authors fuse one utterance at a time; this gives the same result for all at once.
 
-    Shapes: output nodes (N, 2 * B), or (N, B) with one of the two alone.
+    Shapes: output nodes (N, 2 * B), or (N, B) with one auto-encoder switched off.
 
     Source: method.md section 2.2.1.
     """
@@ -80,10 +80,10 @@ class AutoFusion(nn.Module):
 
 
 def unused_layers(context_width: int, encoded_width: int, hidden: int, classes: int) -> nn.ModuleDict:
-    """The layers that the released code builds and never uses, frozen; only for its count of parameters.
+    """The layers that the released code builds and never uses, frozen, so that the number of parameters is the same.
 
-    A table of positions and a norm in the context (114,688 parameters at width 1024), and in the classifier an
-    attention, a seven-class and a single layer (162,711 at 400 -> 100 -> 4).
+    In the context, position embeddings and a norm (114,688 parameters at width 1024); in the classifier, an attention
+    layer, a seven-class layer and a direct linear layer (162,711 at 400 -> 100 -> 4).
 
     Source: method.md section 2.2, size check.
     """

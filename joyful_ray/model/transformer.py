@@ -1,4 +1,4 @@
-"""A post-norm transformer over conversations whose linear maps run on packed utterances; only attention sees padding.
+"""A post-norm transformer over conversations; linear layers run on packed utterances, only attention uses padding.
 
 Shapes: N = utterances, C = conversations, L = longest conversation, D = width, H = heads.
 """
@@ -20,16 +20,17 @@ GROUP_SLOTS, GROUP_PADDING = 256, 0.125
 
 
 def heads_for(width: int, most: int) -> int:
-    """Largest divisor of `width` that is at most `most`."""
+    """The largest divisor of `width` that is at most `most`."""
     return next(heads for heads in range(min(most, width), 0, -1) if width % heads == 0)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Conversations of like length, padded to the longest of them.
+    """Conversations of similar length, padded to the longest of them.
 
     Attributes:
-        bias_CL: added to the logits of each key; -inf hides it.
+        layout: layout of these conversations alone.
+        bias_CL: added to the attention logits of each key; -inf hides the key.
     """
 
     layout: Layout
@@ -37,7 +38,7 @@ class Group:
 
 
 class TransformerLayer(nn.Module):
-    """Self-attention and feed-forward with a norm behind each: `nn.TransformerEncoderLayer` on packed input.
+    """Self-attention and feed-forward, each followed by a norm: `nn.TransformerEncoderLayer` on packed input.
 
     Shapes: input (N, D), output (N, D).
     """
@@ -57,17 +58,17 @@ class TransformerLayer(nn.Module):
         nn.init.zeros_(self.attended.bias)
 
     def forward(self, x_ND: Tensor, groups: Sequence[Group]) -> Tensor:
-        """Attend within each conversation of each group; the groups' utterances stand one after the other."""
+        """Attend within each conversation of each group; the utterances are ordered by group."""
         sizes = [len(group.layout.position_N) for group in groups]
         parts = self.queries_keys_values(x_ND).split(sizes)
-        mixed = [self._attend_again(part, group) for part, group in zip(parts, groups, strict=True)]
+        mixed = [self._attend_recomputed(part, group) for part, group in zip(parts, groups, strict=True)]
         attended_ND = self.attended(torch.cat(mixed))
         x_ND = self.attention_norm(x_ND + dropout(attended_ND, self.dropout, is_training=self.training))
         inner_NF = relu_dropout(self.expand(x_ND), self.dropout, is_training=self.training)
         out_ND = dropout(self.contract(inner_NF), self.dropout, is_training=self.training)
         return self.feedforward_norm(x_ND + out_ND)
 
-    def _attend_again(self, qkv: Tensor, group: Group) -> Tensor:
+    def _attend_recomputed(self, qkv: Tensor, group: Group) -> Tensor:
         conversations, longest = group.bias_CL.shape
         numbers = conversations * longest * (2 * qkv.shape[1] + 3 * self.heads * longest)
         return recomputed(self._attend, qkv, group, numbers=numbers, is_random=self.training)
@@ -83,15 +84,19 @@ class TransformerLayer(nn.Module):
 
 
 class ConversationTransformer(nn.Module):
-    """A stack of `TransformerLayer` that never lets one conversation see another, nor its own padding.
+    """A stack of `TransformerLayer` in which a conversation attends to itself, without padding.
 
     Shapes: input (N, D), output (N, D).
 
     Args:
-        padding_mask: False gives every conversation the padding that the longest of its batch imposes, and attends to
-            it, as the released code does.
-            All padding of a conversation is alike there, so it is one more token whose weight is its number; in
-            training its dropout is drawn once.
+        width: input and output width.
+        layers: number of layers.
+        heads: largest number of heads; see `heads_for`.
+        feedforward: width of the feed-forward layers.
+        dropout: dropout in attention and behind each part.
+        padding_mask: False pads every conversation to the longest of its batch and attends to the padding, as the
+            released code does. All padding tokens of a conversation are equal, so they are computed as one token that
+            is weighted by their number; in training, its dropout is drawn once.
     """
 
     def __init__(
@@ -105,7 +110,7 @@ class ConversationTransformer(nn.Module):
         )
 
     def forward(self, x_ND: Tensor, layout: Layout) -> Tensor:
-        """Let the utterances of each conversation see each other."""
+        """Let the utterances of each conversation attend to each other."""
         if self.padding_mask:
             return self._through_layers(x_ND, layout, x_ND.new_zeros(layout.valid_CL.shape))
         return self._attend_to_padding(x_ND, layout)
@@ -132,7 +137,7 @@ class ConversationTransformer(nn.Module):
 
 
 def groups_of(lengths_C: Tensor, bias_CL: Tensor) -> list[Group]:
-    """Conversations, longest first, in groups: a group ends where it is large and the next would be much padding."""
+    """Group conversations, longest first; a group ends when it is large and the next would add much padding."""
     groups, start, lengths = [], 0, lengths_C.tolist()
     for end in range(1, len(lengths) + 1):
         longest, slots = lengths[start], (end - start) * lengths[start]

@@ -1,4 +1,4 @@
-"""The joint objective: terms, their weights, and the counts by which their sums are divided once, over all ranks.
+"""The joint objective: its terms, their weights, and the counts by which the sums over all ranks are divided.
 
 Shapes: N = utterances of the micro-batch, K = labels.
 """
@@ -22,7 +22,7 @@ FUSION_TERMS = ("smoothing", "global", "specific")
 
 
 def class_weights(counts: Sequence[int], power: float) -> list[float]:
-    """(1 / frequency) to a power, scaled to a mean of 1 over training utterances; absent classes weigh 1."""
+    """(1 / frequency) to a power, scaled to a mean of 1 over training utterances; absent classes get weight 1."""
     total, present = sum(counts), [count for count in counts if count]
     raw = [(total / count) ** power if count else 1.0 for count in counts]
     mean = sum(weight * count for weight, count in zip(raw, counts, strict=True)) / total if present else 1.0
@@ -30,10 +30,12 @@ def class_weights(counts: Sequence[int], power: float) -> list[float]:
 
 
 class JointObjective(nn.Module):
-    """Sums of every term over a micro-batch, and the counts that go with them.
+    """Computes the sum of every term over a micro-batch, and the matching counts.
 
     Args:
-        weight_K: class weights (single-label).
+        config: the `objective` section of the job.
+        task: decides the classification term.
+        weight_K: class weights (single-label); empty for none.
 
     Source: JOYFUL, section 3.4.
     """
@@ -52,7 +54,7 @@ class JointObjective(nn.Module):
             self.weights[CONTRAST] = config.contrast_weight
 
     def only(self, names: Sequence[str]) -> JointObjective:
-        """The same objective with some of its terms alone."""
+        """The same objective with only some of its terms."""
         chosen = copy.copy(self)
         chosen.weights = {name: weight for name, weight in self.weights.items() if name in names}
         return chosen
@@ -63,7 +65,7 @@ class JointObjective(nn.Module):
         return CONTRAST in self.weights
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
-        """What each term's sum is to be divided by; known before the forward pass, so ranks can add them."""
+        """The divisor of each term's sum; known before the forward pass, so that it can be summed over ranks first."""
         labeled = batch.labeled_N
         if self.task == "single-label":
             classified = (self.weight_K[batch.labels.clamp(min=0)] * labeled).sum()
@@ -77,7 +79,7 @@ class JointObjective(nn.Module):
         return counts | {"global": utterances, "specific": utterances}
 
     def sums(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        """Sum of each term over this batch."""
+        """The sum of each term over this batch."""
         sums = {}
         if CLASSIFICATION in self.weights:
             sums[CLASSIFICATION] = self._classification(output.scores_NK, batch).sum()
@@ -92,7 +94,7 @@ class JointObjective(nn.Module):
 
     @staticmethod
     def plain_loss(scores_NK: Tensor, labels: Tensor, task: Task) -> Tensor:
-        """The task's loss of each utterance without weights or smoothing, as evaluation reports it: (N,)."""
+        """The loss of each utterance without class weights or label smoothing, as evaluation reports it: (N,)."""
         if task == "single-label":
             return terms.cross_entropy(scores_NK, labels, scores_NK.new_ones(scores_NK.shape[1]))
         if task == "multi-label":

@@ -1,4 +1,4 @@
-"""One pure function a term of the objective. Each gives one loss an utterance, so that sums and counts add over ranks.
+"""The terms of the objective as pure functions; each returns one loss per utterance, so that ranks can add sums.
 
 Shapes: N = utterances of the micro-batch, K = labels, D = any width, E = embedding width.
 """
@@ -19,8 +19,11 @@ def cross_entropy(
     """Cross-entropy of each utterance in nats, times the weight of its class; log(K) for equal scores.
 
     Args:
-        labels_N: label ids; -1 is unlabeled, and costs 0.
+        scores_NK: logits.
+        labels_N: label ids; -1 means unlabeled, with loss 0.
+        weight_K: class weights.
         focal_gamma: > 0 multiplies by (1 - p)^gamma (Lin et al., ICCV 2017).
+        label_smoothing: share of the target that is spread evenly over all labels.
 
     Returns:
         (N,).
@@ -35,7 +38,7 @@ def cross_entropy(
 
 
 def binary_cross_entropy(scores_NK: Tensor, indicators_NK: Tensor) -> Tensor:
-    """Mean binary cross-entropy over the labels of each utterance; log(2) for zero scores, 0 where unlabeled (NaN).
+    """Mean binary cross-entropy over the labels of each utterance; log(2) for zero scores, 0 if unlabeled (NaN).
 
     Returns:
         (N,).
@@ -47,13 +50,13 @@ def binary_cross_entropy(scores_NK: Tensor, indicators_NK: Tensor) -> Tensor:
 
 
 def absolute_error(scores_NK: Tensor, targets_N: Tensor) -> Tensor:
-    """|score - target| of each utterance, 0 where unlabeled (NaN): (N,)."""
+    """|score - target| of each utterance, 0 if unlabeled (NaN): (N,)."""
     labeled_N = ~torch.isnan(targets_N)
     return (scores_NK.float().squeeze(1) - torch.nan_to_num(targets_N)).abs() * labeled_N
 
 
 def reconstruction(rebuilt_ND: Tensor, target_ND: Tensor) -> Tensor:
-    """Squared error of each utterance, mean over dimensions: (N,).
+    """Squared error of each utterance, averaged over dimensions: (N,).
 
     Source: JOYFUL, section 3.1 (J_rec); method.md section 5, choice 8.
     """
@@ -61,7 +64,7 @@ def reconstruction(rebuilt_ND: Tensor, target_ND: Tensor) -> Tensor:
 
 
 def smoothing(contextual_ND: Tensor, topic_ND: Tensor, layout: Layout) -> Tensor:
-    """Squared distance from the topic before, mean over dimensions; 0 for the first utterance of a conversation.
+    """Squared distance from the topic so far, averaged over dimensions; 0 for the first utterance of a conversation.
 
     Returns:
         (N,).
@@ -72,14 +75,15 @@ def smoothing(contextual_ND: Tensor, topic_ND: Tensor, layout: Layout) -> Tensor
 
 
 def inter_view_contrast(anchor_NE: Tensor, other_NE: Tensor, layout: Layout, *, temperature: float) -> Tensor:
-    """Pull each utterance's views together, push the other view's other utterances of its group apart (InfoNCE).
+    """Pull the two views of each utterance together, and push it from other utterances in the other view (InfoNCE).
 
     Args:
-        layout: groups of negatives: conversations, or the whole micro-batch as one.
-        temperature: > 0; divides cosine similarities.
+        anchor_NE, other_NE: embeddings of the same utterances in two views.
+        layout: groups of negatives: conversations, or the whole micro-batch as one group.
+        temperature: > 0; cosine similarities are divided by it.
 
     Returns:
-        Loss of each anchor in nats, (N,); log(n) in a group of n whose views all look alike, 0 where n is 1.
+        The loss of each anchor in nats, (N,); log(n) in a group of n whose views are all alike, 0 if n is 1.
 
     Source: JOYFUL, section 3.3, with a temperature.
     """
@@ -88,10 +92,12 @@ def inter_view_contrast(anchor_NE: Tensor, other_NE: Tensor, layout: Layout, *, 
 
 
 def intra_view_contrast(anchor_NE: Tensor, other_NE: Tensor, layout: Layout, *, temperature: float) -> Tensor:
-    """Pull each utterance's views together, push the anchor view's own other utterances apart.
+    """Pull the two views of each utterance together, and push it from other utterances in its own view.
+
+    Args: as for `inter_view_contrast`.
 
     Returns:
-        Loss of each anchor in nats, (N,); log(n - 1) in a group of n whose views all look alike, 0 where n is 1.
+        The loss of each anchor in nats, (N,); log(n - 1) in a group of n whose views are all alike, 0 if n is 1.
 
     Source: JOYFUL, section 3.3, without the anchor itself in the denominator (method.md section 5, choice 16).
     """
@@ -106,15 +112,18 @@ def intra_view_contrast(anchor_NE: Tensor, other_NE: Tensor, layout: Layout, *, 
 def nt_xent(
     anchor_NE: Tensor, other_NE: Tensor, layout: Layout, *, temperature: float, inter: bool = True, intra: bool = True
 ) -> Tensor:
-    """InfoNCE with the negatives of both views in one denominator, mean of both directions.
+    """InfoNCE with the negatives of both views in one denominator, averaged over both directions.
 
     Per anchor: -log(e^(s(u_i, v_i)/t) / (sum_j e^(s(u_i, v_j)/t) + sum_(j != i) e^(s(u_i, u_j)/t))).
 
     Args:
-        inter, intra: which negatives there are: those of the other view, and those of the anchor's own.
+        anchor_NE, other_NE: embeddings of the same utterances in two views.
+        layout: groups of negatives.
+        temperature: > 0; cosine similarities are divided by it.
+        inter, intra: whether to use negatives of the other view, and of the anchor's own view.
 
     Returns:
-        Loss of each utterance in nats, (N,); log(2 n - 1) in a group of n whose views all look alike.
+        The loss of each utterance in nats, (N,); log(2 n - 1) in a group of n whose views are all alike.
 
     Source: method.md section 2.2.5.
     """
@@ -124,7 +133,7 @@ def nt_xent(
     for view_NE, dimension in ((anchor_NE, 2), (other_NE, 1)):
         denominator_CL = torch.logsumexp(across_CLL, dim=dimension) if inter else positive_CL
         if intra:
-            # Made again in the backward pass: three squares of the whole micro-batch would be kept otherwise.
+            # Recomputed in the backward pass; otherwise three square matrices of the whole micro-batch would be stored.
             within_CL = checkpoint(
                 _within_view, view_NE, layout, temperature, use_reentrant=False, preserve_rng_state=False
             )
@@ -149,10 +158,10 @@ def _positives(left_NE: Tensor, right_NE: Tensor, layout: Layout, temperature: f
 
 
 def _hide(similarity_CLL: Tensor, layout: Layout, *, diagonal: bool = False) -> Tensor:
-    """Hide padding, and the diagonal, in place; padded rows and columns keep their own place so that nothing is NaN."""
+    """Set padding, and the diagonal, to -inf in place; padding keeps its similarity to padding, so nothing is NaN."""
     if not bool(layout.valid_CL.all()):
-        apart = layout.valid_CL[:, :, None] != layout.valid_CL[:, None, :]
-        similarity_CLL = similarity_CLL.masked_fill_(apart, float("-inf"))
+        is_mixed = layout.valid_CL[:, :, None] != layout.valid_CL[:, None, :]
+        similarity_CLL = similarity_CLL.masked_fill_(is_mixed, float("-inf"))
     if diagonal:
         own = layout.valid_CL[:, :, None] & ~_off_diagonal(similarity_CLL)
         similarity_CLL = similarity_CLL.masked_fill_(own, float("-inf"))

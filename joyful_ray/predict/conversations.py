@@ -17,16 +17,23 @@ from joyful_ray.errors import CorpusError
 from joyful_ray.schema import MODALITIES, Modality
 
 
-def rows_of(conversations: Iterable[Mapping[str, Any]], widths: Mapping[Modality, int]) -> pa.Table:
-    """Check conversations given as plain dicts, and put them into the columns of a shard; labels are left out.
+def rows_of(
+    conversations: Iterable[Mapping[str, Any]], widths: Mapping[Modality, int], *, reads_texts: bool = False
+) -> pa.Table:
+    """Check conversations given as plain dicts, and convert them to the columns of a shard, without labels.
+
+    Args:
+        widths: modalities that the model reads, with their widths.
+        reads_texts: whether the model reads words; a conversation without `texts` then has none that count.
 
     Raises:
         CorpusError: the first that is not what it must be, with its place in the list, counted from 1.
     """
-    rules = Rules("single-label", (), dict(widths))
+    rules = Rules("single-label", (), dict(widths), has_texts=reads_texts)
     found, seen = [], set()
     for number, content in enumerate(conversations, start=1):
         draft = _draft(content, number, widths)
+        draft.texts = (draft.texts or [""] * len(draft.utterance_ids)) if reads_texts else None
         problems = problems_of(draft, rules)
         if not problems and draft.conversation_id in seen:
             problems = [Problem(f"its id {draft.conversation_id} is that of an earlier one")]
@@ -34,7 +41,7 @@ def rows_of(conversations: Iterable[Mapping[str, Any]], widths: Mapping[Modality
             raise CorpusError(f"conversation {number} of those given: {problems[0].reason}")
         seen.add(draft.conversation_id)
         found.append(draft.conversation())
-    return table_from_conversations(found, task="single-label", modalities=list(widths), has_texts=False)
+    return table_from_conversations(found, task="single-label", modalities=list(widths), has_texts=reads_texts)
 
 
 def _draft(content: object, number: int, widths: Mapping[Modality, int]) -> Draft:
@@ -47,7 +54,7 @@ def _draft(content: object, number: int, widths: Mapping[Modality, int]) -> Draf
     if unread:
         return Draft("", problems=[Problem(f"{unread[0]} vectors, but the bundle reads {', '.join(widths)}")])
     named = {"conversation_id": f"conversation-{number}", **content}
-    draft = draft_of_line(named, file="", line=number, has_texts=False)
+    draft = draft_of_line(named, file="", line=number, has_texts=True)
     draft.labels = [None] * len(draft.utterance_ids)
     for name, width in widths.items():
         given = content.get(name)

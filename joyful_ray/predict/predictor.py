@@ -56,7 +56,8 @@ class Predictor:
         Args:
             conversations: each with `speakers` and, for `text`, `audio` and `vision`, vectors an utterance a row
                 (lists, with None for what is not present, or arrays); `conversation_id` and `utterance_ids` are made up
-                where they are left out. A modality that is left out gets the model's stand-in.
+                where they are left out. A modality that is left out gets the model's embedding for a missing one.
+                `texts` matter where the model reads words (`data.word_ngrams`); `labels` are ignored.
             embedding: add the vector that the graph gave each utterance.
 
         Returns:
@@ -69,7 +70,9 @@ class Predictor:
         Example:
             joyful_ray.load("runs/meld/bundle").predict([{"speakers": ["Ann"], "text": [vector]}]).to_pandas()
         """
-        return self.table(rows_of(conversations, self.bundle.encoding.widths), embedding=embedding)
+        encoding = self.bundle.encoding
+        rows = rows_of(conversations, encoding.widths, reads_texts=encoding.ngrams is not None)
+        return self.table(rows, embedding=embedding)
 
     def table(self, rows: pa.Table, *, embedding: bool = False) -> pa.Table:
         """Predictions for a shard's rows: one row an utterance, in the order of the rows."""

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from joyful_ray import __version__
 from joyful_ray.errors import ClusterError
 from joyful_ray.submit.cluster_environment import (
     ClusterEnvironment,
@@ -29,6 +28,7 @@ from joyful_ray.submit.failure import first_error
 from joyful_ray.submit.packing import Packing
 from joyful_ray.submit.secrets import refuse_secrets
 from joyful_ray.submit.submission import Submission
+from joyful_ray.version import __version__
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient

@@ -1,4 +1,4 @@
-"""The C library's allocator: where large tensors lie between two steps."""
+"""Tuning of the C library's memory allocator for large tensors."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ LARGE_BYTES = 8 << 20
 
 
 def return_large_blocks() -> bool:
-    """Let every block of 8 MiB or more be mapped by itself, so that freeing it frees memory.
+    """Make every block of 8 MiB or more its own memory mapping, so that freeing it returns memory to the system.
 
-    glibc raises that limit to 32 MiB as it goes, and then tensors of a few MiB leave holes between those that stay: the
-    released model needed 2.04 GiB instead of 1.9 at IEMOCAP's size. Smaller blocks keep being reused, which is faster.
+    glibc raises this threshold by itself to up to 32 MiB. Tensors of a few MiB then leave holes between those that stay
+    allocated: the released model needed 2.04 GiB instead of 1.9 at IEMOCAP's size. Smaller blocks are still reused,
+    which is faster.
 
     Returns:
-        Whether the limit is set; other C libraries have none.
+        Whether the threshold was set; only glibc has it.
     """
     if not sys.platform.startswith("linux"):
         return False

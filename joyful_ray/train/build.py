@@ -1,4 +1,4 @@
-"""A model and its objective, from a job and the facts of a corpus."""
+"""Builds the model, the objective and the optimizer from a job and what is known of its corpus."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from joyful_ray.settings import FusionConfig
 
 
 def build_model(job: JobConfig, corpus_info: CorpusInfo) -> Joyful:
-    """The model with the weights that the seed gives, the same on every rank."""
+    """The model, initialised from the job's seed, so that every rank gets the same weights."""
     torch.manual_seed(job.seed)
     encoding = corpus_info.encoding
     return Joyful(
@@ -27,16 +27,16 @@ def build_model(job: JobConfig, corpus_info: CorpusInfo) -> Joyful:
 
 
 def build_objective(job: JobConfig, corpus_info: CorpusInfo) -> JointObjective:
-    """The objective with the class weights of the training split."""
+    """The objective with the class weights of the training split, and only the terms that the fusion supports."""
     is_single = corpus_info.encoding.task == "single-label"
     weights = class_weights(list(corpus_info.label_counts), job.objective.class_weighting) if is_single else []
     whole = JointObjective(job.objective, task=corpus_info.encoding.task, weight_K=weights)
-    nothing_to_compare = set(FUSION_TERMS) - fusion_terms(job.model.fusion)
-    return whole.only([name for name in whole.weights if name not in nothing_to_compare])
+    unsupported = set(FUSION_TERMS) - fusion_terms(job.model.fusion)
+    return whole.only([name for name in whole.weights if name not in unsupported])
 
 
 def fusion_terms(config: FusionConfig) -> set[str]:
-    """The terms for which this fusion has what they compare."""
+    """The terms of the objective that this fusion has outputs for."""
     if config.kind == "concatenation":
         return set()
     of_global = {"global", "smoothing"} if config.kind == "dual-branch" else {"global"}
@@ -44,7 +44,7 @@ def fusion_terms(config: FusionConfig) -> set[str]:
 
 
 def build_optimizer(job: JobConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """Adam or AdamW."""
+    """Adam or AdamW, as the job says."""
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     return kinds[job.train.optimizer](
         parameters, lr=job.train.learning_rate, weight_decay=job.train.weight_decay, fused=True

@@ -1,4 +1,4 @@
-"""A bundle: a trained model with all that using it needs, as safetensors and JSON.
+"""A bundle: a trained model with everything needed to use it, as safetensors and JSON.
 
 Shapes: W = width of a modality.
 """
@@ -31,7 +31,15 @@ BUNDLE_VERSION = 1
 
 @dataclass(frozen=True)
 class Bundle:
-    """A trained model and how to feed it."""
+    """A trained model, and how to encode its input.
+
+    Attributes:
+        card: what `bundle.json` says.
+        job: the settings of the run.
+        encoding: turns conversations into the model's input.
+        model: in evaluation mode, on the CPU.
+        location: folder that it was read from.
+    """
 
     card: BundleCard
     job: JobConfig
@@ -41,16 +49,17 @@ class Bundle:
 
     @cached_property
     def hash(self) -> str:
-        """sha256 of the card and the weights: what another bundle differs in."""
+        """sha256 of the card and the weights; two different bundles have different hashes."""
         digest = hashlib.sha256(self.card.model_dump_json().encode())
         digest.update(self.location.join(MODEL).read_bytes())
         return digest.hexdigest()
 
     def check_fits(self, manifest: Manifest) -> None:
-        """See that a corpus has what the model reads; a modality that it lacks gets the model's stand-in.
+        """Check that a corpus has what the model reads; a modality that it lacks is treated as missing.
 
         Raises:
-            CorpusError: vectors of another width or made otherwise, or no modality in common; expected and found.
+            CorpusError: there is no modality in common, or vectors have another width or were extracted differently;
+                the message has what was expected and what was found.
         """
         common = [name for name in self.encoding.widths if name in manifest.widths]
         if not common:
@@ -66,8 +75,9 @@ class Bundle:
             difference = self.card.modalities[name].difference(manifest.modalities[name])
             if difference:
                 raise CorpusError(
-                    f"the {name} vectors of the corpus {manifest.name} were made otherwise than those the bundle was "
-                    f"trained on: expected {difference[0]}, found {difference[1]}; extract them alike"
+                    f"the {name} vectors of the corpus {manifest.name} were extracted differently from those "
+                    f"that the bundle was trained on: expected {difference[0]}, found {difference[1]}; "
+                    "extract them in the same way"
                 )
 
 
@@ -81,7 +91,17 @@ def write_bundle(
     epoch: int,
     temperature: float | None = None,
 ) -> None:
-    """Write a bundle; the card comes last."""
+    """Write a bundle; the card is written last.
+
+    Args:
+        location: folder of the bundle.
+        job: settings of the run.
+        corpus_info: what is known of the training corpus.
+        weights: the selected weights.
+        dev: dev scores of the selected epoch.
+        epoch: the selected epoch, counted from 0.
+        temperature: by which scores are divided before they become probabilities.
+    """
     encoding = corpus_info.encoding
     card = BundleCard(
         bundle_version=BUNDLE_VERSION,
@@ -107,14 +127,17 @@ def write_bundle(
 def read_bundle(uri: str) -> Bundle:
     """Open a bundle.
 
+    Args:
+        uri: folder of the bundle, or of the run that has it.
+
     Raises:
-        CheckpointError: there is none, it is damaged, or another version wrote it.
+        CheckpointError: there is no bundle, it is damaged, or another version wrote it.
     """
     location = open_location(uri)
     if not location.join(CARD).exists():
         if location.join("bundle", CARD).exists():
             return read_bundle(location.join("bundle").uri)
-        raise CheckpointError(f"there is no bundle at {location.uri} ({CARD} is absent); name a run's bundle/ folder")
+        raise CheckpointError(f"there is no bundle at {location.uri} ({CARD} is missing); name a run's bundle/ folder")
     card = _read_card(location.join(CARD))
     try:
         job = resolve(card.config)

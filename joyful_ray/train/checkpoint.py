@@ -1,4 +1,4 @@
-"""Checkpoints as safetensors and JSON, each complete only once `progress.json` is there."""
+"""Checkpoints as safetensors and JSON; a checkpoint is complete once its `progress.json` exists."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from joyful_ray.errors import CheckpointError
 from joyful_ray.storage import Location
 from joyful_ray.train.schedule import Progress
 
-MODEL, AVERAGE, OPTIMIZER, PROGRESS = (
+MODEL, EMA, OPTIMIZER, PROGRESS = (
     "model.safetensors",
     "average.safetensors",
     "optimizer.safetensors",
@@ -34,7 +34,7 @@ def read_tensors(location: Location) -> dict[str, Tensor]:
     """Read one safetensors file.
 
     Raises:
-        CheckpointError: it is damaged.
+        CheckpointError: the file is damaged.
     """
     try:
         return load(location.read_bytes())
@@ -43,16 +43,21 @@ def read_tensors(location: Location) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], *, source: str) -> None:
-    """Put weights into a model.
+    """Load weights into a model.
+
+    Args:
+        model: the model to load into.
+        tensors: weights by parameter name.
+        source: where the weights come from, for the error message.
 
     Raises:
-        CheckpointError: the first weight that does not fit, with expected and found.
+        CheckpointError: a weight does not fit; the message names the first, with what was expected and found.
     """
     own = model.state_dict()
     for name in sorted(own.keys() | tensors.keys()):
         if name not in tensors or name not in own:
-            where = "does not hold" if name not in tensors else "holds, but the model has no,"
-            raise CheckpointError(f"{source} {where} {name}; it belongs to another configuration")
+            problem = f"has no {name}" if name not in tensors else f"has {name}, but the model does not"
+            raise CheckpointError(f"{source} {problem}; it belongs to another configuration")
         if own[name].shape != tensors[name].shape:
             found, expected = tuple(tensors[name].shape), tuple(own[name].shape)
             raise CheckpointError(f"{source}: {name} has shape {found}, expected {expected}; the widths differ")
@@ -63,14 +68,22 @@ def save_checkpoint(
     location: Location,
     *,
     model: nn.Module,
-    average: Mapping[str, Tensor] | None,
+    ema_weights: Mapping[str, Tensor] | None,
     optimizer: torch.optim.Optimizer,
     progress: Progress,
 ) -> None:
-    """Write a checkpoint; one that was there is replaced."""
+    """Write a checkpoint, replacing an existing one.
+
+    Args:
+        location: folder of the checkpoint.
+        model: its weights are saved.
+        ema_weights: the exponential moving average of the weights; None if the run has none.
+        optimizer: its state is saved.
+        progress: saved last, which marks the checkpoint as complete.
+    """
     write_tensors(location.join(MODEL), model.state_dict())
-    if average is not None:
-        write_tensors(location.join(AVERAGE), average)
+    if ema_weights is not None:
+        write_tensors(location.join(EMA), ema_weights)
     state = {
         f"{index}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
         for index, values in optimizer.state_dict()["state"].items()
@@ -81,7 +94,7 @@ def save_checkpoint(
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, location: Location) -> None:
-    """Put a checkpoint's state into an optimizer."""
+    """Load a checkpoint's state into an optimizer."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in read_tensors(location.join(OPTIMIZER)).items():
         index, name = key.split(".", 1)
@@ -90,10 +103,10 @@ def load_optimizer(optimizer: torch.optim.Optimizer, location: Location) -> None
 
 
 def read_progress(location: Location) -> Progress:
-    """Progress of a checkpoint.
+    """Read the progress of a checkpoint.
 
     Raises:
-        CheckpointError: it is damaged.
+        CheckpointError: the file is damaged.
     """
     limits: dict[str, Any] = {"best_score": -math.inf, "plateau_best": math.inf}
     try:
@@ -104,7 +117,7 @@ def read_progress(location: Location) -> Progress:
 
 
 def latest_checkpoint(checkpoints: Location) -> Location | None:
-    """The last complete checkpoint of a run."""
+    """The latest complete checkpoint of a run; None if there is none."""
     for name in sorted((name for name in checkpoints.list() if name.isdigit()), key=int, reverse=True):
         if checkpoints.join(name, PROGRESS).exists():
             return checkpoints.join(name)
@@ -112,7 +125,14 @@ def latest_checkpoint(checkpoints: Location) -> Location | None:
 
 
 def prune_checkpoints(checkpoints: Location, *, keep: set[int]) -> None:
-    """Remove the checkpoints of all other epochs; the marker goes first, so that none is half there."""
+    """Remove the checkpoints of all other epochs.
+
+    `progress.json` is removed first, so that a half-removed checkpoint does not count as complete.
+
+    Args:
+        checkpoints: folder of all checkpoints.
+        keep: epochs, counted from 0, whose checkpoints stay.
+    """
     for name in checkpoints.list():
         if name.isdigit() and int(name) not in keep:
             place = checkpoints.join(name)

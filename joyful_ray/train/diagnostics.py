@@ -1,4 +1,4 @@
-"""What an epoch's first micro-batch shows of the method's health, at the price of a few extra backward passes.
+"""Diagnostics of training on the first micro-batch of an epoch, at the cost of a few extra backward passes.
 
 Shapes: N = utterances of the micro-batch, E = embedding width.
 """
@@ -21,18 +21,25 @@ from joyful_ray.schema import Modality
 
 COLLAPSED_UNIFORMITY = -0.05
 SMOOTHED_DISTANCE = 0.02
-IDLE_SHARE = 0.02
-SAMPLE = 512
+UNUSED_SHARE = 0.02
+MAX_PAIRED_POINTS = 512
 
 
 def diagnose(model: Joyful, objective: JointObjective, batch: Batch, *, seed: int) -> dict[str, float]:
-    """Look at one micro-batch; weights, gradients and running statistics stay as they are.
+    """Measure one micro-batch; weights, gradients and running statistics do not change.
+
+    Args:
+        model: the model in training mode.
+        objective: its terms are measured one by one.
+        batch: the micro-batch, on the model's device.
+        seed: seed of dropout and views.
 
     Returns:
-        `gradient/<term>`: norm of the weighted term's gradient on fusion and context; `cosine/<term>/<term>`: of the
-        angle between two of them;
-        `distance/<layer>` and `energy/<layer>`: over-smoothing, where any two utterances are neighbours; `alignment`,
-        `uniformity`: of the views; `share/<modality>`: of the classification's sensitivity, where any is labeled.
+        `gradient/<term>`: norm of the weighted term's gradient with respect to fusion and context.
+        `cosine/<term>/<term>`: cosine between two of these gradients.
+        `distance/<layer>` and `energy/<layer>`: over-smoothing, if any two utterances are neighbours.
+        `alignment` and `uniformity`: of the two views, if there are views.
+        `share/<modality>`: share of the classification's sensitivity, if any utterance is labeled.
     """
     norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm1d) and part.training]
     for part in norms:
@@ -40,49 +47,51 @@ def diagnose(model: Joyful, objective: JointObjective, batch: Batch, *, seed: in
     torch.manual_seed(seed)
     generator = torch.Generator(batch.speakers_N.device).manual_seed(seed) if objective.needs_views else None
     inputs = {name: values.detach().clone().requires_grad_() for name, values in batch.features.items()}
-    seen = replace(batch, features=inputs)
-    output = model(seen, generator)
-    sums = objective.sums(output, seen)
-    counts = objective.counts(seen)
-    found = _gradients(model, {n: objective.weights[n] * s / counts[n].clamp(min=1e-9) for n, s in sums.items()})
+    tracked = replace(batch, features=inputs)
+    output = model(tracked, generator)
+    sums = objective.sums(output, tracked)
+    counts = objective.counts(tracked)
+    found = _gradient_numbers(model, {n: objective.weights[n] * s / counts[n].clamp(min=1e-9) for n, s in sums.items()})
     if CLASSIFICATION in sums:
-        found |= _shares(sums[CLASSIFICATION], inputs)
+        found |= _modality_shares(sums[CLASSIFICATION], inputs)
     with torch.no_grad():
-        found |= _smoothing(output.layers, model.graphs.whole(batch))
-        found |= _views(output)
+        found |= _over_smoothing(output.layers, model.graphs.whole(batch))
+        found |= _view_numbers(output)
     for part in norms:
         part.train()
     return found
 
 
 def warnings_from(diagnostics: Mapping[str, float]) -> list[str]:
-    """Failure signatures in the selected epoch's diagnostics."""
+    """Warnings about failures that the selected epoch's diagnostics show."""
     warnings = []
     if diagnostics.get("uniformity", -1.0) > COLLAPSED_UNIFORMITY:
         warnings.append("the views' embeddings have collapsed to one point; try a smaller objective.contrast_weight")
     last = [value for name, value in diagnostics.items() if name.startswith("distance/")][-1:]
     if last and last[0] < SMOOTHED_DISTANCE:
-        warnings.append("the graph encoder has smoothed all utterances to one; try fewer layers or a smaller window")
+        warnings.append("the graph encoder has made all utterances alike; try fewer layers or a smaller window")
     for name, share in diagnostics.items():
-        if name.startswith("share/") and share < IDLE_SHARE:
-            warnings.append(f"{name.removeprefix('share/')} adds almost nothing ({share:.1%} of the sensitivity)")
+        if name.startswith("share/") and share < UNUSED_SHARE:
+            warnings.append(
+                f"{name.removeprefix('share/')} contributes almost nothing ({share:.1%} of the sensitivity)"
+            )
     return warnings
 
 
 def mean_average_distance(x_NE: Tensor, graph: Graph) -> Tensor:
-    """Mean cosine distance between the ends of an edge, self-loops left out; 0 where neighbours look alike.
+    """Mean cosine distance between the two ends of an edge, without self-loops; 0 if neighbours point the same way.
 
     Source: Chen et al., AAAI 2020 (MAD over neighbours).
     """
-    apart = graph.source_E != graph.target_E
-    if not bool(apart.any()):
+    is_pair = graph.source_E != graph.target_E
+    if not bool(is_pair.any()):
         return x_NE.new_zeros(())
-    ends = (x_NE.index_select(0, graph.source_E[apart]), x_NE.index_select(0, graph.target_E[apart]))
+    ends = (x_NE.index_select(0, graph.source_E[is_pair]), x_NE.index_select(0, graph.target_E[is_pair]))
     return (1.0 - F.cosine_similarity(*ends, dim=1)).mean()
 
 
 def dirichlet_energy(x_NE: Tensor, graph: Graph) -> Tensor:
-    """Mean squared difference across an edge, over the mean squared norm; 0 where neighbours are equal.
+    """Mean squared difference across an edge, divided by the mean squared norm; 0 if neighbours are equal.
 
     Source: Cai and Wang, 2020.
     """
@@ -91,20 +100,20 @@ def dirichlet_energy(x_NE: Tensor, graph: Graph) -> Tensor:
 
 
 def alignment(first_NE: Tensor, second_NE: Tensor) -> Tensor:
-    """Mean squared distance of two views on the unit sphere; 0 where they agree (Wang and Isola, ICML 2020)."""
+    """Mean squared distance of two views on the unit sphere; 0 if they agree (Wang and Isola, ICML 2020)."""
     return (F.normalize(first_NE, dim=1) - F.normalize(second_NE, dim=1)).square().sum(dim=1).mean()
 
 
 def uniformity(x_NE: Tensor) -> Tensor:
-    """Log of the mean Gaussian potential of pairs; 0 where all are one point (Wang and Isola, ICML 2020)."""
-    points = F.normalize(x_NE[:: -(-len(x_NE) // SAMPLE)], dim=1)
+    """Log of the mean Gaussian potential of pairs; 0 if all points coincide (Wang and Isola, ICML 2020)."""
+    points = F.normalize(x_NE[:: -(-len(x_NE) // MAX_PAIRED_POINTS)], dim=1)
     return torch.pdist(points).square().mul(-2.0).exp().mean().log() if len(points) > 1 else points.new_zeros(())
 
 
-def _gradients(model: Joyful, losses: Mapping[str, Tensor]) -> dict[str, float]:
+def _gradient_numbers(model: Joyful, losses: Mapping[str, Tensor]) -> dict[str, float]:
     shared = [p for part in (model.fusion, model.context) for p in part.parameters() if p.requires_grad]
     flat = {
-        name: _flat(torch.autograd.grad(loss, shared, retain_graph=True, allow_unused=True), shared)
+        name: _flatten(torch.autograd.grad(loss, shared, retain_graph=True, allow_unused=True), shared)
         for name, loss in losses.items()
         if loss.requires_grad and shared
     }
@@ -114,7 +123,7 @@ def _gradients(model: Joyful, losses: Mapping[str, Tensor]) -> dict[str, float]:
     return found
 
 
-def _flat(gradients: Iterable[Tensor | None], like: Iterable[Tensor]) -> Tensor:
+def _flatten(gradients: Iterable[Tensor | None], like: Iterable[Tensor]) -> Tensor:
     return torch.cat(
         [
             (torch.zeros_like(parameter) if gradient is None else gradient).flatten()
@@ -123,7 +132,7 @@ def _flat(gradients: Iterable[Tensor | None], like: Iterable[Tensor]) -> Tensor:
     )
 
 
-def _shares(loss: Tensor, inputs: Mapping[Modality, Tensor]) -> dict[str, float]:
+def _modality_shares(loss: Tensor, inputs: Mapping[Modality, Tensor]) -> dict[str, float]:
     gradients = torch.autograd.grad(loss, list(inputs.values()), allow_unused=True)
     weight = {
         name: 0.0 if gradient is None else float((gradient * torch.nan_to_num(values.detach())).abs().nansum())
@@ -133,7 +142,7 @@ def _shares(loss: Tensor, inputs: Mapping[Modality, Tensor]) -> dict[str, float]
     return {f"share/{name}": value / total for name, value in weight.items()} if total else {}
 
 
-def _smoothing(layers: Iterable[Tensor], graph: Graph) -> dict[str, float]:
+def _over_smoothing(layers: Iterable[Tensor], graph: Graph) -> dict[str, float]:
     found: dict[str, float] = {}
     if not bool((graph.source_E != graph.target_E).any()):
         return found
@@ -143,7 +152,7 @@ def _smoothing(layers: Iterable[Tensor], graph: Graph) -> dict[str, float]:
     return found
 
 
-def _views(output: Output) -> dict[str, float]:
+def _view_numbers(output: Output) -> dict[str, float]:
     if output.views is None:
         return {}
     first, second = output.views

@@ -1,4 +1,4 @@
-"""What a step, a dev pass and a checkpoint of a job cost, by doing some of each as its workers would, side by side."""
+"""A dry run: measures what steps, dev evaluation and checkpoints of a job cost, by running a few of each."""
 
 from __future__ import annotations
 
@@ -40,29 +40,30 @@ from joyful_ray.train.process_group import ProcessGroup, pick_device, use_cores
 from joyful_ray.train.schedule import Progress
 from joyful_ray.train.trainer import Trainer
 
-Found = TypeVar("Found")
-MEASURED_S, STEPS_OF_A_PART, LEAST_PARTS, MOST_PARTS = 6.0, 4, 3, 12
+Result = TypeVar("Result")
+MEASURED_S, STEPS_PER_SAMPLE, MIN_SAMPLES, MAX_SAMPLES = 6.0, 4, 3, 12
 EVALUATED_BATCHES = 6
 SAMPLED_CONVERSATIONS = 4000
-"""Of a large corpus this much of each split is read; sizes come from the manifest."""
+"""At most about this many conversations of each split are read; sizes come from the manifest."""
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """Seconds as one of the job's workers spends them, with as many of them at work at once as this machine has cores.
+    """Measured cost of one of the job's workers, with as many of them in parallel as this machine has cores for.
 
     Attributes:
-        processes: that worked side by side.
-        device: what they ran on.
-        steps: how many were timed.
-        step_s, step_error_s: mean seconds of a step and the standard error of that mean.
-        dev_s: one pass over dev.
-        diagnose_s: an epoch's diagnostics.
-        save_s: one checkpoint to a local disk.
-        start_s: from nothing to a process that has imported torch.
-        prepare_s: reading and encoding the corpus.
-        checkpoint_bytes, weights_bytes: on storage.
-        peak_memory_bytes: of one process.
+        processes: number of processes that ran in parallel.
+        device: type of device that they ran on.
+        parameters: number of parameters of the model.
+        steps: number of steps that were timed.
+        step_s, step_error_s: mean seconds per step, and the standard error of that mean.
+        dev_s: seconds of one evaluation on dev.
+        diagnose_s: seconds of one epoch's diagnostics.
+        save_s: seconds to write one checkpoint to a local disk.
+        start_s: seconds to start a process that has imported torch.
+        prepare_s: seconds to read and encode the corpus.
+        checkpoint_bytes, weights_bytes: size on storage.
+        peak_memory_bytes: the largest resident memory of any process.
     """
 
     processes: int
@@ -82,18 +83,18 @@ class DryRun:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """Some steps of an epoch, cut for as many workers as the job has, whoever of them is here."""
+class _PlannedSteps:
+    """A loader of a few steps, split for as many workers as the job has, even if fewer run here."""
 
     store: SplitStore
-    planned: list[Step]
+    plan: list[Step]
     workers: int
 
     def steps(self, *, world_size: int) -> int:
-        return len(self.planned)
+        return len(self.plan)
 
     def epoch(self, epoch: int, *, rank: int, world_size: int) -> Iterator[Work]:
-        for step in self.planned:
+        for step in self.plan:
             yield [(micro, self.store.batch(micro.conversations)) for micro in step.of_rank(rank, self.workers)]
 
     def once(self, *, rank: int, world_size: int) -> Iterator[Batch]:
@@ -101,45 +102,49 @@ class _Part:
 
 
 def dry_run(job: JobConfig, corpus: Corpus) -> DryRun:
-    """Run real steps of the job in as many processes as it has workers, but no more than this machine has cores.
+    """Run real steps of the job, in as many processes as it has workers but at most one per core (or GPU) here.
 
     Raises:
         UserError: the job does not fit the corpus.
-        TrainingError: a process ended before it was done.
+        TrainingError: a process was killed.
     """
     workers = max(job.cluster.workers, 1)
-    room = torch.cuda.device_count() if _wants_gpu(job) else (os.cpu_count() or 1)
-    processes = max(1, min(workers, room))
+    slots = torch.cuda.device_count() if _uses_gpu(job) else (os.cpu_count() or 1)
+    processes = max(1, min(workers, slots))
     began = time.time()
     with tempfile.TemporaryDirectory() as folder:
-        meeting = f"file://{folder}/meeting"
+        init_method = f"file://{folder}/init"
         context = multiprocessing.get_context("spawn")
-        # Each a session of its own, as Ray's workers are: Linux shares a busy machine's cores by session.
+        # Each process gets its own session, like Ray's workers: Linux divides the cores of a busy machine by session.
         with ProcessPoolExecutor(max_workers=processes, mp_context=context, initializer=os.setsid) as pool:
-            parts = [pool.submit(_dry_run, job, corpus, (rank, processes), meeting, began) for rank in range(processes)]
+            futures = [
+                pool.submit(_dry_run, job, corpus, (rank, processes), init_method, began) for rank in range(processes)
+            ]
             try:
-                found = [part.result() for part in parts]
+                runs = [future.result() for future in futures]
             except BrokenProcessPool:
-                raise TrainingError("a rehearsing process was killed, as happens where memory runs out") from None
-    return replace(found[0], peak_memory_bytes=max(each.peak_memory_bytes for each in found))
+                raise TrainingError(
+                    "a process of the dry run was killed, probably because the machine ran out of memory"
+                ) from None
+    return replace(runs[0], peak_memory_bytes=max(run.peak_memory_bytes for run in runs))
 
 
-def _wants_gpu(job: JobConfig) -> bool:
+def _uses_gpu(job: JobConfig) -> bool:
     return job.cluster.gpus_per_worker > 0 and torch.cuda.is_available()
 
 
-def _dry_run(job: JobConfig, corpus: Corpus, place: tuple[int, int], meeting: str, began: float) -> DryRun:
+def _dry_run(job: JobConfig, corpus: Corpus, rank_and_size: tuple[int, int], init_method: str, began: float) -> DryRun:
     from joyful_ray.train.loop import peak_memory_bytes
 
     start_s = time.time() - began
-    rank, size = place
-    device = torch.device("cuda", rank) if _wants_gpu(job) else _device_without_ray(job)
+    rank, size = rank_and_size
+    device = torch.device("cuda", rank) if _uses_gpu(job) else _device_without_ray(job)
     use_cores(job.cluster.cpus_per_worker, device)
     process_group = ProcessGroup(rank=rank, size=size, device=device)
     if size > 1:
         distributed.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
-            init_method=meeting,
+            init_method=init_method,
             rank=rank,
             world_size=size,
             timeout=timedelta(seconds=job.cluster.collective_timeout_s),
@@ -159,7 +164,7 @@ def _dry_run(job: JobConfig, corpus: Corpus, place: tuple[int, int], meeting: st
         processes=process_group.size,
         device=str(device.type),
         parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
-        steps=len(steps) * STEPS_OF_A_PART,
+        steps=len(steps) * STEPS_PER_SAMPLE,
         step_s=statistics.fmean(steps),
         step_error_s=statistics.stdev(steps) / math.sqrt(len(steps)) if len(steps) > 1 else statistics.fmean(steps),
         dev_s=dev_s * share,
@@ -182,7 +187,7 @@ def _without_diagnostics(job: JobConfig) -> JobConfig:
 
 
 def _sample(job: JobConfig, corpus: Corpus) -> tuple[CorpusInfo, dict[Split, SplitStore]]:
-    """Facts and stores of the first shards of `train` and `dev`, of all of them where the corpus is small."""
+    """What is known of the corpus, and the first shards of `train` and `dev` (all shards of a small corpus)."""
     reading: dict[Split, SplitRows] = {
         split: _first_shards(corpus, how) for split, how in split_rows(corpus, job).items() if split != "test"
     }
@@ -214,7 +219,7 @@ def _utterances(corpus: Corpus, split: Split, stores: Mapping[Split, SplitStore]
 
 
 def _time_steps(job: JobConfig, trainer: Trainer, store: SplitStore, process_group: ProcessGroup) -> list[float]:
-    """Seconds a step, of several parts of an epoch; the first part, which also allocates, is left out."""
+    """Seconds per step, in several samples spread over an epoch; a first sample, which also allocates, is discarded."""
     train, workers = job.train, max(job.cluster.workers, 1)
     plan = plan_epoch(
         store.lengths,
@@ -225,29 +230,29 @@ def _time_steps(job: JobConfig, trainer: Trainer, store: SplitStore, process_gro
     )
     progress = Progress(next_epoch=train.fusion_epochs if train.stages == "two-phase" else 0)
 
-    def of_part(start: int) -> float:
-        steps = [plan[(start + index) % len(plan)] for index in range(STEPS_OF_A_PART)]
-        numbers = trainer.train_epoch(_Part(store, steps, workers), progress)
-        return numbers.train_seconds / STEPS_OF_A_PART
+    def time_sample(start: int) -> float:
+        steps = [plan[(start + index) % len(plan)] for index in range(STEPS_PER_SAMPLE)]
+        numbers = trainer.train_epoch(_PlannedSteps(store, steps, workers), progress)
+        return numbers.train_seconds / STEPS_PER_SAMPLE
 
-    of_part(0)
+    time_sample(0)
     mean = (
-        float(process_group.add(torch.tensor(of_part(0), dtype=torch.float64, device=process_group.device)))
+        float(process_group.all_reduce(torch.tensor(time_sample(0), dtype=torch.float64, device=process_group.device)))
         / process_group.size
     )
-    parts = min(max(int(MEASURED_S / max(mean * STEPS_OF_A_PART, 1e-6)), LEAST_PARTS), MOST_PARTS)
-    # Spread over the epoch, of which no two steps cost the same.
-    return [of_part(index * len(plan) // parts) for index in range(parts)]
+    samples = min(max(int(MEASURED_S / max(mean * STEPS_PER_SAMPLE, 1e-6)), MIN_SAMPLES), MAX_SAMPLES)
+    # The samples are spread over the epoch because steps differ in cost.
+    return [time_sample(index * len(plan) // samples) for index in range(samples)]
 
 
 def _time_dev(
     job: JobConfig, trainer: Trainer, corpus_info: CorpusInfo, store: SplitStore, process_group: ProcessGroup
 ) -> float:
-    """Seconds of a pass over the dev conversations that were read, of which some batches are evaluated."""
+    """Seconds to evaluate the dev conversations that were read, extrapolated from a few batches."""
     workers = max(job.cluster.workers, 1)
     mine = plan_evaluation(store.lengths, utterances=job.train.evaluation_utterances)[process_group.rank :: workers]
 
-    def some() -> object:
+    def evaluate_some() -> object:
         return evaluate(
             trainer.evaluated,
             (store.batch(conversations) for conversations in mine[:EVALUATED_BATCHES]),
@@ -257,7 +262,7 @@ def _time_dev(
             precision=job.train.precision,
         )
 
-    seconds, _ = _timed(process_group.device, some)
+    seconds, _ = _timed(process_group.device, evaluate_some)
     return seconds * len(mine) / max(len(mine[:EVALUATED_BATCHES]), 1)
 
 
@@ -273,15 +278,15 @@ def _time_diagnostics(job: JobConfig, trainer: Trainer, corpus_info: CorpusInfo,
 
 def _time_saving(trainer: Trainer) -> tuple[float, int, int]:
     with tempfile.TemporaryDirectory() as folder:
-        place = open_location(folder).join("checkpoint")
-        seconds, _ = _timed(trainer.process_group.device, lambda: trainer.save(place, Progress(next_epoch=1)))
-        sizes = {path.name: path.stat().st_size for path in Path(place.path).iterdir()}
+        location = open_location(folder).join("checkpoint")
+        seconds, _ = _timed(trainer.process_group.device, lambda: trainer.save(location, Progress(next_epoch=1)))
+        sizes = {path.name: path.stat().st_size for path in Path(location.path).iterdir()}
     return seconds, sum(sizes.values()), sizes["model.safetensors"]
 
 
-def _timed(device: torch.device, work: Callable[[], Found]) -> tuple[float, Found]:
+def _timed(device: torch.device, work: Callable[[], Result]) -> tuple[float, Result]:
     began = time.perf_counter()
-    found = work()
+    result = work()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - began, found
+    return time.perf_counter() - began, result

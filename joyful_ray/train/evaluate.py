@@ -1,4 +1,4 @@
-"""Scores of a split: every conversation once, whatever the number of ranks."""
+"""Evaluation: scores of a split, over every conversation once, for any number of ranks."""
 
 from __future__ import annotations
 
@@ -35,11 +35,17 @@ def evaluate(
     thresholds: Mapping[str, float] | None = None,
     keep: Keep | None = None,
 ) -> Scores:
-    """Run this rank's batches, and add what was counted over all ranks.
+    """Evaluate this rank's batches, and sum the counts over all ranks.
 
     Args:
-        thresholds: per label (multi-label); None tunes them on what is evaluated.
-        keep: given the scores and labels of each batch's labeled utterances, on the CPU.
+        model: put into evaluation mode for the duration.
+        batches: this rank's share of the split.
+        task: task of the corpus.
+        labels: label names; empty for regression.
+        process_group: the ranks that evaluate together.
+        precision: `fp32` or `bf16`.
+        thresholds: threshold per label (multi-label); None tunes them on the evaluated utterances.
+        keep: called with the scores and labels of each batch's labeled utterances, on the CPU.
     """
     was_training = model.training
     model.eval()
@@ -51,23 +57,29 @@ def evaluate(
         if keep is not None:
             keep(scores_NK[batch.labeled_N].float().cpu(), batch.labels[batch.labeled_N].cpu())
         tally.saw(scores_NK, batch.labels, batch.labeled_N, float(loss.sum()))
-    tally.state = process_group.add(tally.state.to(process_group.device)).cpu()
+    tally.state = process_group.all_reduce(tally.state.to(process_group.device)).cpu()
     model.train(was_training)
     return tally.scores(thresholds)
 
 
 def forward(model: nn.Module, batch: Batch, *, precision: str) -> Output:
-    """The model's answer to a batch on its device, without augmented views, in the arithmetic it was trained with."""
+    """The model's output for a batch, without augmented views, in the precision that it was trained with."""
     with torch.autocast(batch.speakers_N.device.type, torch.bfloat16, enabled=precision == "bf16"):
         return model(batch)
 
 
 def evaluate_bundle(bundle_uri: str, corpus_uri: str, *, split: Split = "test", device: str = "auto") -> Scores:
-    """Score a bundle on one split of any corpus that fits it; a modality that the corpus lacks is not present.
+    """Score a bundle on one split of any corpus that fits it; a modality that the corpus lacks is treated as missing.
+
+    Args:
+        bundle_uri: folder of the bundle, or of the run that has it.
+        corpus_uri: the corpus.
+        split: split to score.
+        device: `auto`, `cpu` or `cuda`.
 
     Raises:
         CheckpointError: there is no bundle, or it is damaged.
-        CorpusError: no such split, other widths, another task or a label that the bundle does not know.
+        CorpusError: the corpus has no such split, other widths, another task, or a label unknown to the bundle.
     """
     bundle = read_bundle(bundle_uri)
     corpus = open_corpus(corpus_uri)
@@ -79,11 +91,11 @@ def evaluate_bundle(bundle_uri: str, corpus_uri: str, *, split: Split = "test", 
             f"the bundle was trained for {bundle.encoding.task}, but the corpus is labeled for {corpus.manifest.task}"
         )
     tables = [bundle.encoding.table(table) for table in corpus.tables(split)]
-    source = ResidentLoader.of(bundle.job, SplitStore(tables, bundle.encoding))
+    loader = ResidentLoader.of(bundle.job, SplitStore(tables, bundle.encoding))
     process_group = ProcessGroup(device=pick_device(device))
     return evaluate(
         bundle.model.to(process_group.device),
-        source.once(rank=0, world_size=1),
+        loader.once(rank=0, world_size=1),
         task=bundle.encoding.task,
         labels=list(bundle.encoding.labels),
         process_group=process_group,

@@ -1,13 +1,12 @@
-"""A run from the driver: checks before anything is spent, then the loop in this process or on Ray Train workers."""
+"""Starts a run: checks it before using any resources, then trains in this process or on Ray Train workers."""
 
 from __future__ import annotations
 
 import logging
 import math
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +18,8 @@ from joyful_ray.data.split_rows import split_rows
 from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import ConfigError, TrainingError
 from joyful_ray.records import EpochMetrics, RunRecord
+from joyful_ray.train.callbacks import Callback, CallbackList, RunInfo, WatchEpochs
+from joyful_ray.train.follow import following
 from joyful_ray.train.lock import run_lock
 from joyful_ray.train.loop import RunSpec, run
 from joyful_ray.train.process_group import ProcessGroup, pick_device, use_cores
@@ -26,21 +27,48 @@ from joyful_ray.train.run_directory import RunDirectory
 
 Watch = Callable[[EpochMetrics], None]
 SMALL_MACHINE, OVERSUBSCRIPTION = 4, 2
-POLL_S, REMOTE_POLL_S = 0.3, 3.0
 
 
-def train(job: JobConfig, *, name: str | None = None, watch: Watch | None = None) -> RunRecord:
-    """Train one job to its record.
+def train(
+    job: JobConfig, *, name: str | None = None, watch: Watch | None = None, callbacks: Sequence[Callback] = ()
+) -> RunRecord:
+    """Train one job and return its record.
 
     Args:
-        name: of the run; the job's own where None. An unfinished run of this name and job goes on.
-        watch: called with each epoch's metrics soon after it ends.
+        job: the settings.
+        name: name of the run; None takes the job's name. An unfinished run with this name and these settings continues.
+        watch: called with each epoch's metrics soon after the epoch ends.
+        callbacks: receive the events of the run, in this process.
 
     Raises:
-        UserError: the job, corpus or run directory is not as it must be; nothing has been spent.
-        TrainingError: the run began and cannot go on.
+        UserError: the job, corpus or run directory cannot be used; nothing was started.
+        TrainingError: the run started and failed, or it finished and a callback failed.
     """
     started = time.time()
+    corpus = check_job(job)
+    directory = RunDirectory.of(job, name)
+    train_somewhere = _train_here if job.cluster.workers == 0 else _train_on_ray
+    with run_lock(directory.location):
+        is_resumed = directory.begin(job, corpus_hash=corpus.hash)
+        run = RunInfo(directory.location.name, job, directory.location.uri, is_resumed)
+        events = CallbackList([*([WatchEpochs(watch)] if watch is not None else []), *callbacks], run)
+        events.begin()
+        try:
+            with following(directory, events):
+                record = train_somewhere(job, corpus, directory, started)
+        except BaseException as error:
+            events.exception(error)
+            raise
+    events.end(record)
+    return record
+
+
+def check_job(job: JobConfig) -> Corpus:
+    """Check everything about a job that can be checked before resources are used, and open its corpus.
+
+    Raises:
+        UserError: the job or the corpus cannot be used.
+    """
     if job.search is not None:
         raise ConfigError(
             f"job {job.name} is a search: run it with joyful search, or train its own settings with --set search=null"
@@ -59,12 +87,7 @@ def train(job: JobConfig, *, name: str | None = None, watch: Watch | None = None
         pick_device(job.train.device)
     else:
         check_machine(job)
-    directory = RunDirectory.of(job, name)
-    train_somewhere = _train_here if job.cluster.workers == 0 else _train_on_ray
-    with run_lock(directory.location):
-        directory.begin(job, corpus_hash=corpus.hash)
-        with _watching(directory, watch):
-            return train_somewhere(job, corpus, directory, started)
+    return corpus
 
 
 def _train_here(job: JobConfig, corpus: Corpus, directory: RunDirectory, started: float) -> RunRecord:
@@ -134,14 +157,15 @@ def _train_on_ray(job: JobConfig, corpus: Corpus, directory: RunDirectory, start
 
 @contextmanager
 def ray_cluster(job: JobConfig, *, dashboard: bool = False) -> Iterator[None]:
-    """A local cluster of our own, the one that `cluster.address` names, or the one this process has already joined.
+    """Connect to a Ray cluster: the one already joined, the one that `cluster.address` names, or a new local one.
 
     Args:
-        dashboard: start Ray's dashboard with a cluster of our own; without it, a Ray Train run inside a Ray Tune trial
-            keeps its workers for ever once the trial is stopped.
+        job: its `cluster` section decides.
+        dashboard: start Ray's dashboard with a new local cluster. Without it, a Ray Train run inside a Ray Tune trial
+            keeps its workers forever once the trial is stopped.
 
     Raises:
-        ConfigError: the job asks a cluster for more than it has.
+        ConfigError: the job requests more than the cluster has.
     """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.3")
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
@@ -174,46 +198,46 @@ def ray_cluster(job: JobConfig, *, dashboard: bool = False) -> Iterator[None]:
 
 
 def cluster_address(job: JobConfig) -> str | None:
-    """The cluster to join: the job's, or the one this process is part of (Ray sets RAY_ADDRESS in a submitted job)."""
+    """The address to join: the job's, or RAY_ADDRESS (set by Ray in a submitted job); None starts a local cluster."""
     named = os.environ.get("RAY_ADDRESS", "")
-    # With a scheme it is a job server's, to which one submits.
+    # An address with a scheme is that of a job server, which takes submissions; it cannot be joined.
     return job.cluster.address or (named if named and "://" not in named and named != "local" else None)
 
 
 def check_machine(job: JobConfig) -> None:
-    """See that a local cluster would not be asked for far more processes than this machine has cores.
+    """Check that a local cluster would not get many more processes than this machine has cores.
 
     Raises:
-        ConfigError: it would; asked and found.
+        ConfigError: it would; the message has both numbers.
     """
-    asked, cores = job.cluster.workers * job.cluster.cpus_per_worker, os.cpu_count() or 1
-    if cluster_address(job) is None and asked > max(SMALL_MACHINE, OVERSUBSCRIPTION * cores):
+    requested, cores = job.cluster.workers * job.cluster.cpus_per_worker, os.cpu_count() or 1
+    if cluster_address(job) is None and requested > max(SMALL_MACHINE, OVERSUBSCRIPTION * cores):
         raise ConfigError(
-            f"cluster.workers asks for {asked:g} CPUs, this machine has {cores}; "
-            "ask for fewer, or name a cluster with cluster.address"
+            f"cluster.workers needs {requested:g} CPUs, but this machine has {cores}; "
+            "use fewer workers, or name a cluster with cluster.address"
         )
 
 
 def _check_fits(job: JobConfig, resources: dict[str, float]) -> None:
     for kind, each in (("CPU", job.cluster.cpus_per_worker), ("GPU", job.cluster.gpus_per_worker)):
-        asked, found = job.cluster.workers * each, resources.get(kind, 0.0)
-        if asked > found:
+        requested, found = job.cluster.workers * each, resources.get(kind, 0.0)
+        if requested > found:
             raise ConfigError(
-                f"cluster.workers is {job.cluster.workers} at {each:g} {kind} each, the cluster has {found:g} {kind}"
+                f"cluster.workers is {job.cluster.workers} at {each:g} {kind} each; the cluster has {found:g} {kind}"
             )
 
 
 def _ray_storage(directory: RunDirectory) -> str:
-    """Where Ray keeps state of its own, which nothing of ours depends on."""
+    """Where Ray keeps its own state, which this package does not depend on."""
     location = directory.location.join(".ray")
     return location.uri
 
 
 def first_cause(error: BaseException) -> str:
-    """The first failing rank's error, not the last line of a log."""
+    """The error of the rank that failed first, in one line."""
     failures = getattr(error, "worker_failures", None) or {}
     if failures:
-        # A worker that was killed says no time: it went before those that missed it.
+        # A killed worker reports no time: it failed before the workers that waited for it.
         rank = min(failures, key=lambda each: (getattr(failures[each], "failed_at", 0.0), each))
         cause: BaseException = failures[rank]
         while cause.__cause__ is not None:
@@ -221,31 +245,3 @@ def first_cause(error: BaseException) -> str:
         lines = str(cause).strip().splitlines() or [type(cause).__name__]
         return f"rank {rank}: {type(cause).__name__}: {lines[0]}"
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-@contextmanager
-def _watching(directory: RunDirectory, watch: Watch | None) -> Iterator[None]:
-    if watch is None:
-        yield
-        return
-    done = threading.Event()
-    pause = REMOTE_POLL_S if directory.location.is_remote else POLL_S
-    seen = max((metrics.epoch for metrics in directory.metrics()), default=-1)
-
-    def follow() -> None:
-        nonlocal seen
-        last = False
-        while not last:
-            last = done.wait(pause)
-            for metrics in directory.metrics():
-                if metrics.epoch > seen:
-                    seen = metrics.epoch
-                    watch(metrics)
-
-    thread = threading.Thread(target=follow, name="watch", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()

@@ -1,4 +1,4 @@
-"""One command at a time in a run's directory; a command that was killed leaves nothing in the way."""
+"""A lock that allows one command at a time in a run's directory; a killed command does not block the next."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ LOCK = "lock.json"
 
 @contextmanager
 def run_lock(directory: Location) -> Iterator[None]:
-    """Hold a run's directory while a command works in it.
+    """Lock a run's directory while a command works in it.
 
-    A lock whose process has ended on this machine is taken over. That of another machine is too, since nothing here can
-    tell whether its process lives.
+    A lock is taken over if its process has ended, or if it belongs to another machine, because there is no way to tell
+    from here whether a process on another machine is alive.
 
     Raises:
-        CheckpointError: another command on this machine works in it; its process is named.
+        CheckpointError: another command on this machine works in the directory; the message has its process id.
     """
     place = directory.join(LOCK)
     holder = _holder(place)
     if holder is not None:
         raise CheckpointError(
             f"run {directory.name} is being trained by process {holder} on this machine; "
-            f"wait for it, or give this one another --name (if that process is another program, remove {place.uri})"
+            f"wait for it, or give this run another --name (if that process is another program, remove {place.uri})"
         )
     place.write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid()}))
     try:
@@ -40,7 +40,7 @@ def run_lock(directory: Location) -> Iterator[None]:
 
 
 def _holder(place: Location) -> int | None:
-    """The living process of this machine that holds the lock, if there is one."""
+    """The id of the running process on this machine that holds the lock; None if there is none."""
     if not place.exists():
         return None
     try:

@@ -1,4 +1,4 @@
-"""The training loop: plain PyTorch on one rank. It knows neither Ray nor where its micro-batches come from."""
+"""The training loop of one rank, in plain PyTorch; it depends neither on Ray nor on where its batches come from."""
 
 from __future__ import annotations
 
@@ -33,12 +33,15 @@ from joyful_ray.train.trainer import EpochNumbers, Trainer
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run as a rank sees it.
+    """Everything that a rank needs to train one run.
 
     Attributes:
-        sources: by split, made when asked for; `test` is asked once, at the end.
-        workers: as the user asked; 0 is without Ray.
-        started: epoch seconds at which the command began.
+        job: the settings.
+        corpus_info: what is known of the corpus.
+        sources: by split, a function that makes its loader when called; `test` is called once, at the end.
+        directory: where the run is written.
+        workers: Ray Train workers, as the user set them; 0 is without Ray.
+        started: Unix time in seconds at which the command started.
     """
 
     job: JobConfig
@@ -50,17 +53,17 @@ class RunSpec:
 
 
 def run(spec: RunSpec, process_group: ProcessGroup) -> RunRecord:
-    """Train until dev stops getting better, then score the selected epoch on dev and, once, on test.
+    """Train until dev stops improving, then score the selected epoch on dev and, once, on test.
 
     Raises:
-        TrainingError: on every rank, where a loss is not finite.
+        TrainingError: on every rank, if a loss is not finite.
     """
     setup_s = time.time() - spec.started
     trainer = Trainer(spec.job, spec.corpus_info, process_group)
     progress = fit(spec, process_group, trainer)
     fit_s = time.time() - spec.started - setup_s
     record = _select_and_score(spec, process_group, trainer, progress)
-    peak = max(int(str(value)) for value in process_group.gather(peak_memory_bytes()))
+    peak = max(int(str(value)) for value in process_group.all_gather(peak_memory_bytes()))
     total_s = time.time() - spec.started
     seconds = {"setup": setup_s, "fit": fit_s, "selection": total_s - setup_s - fit_s, "total": total_s}
     record = record.model_copy(update={"seconds": seconds, "peak_memory_bytes": peak})
@@ -70,7 +73,7 @@ def run(spec: RunSpec, process_group: ProcessGroup) -> RunRecord:
 
 
 def fit(spec: RunSpec, process_group: ProcessGroup, trainer: Trainer) -> Progress:
-    """Epochs, each with its dev scores, checkpoint and report, from the last checkpoint to the end."""
+    """Train epoch by epoch from the last checkpoint, each with dev scores, a checkpoint and a report."""
     train, directory = spec.job.train, spec.directory
     progress = _resume(directory, trainer, process_group)
     source, dev = spec.sources["train"](), spec.sources["dev"]()
@@ -81,7 +84,7 @@ def fit(spec: RunSpec, process_group: ProcessGroup, trainer: Trainer) -> Progres
             began = time.perf_counter()
             numbers = trainer.train_epoch(source, progress)
             scores = _evaluate(spec, process_group, trainer, dev)
-            _check_sound(numbers, scores, epoch=progress.next_epoch)
+            _check_finite(numbers, scores, number=progress.next_epoch + 1)
             before, progress = (
                 progress,
                 progress.after(
@@ -99,19 +102,19 @@ def fit(spec: RunSpec, process_group: ProcessGroup, trainer: Trainer) -> Progres
                 is_best=progress.best_epoch == before.next_epoch,
             )
             if tensorboard is not None:
-                # The checkpoint comes last: an epoch that a crash cuts off here is made again, with its line.
+                # The checkpoint is written last: after a crash before it, the epoch runs again and rewrites its line.
                 directory.add_metrics(metrics)
                 tensorboard.epoch(metrics)
                 _save(directory, trainer, progress, keep=train.keep_checkpoints)
             process_group.report(report_of(metrics, is_last=progress.is_done(train)))
             longest_s = max(longest_s, time.perf_counter() - began)
-    # The first rank may still be writing the last checkpoint, which the others are about to read.
-    process_group.wait_for_all()
+    # The first rank may still be writing the last checkpoint, which the other ranks are about to read.
+    process_group.barrier()
     return progress
 
 
 def report_of(metrics: EpochMetrics, *, is_last: bool) -> dict[str, float]:
-    """One epoch as plain numbers: what whoever started the run is told."""
+    """One epoch as plain numbers for Ray Train and Ray Tune; `epoch` is counted from 0."""
     return {
         "epoch": metrics.epoch,
         "dev": metrics.dev.selection,
@@ -124,31 +127,36 @@ def report_of(metrics: EpochMetrics, *, is_last: bool) -> dict[str, float]:
 
 
 def _check_time(spec: RunSpec, process_group: ProcessGroup, progress: Progress, longest_s: float) -> None:
-    """Begin no epoch that would end after `cluster.max_hours`; the first rank's clock decides for all."""
+    """Stop before an epoch that would end after `cluster.max_hours`; the first rank's clock decides for all ranks."""
     limit = spec.job.cluster.max_hours
     if limit is None:
         return
     left_s = spec.started + 3600 * limit - time.time()
     is_over = torch.tensor(float(process_group.is_first and left_s < longest_s), device=process_group.device)
-    if process_group.add(is_over) > 0:
+    if process_group.all_reduce(is_over) > 0:
         done = progress.next_epoch
         raise TrainingError(
             f"stopped after {done} of {spec.job.train.epochs} epochs: another would end after cluster.max_hours "
-            f"({limit:g}); " + ("the same command continues the run" if done else "raise it, nothing was trained")
+            f"({limit:g}); " + ("the same command continues the run" if done else "raise it; nothing was trained")
         )
 
 
-def _check_sound(numbers: EpochNumbers, dev: Scores, *, epoch: int) -> None:
-    """An epoch that cannot be judged ends the run; every rank has the same numbers, and stops with the others."""
+def _check_finite(numbers: EpochNumbers, dev: Scores, *, number: int) -> None:
+    """Stop the run if an epoch has no valid score; all ranks have the same numbers, so they stop together.
+
+    Args:
+        numbers, dev: results of the epoch.
+        number: of the epoch, counted from 1, for the message.
+    """
     if not dev.utterances:
-        raise TrainingError(f"epoch {epoch}: no utterance of dev is labeled; raise data.dev_fraction, or label some")
+        raise TrainingError(f"epoch {number}: no utterance of dev is labeled; raise data.dev_fraction, or label some")
     values = numbers.losses | {"dev loss": dev.loss, "dev score": dev.selection}
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     if bad:
         verb = "is" if len(bad) == 1 else "are"
         raise TrainingError(
-            f"epoch {epoch}: {', '.join(bad)} {verb} not finite; look for extreme features or labels in train and dev, "
-            "or try a smaller train.learning_rate"
+            f"epoch {number}: {', '.join(bad)} {verb} not finite; look for extreme features or labels in train and "
+            "dev, or try a smaller train.learning_rate"
         )
 
 
@@ -157,9 +165,9 @@ def _resume(directory: RunDirectory, trainer: Trainer, process_group: ProcessGro
     try:
         progress = Progress() if found is None else trainer.load(found)
     except UserError as error:
-        raise CheckpointError(f"{error}; remove {found} to go on from the checkpoint before it") from None
+        raise CheckpointError(f"{error}; remove {found} to continue from the checkpoint before it") from None
     if process_group.is_first:
-        directory.forget_from(progress.next_epoch)
+        directory.drop_metrics_from(progress.next_epoch)
     return progress
 
 
@@ -199,7 +207,7 @@ def _evaluate(
 
 
 def _dev_and_temperature(spec: RunSpec, process_group: ProcessGroup, trainer: Trainer) -> tuple[Scores, float | None]:
-    """Dev scores of the selected weights, and the temperature that fits their probabilities to dev."""
+    """Dev scores of the selected weights, and the temperature that calibrates their probabilities on dev."""
     encoding = spec.corpus_info.encoding
     scores: list[Tensor] = [torch.zeros(0, max(len(encoding.labels), 1))]
     labels: list[Tensor] = []
@@ -214,7 +222,7 @@ def _dev_and_temperature(spec: RunSpec, process_group: ProcessGroup, trainer: Tr
         torch.cat(scores),
         truth,
         task=encoding.task,
-        add=lambda values: process_group.add(values.to(process_group.device)).cpu(),
+        add=lambda values: process_group.all_reduce(values.to(process_group.device)).cpu(),
     )
     return dev, temperature
 
@@ -263,7 +271,7 @@ def _diagnostics(directory: RunDirectory, progress: Progress) -> dict[str, float
 
 
 def warnings_of(dev: Scores) -> list[str]:
-    """Failure signatures that the selected epoch's dev scores show."""
+    """Warnings about failures that the selected epoch's dev scores show."""
     if dev.confusion is None:
         return []
     predicted = [sum(row[k] for row in dev.confusion) for k in range(len(dev.labels))]
@@ -276,6 +284,6 @@ def warnings_of(dev: Scores) -> list[str]:
 
 
 def peak_memory_bytes() -> int:
-    """The most memory that this process has held."""
+    """The largest resident memory that this process has had."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

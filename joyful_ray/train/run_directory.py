@@ -1,4 +1,4 @@
-"""A run on disk: what is where, and whether a run of that name may go on."""
+"""The directory of a run: the files in it, and whether an existing run may continue."""
 
 from __future__ import annotations
 
@@ -19,44 +19,54 @@ MAY_DIFFER = ("name", "storage", "corpus", "cluster.", "search")
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """`<storage>/<run name>/`; picklable, so that workers find it too."""
+    """`<storage>/<run name>/`; it can be pickled, so that workers can use it too."""
 
     location: Location
 
     @classmethod
     def of(cls, job: JobConfig, name: str | None = None) -> RunDirectory:
-        """Where a job's run of this name lies.
+        """The directory of a job's run.
+
+        Args:
+            job: its `storage` is used.
+            name: name of the run; None takes the job's name.
 
         Raises:
-            ConfigError: the name is none that a run may have.
+            ConfigError: the name is not valid for a run.
         """
         name = job.name if name is None else name
         if not re.fullmatch(NAME_PATTERN, name):
-            raise ConfigError(f"{name!r} names no run; use letters, digits and . _ -, the first a letter or digit")
+            raise ConfigError(
+                f"{name!r} is not a valid name of a run; use letters, digits and . _ - after a letter or digit"
+            )
         return cls(open_location(job.storage).join(name))
 
     @property
     def checkpoints(self) -> Location:
-        """`checkpoints/<epoch>/`."""
+        """The folder of the checkpoints, `checkpoints/<epoch>/`."""
         return self.location.join("checkpoints")
 
     @property
     def bundle(self) -> Location:
-        """The selected model."""
+        """The folder of the selected model."""
         return self.location.join("bundle")
 
     def checkpoint(self, epoch: int) -> Location:
-        """The checkpoint behind an epoch."""
+        """The folder of the checkpoint after an epoch; folder names, like `epoch`, count from 0."""
         return self.checkpoints.join(f"{epoch:05d}")
 
     def begin(self, job: JobConfig, *, corpus_hash: str) -> bool:
-        """Write the config of a new run, or see that an unfinished one is the same.
+        """Write the config of a new run, or check that an unfinished run has the same settings and corpus.
+
+        Args:
+            job: the settings.
+            corpus_hash: hash of the corpus.
 
         Returns:
-            Whether it continues an earlier run.
+            Whether an earlier run continues.
 
         Raises:
-            CheckpointError: the run is finished, or is another one; the message names the setting that differs.
+            CheckpointError: the run is finished, or has other settings; the message names the settings that differ.
         """
         name = self.location.name
         if self.location.join(RECORD).exists():
@@ -67,13 +77,26 @@ class RunDirectory:
         if not place.exists():
             place.write_text(f"# fingerprint: {job.fingerprint}\n# corpus: {corpus_hash}\n{to_yaml(job)}")
             return False
+        self.check_same(job, corpus_hash=corpus_hash)
+        if self.location.join(FAILURE).exists():
+            self.location.join(FAILURE).remove()
+        return True
+
+    def check_same(self, job: JobConfig, *, corpus_hash: str) -> None:
+        """Check that this run was started with the same settings on the same corpus.
+
+        Raises:
+            CheckpointError: it was not; the message names the settings that differ.
+        """
+        name, place = self.location.name, self.location.join(CONFIG)
         text = place.read_text()
         try:
             content = yaml.safe_load(text)
             earlier = resolve(content if isinstance(content, dict) else {"config": content})
         except (*NOT_YAML, ConfigError):
             raise CheckpointError(
-                f"{place.uri} is damaged, or of another version; remove {self.location.uri} or give another --name"
+                f"{place.uri} is damaged, or was written by another version; "
+                f"remove {self.location.uri}, or give another --name"
             ) from None
         changed = [line for line in differences(earlier, job) if not line.startswith(MAY_DIFFER)]
         if changed:
@@ -83,12 +106,9 @@ class RunDirectory:
         known = re.search(r"^# corpus: (\w+)$", text, re.MULTILINE)
         if known and known[1] != corpus_hash:
             raise CheckpointError(f"run {name} was started on another corpus; give this one another --name")
-        if self.location.join(FAILURE).exists():
-            self.location.join(FAILURE).remove()
-        return True
 
     def metrics(self) -> list[EpochMetrics]:
-        """The epochs so far; a last line that was cut off is left out.
+        """The metrics of all epochs so far; an incomplete last line is skipped.
 
         Raises:
             CheckpointError: a line is damaged.
@@ -96,33 +116,33 @@ class RunDirectory:
         place = self.location.join(METRICS)
         return read_lines_as(EpochMetrics, place.read_text(), place=place.uri) if place.exists() else []
 
-    def forget_from(self, epoch: int) -> None:
-        """Drop metrics of this epoch and later ones, which are about to be made again."""
+    def drop_metrics_from(self, epoch: int) -> None:
+        """Drop the metrics of this epoch and of later ones, which are about to run again."""
         kept = [line for line in self.metrics() if line.epoch < epoch]
         self.location.join(METRICS).write_text("".join(line.model_dump_json() + "\n" for line in kept))
 
     def add_metrics(self, metrics: EpochMetrics) -> None:
-        """Add one epoch's line."""
+        """Append the line of one epoch."""
         self.location.join(METRICS).append_text(metrics.model_dump_json() + "\n")
 
     def write_record(self, record: RunRecord) -> None:
-        """Write the record: from now on the run is finished."""
+        """Write the record, which marks the run as finished."""
         self.location.join(RECORD).write_text(record.model_dump_json(indent=1))
 
     def read_record(self) -> RunRecord | None:
-        """The record, or None of a run that is not finished.
+        """The record; None if the run is not finished.
 
         Raises:
-            CheckpointError: it is damaged.
+            CheckpointError: the record is damaged.
         """
         place = self.location.join(RECORD)
         return read_as(RunRecord, place.read_text(), place=place.uri) if place.exists() else None
 
     def write_failure(self, message: str) -> None:
-        """Leave word of why the workers stopped."""
+        """Write down why the workers stopped."""
         self.location.join(FAILURE).write_text(json.dumps({"message": message}))
 
     def read_failure(self) -> str | None:
-        """Why the workers stopped, if they said so."""
+        """Why the workers stopped; None if they did not fail."""
         place = self.location.join(FAILURE)
         return json.loads(place.read_text())["message"] if place.exists() else None

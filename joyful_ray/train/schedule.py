@@ -1,4 +1,4 @@
-"""Learning rates and early stopping: pure logic, so that a resumed run decides as an uninterrupted one."""
+"""Learning rates and early stopping as pure functions, so that a resumed run decides like an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ PLATEAU_PATIENCE, PLATEAU_FACTOR, PLATEAU_THRESHOLD = 8, 0.1, 1e-4
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come; all that resuming needs besides weights and optimizer.
+    """The progress of a run: everything that resuming needs besides weights and optimizer.
 
     Attributes:
-        best_score: greatest dev score so far.
-        plateau_factor: what `plateau` multiplies the learning rate by.
+        next_epoch: the epoch to train next, counted from 0; also the number of epochs trained.
+        best_epoch: epoch with the best dev score, counted from 0; -1 before the first score.
+        best_score: best dev score so far; greater is better.
+        stale_epochs: epochs since the best one.
+        plateau_best, plateau_stale: lowest dev loss so far, and epochs since then.
+        plateau_factor: factor of the learning rate under `plateau`.
     """
 
     next_epoch: int = 0
@@ -28,7 +32,13 @@ class Progress:
     plateau_factor: float = 1.0
 
     def after(self, *, score: float, dev_loss: float, counts: bool = True) -> Progress:
-        """Progress after one more epoch; one that does not count trained nothing that dev could judge."""
+        """The progress after one more epoch.
+
+        Args:
+            score: dev score of the epoch; greater is better.
+            dev_loss: dev loss of the epoch.
+            counts: False for an epoch that trained only the fusion, whose dev score says nothing.
+        """
         if not counts:
             return replace(self, next_epoch=self.next_epoch + 1)
         is_best = score > self.best_score
@@ -47,17 +57,17 @@ class Progress:
         )
 
     def is_done(self, train: TrainConfig) -> bool:
-        """Whether the run ends here."""
+        """Whether the run ends now."""
         return self.next_epoch >= train.epochs or self.stale_epochs >= train.patience
 
 
-def learning_rate(train: TrainConfig, *, step: int, steps_an_epoch: int, plateau_factor: float = 1.0) -> float:
-    """Learning rate of a step, counted over the whole run."""
-    warmup = train.warmup_epochs * steps_an_epoch
+def learning_rate(train: TrainConfig, *, step: int, steps_per_epoch: int, plateau_factor: float = 1.0) -> float:
+    """Learning rate of a step; steps are counted from 0 over the whole run."""
+    warmup = train.warmup_epochs * steps_per_epoch
     rate = train.learning_rate * min(1.0, (step + 1) / warmup) if warmup else train.learning_rate
     if train.schedule == "plateau":
         return rate * plateau_factor
     if train.schedule == "cosine" and step >= warmup:
-        share = (step - warmup) / max(train.epochs * steps_an_epoch - warmup, 1.0)
+        share = (step - warmup) / max(train.epochs * steps_per_epoch - warmup, 1.0)
         return rate * 0.5 * (1.0 + math.cos(math.pi * min(share, 1.0)))
     return rate

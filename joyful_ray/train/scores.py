@@ -1,4 +1,4 @@
-"""Scores from sums and counts, which add over batches and ranks; one division at the end.
+"""Scores from sums and counts, which are added over batches and ranks and divided once at the end.
 
 Shapes: N = utterances, K = labels, T = thresholds.
 """
@@ -20,9 +20,10 @@ _CELLS = 4  # true and false positives, false and true negatives
 
 
 class Tally:
-    """What has been counted so far; `state` is one float64 vector, so ranks add it with one call.
+    """Counts for the scores of a split; `state` is one float64 vector, so one all-reduce sums it over ranks.
 
     Args:
+        task: decides what is counted.
         labels: label names; empty for regression.
     """
 
@@ -33,7 +34,7 @@ class Tally:
         self.state = torch.zeros(2 + size, dtype=torch.float64)
 
     def saw(self, scores_NK: Tensor, labels: Tensor, labeled_N: Tensor, loss: float) -> None:
-        """Count a batch; unlabeled utterances count for nothing. `loss` is a sum over utterances."""
+        """Count a batch; unlabeled utterances are ignored. `loss` is a sum over utterances."""
         scores, truth = scores_NK[labeled_N].double().cpu(), labels[labeled_N].cpu()
         counted = {"single-label": self._confusion, "multi-label": self._cells, "regression": self._moments}[self.task]
         self.state[0] += len(truth)
@@ -41,10 +42,10 @@ class Tally:
         self.state[2:] += counted(scores, truth)
 
     def scores(self, thresholds: Mapping[str, float] | None = None) -> Scores:
-        """The scores of all that was counted.
+        """The scores of everything counted so far.
 
         Args:
-            thresholds: per label (multi-label); None tunes them here, as on dev.
+            thresholds: threshold per label (multi-label); None tunes them on the counts, as on dev.
         """
         utterances, loss = int(self.state[0]), float(self.state[1]) / max(float(self.state[0]), 1.0)
         counts = self.state[2:].numpy()
@@ -85,10 +86,13 @@ def single_label_scores(
     loss: float,
     elsewhere: NDArray[np.float64] | None = None,
 ) -> Scores:
-    """Accuracy, weighted and macro F1 of a confusion table whose rows are true labels; an F1 without support is 0.
+    """Accuracy, weighted and macro F1 of a confusion matrix whose rows are true labels; an F1 without support is 0.
 
     Args:
-        elsewhere: per true label, utterances for which a label outside of the table was predicted.
+        confusion: (K, K).
+        labels: label names.
+        loss: mean loss, passed on.
+        elsewhere: per true label, the number of utterances for which a label outside the matrix was predicted.
     """
     missed = np.zeros(len(labels)) if elsewhere is None else elsewhere
     hits, support, predicted = np.diag(confusion), confusion.sum(axis=1) + missed, confusion.sum(axis=0)
@@ -142,11 +146,14 @@ def _multi_label_scores(
 def multi_label_scores(
     cells: NDArray[np.float64], labels: Sequence[str], limits: Mapping[str, float], *, utterances: int, loss: float
 ) -> Scores:
-    """Scores of several labels an utterance.
+    """Scores for several labels per utterance.
 
     Args:
         cells: (K, 4): true positives, false positives, false negatives, true negatives.
-        limits: thresholds that made the predictions, as far as they are known.
+        labels: label names.
+        limits: thresholds that the predictions were made with, as far as they are known.
+        utterances: number of utterances, passed on.
+        loss: mean loss, passed on.
     """
     weighted = binary_weighted_f1(cells)
     per_label = {}
@@ -174,7 +181,7 @@ def multi_label_scores(
 
 
 def binary_weighted_f1(cells: NDArray[np.float64]) -> NDArray[np.float64]:
-    """F1 of positives and negatives, weighted by their support: what the MOSEI literature reports an emotion.
+    """F1 of positives and negatives, weighted by their support, as the MOSEI literature reports it per emotion.
 
     Args:
         cells: (…, 4): true positives, false positives, false negatives, true negatives.

@@ -1,7 +1,4 @@
-"""One optimizer update over one global batch, the same whatever the number of ranks.
-
-Shapes: none of its own.
-"""
+"""One optimizer step over one global batch, with the same result for any number of ranks."""
 
 from __future__ import annotations
 
@@ -19,13 +16,18 @@ from joyful_ray.train.process_group import ProcessGroup
 
 @dataclass(frozen=True)
 class TrainState:
-    """What a step trains, and with what.
+    """Everything that a training step needs and updates.
 
     Attributes:
-        model: as `ProcessGroup.distribute` gave it.
-        blank: what a rank without work runs, at weight zero, because DDP waits for every rank.
-        parameters: those that are trained.
-        draws_views: whether training sees augmented views, to contrast or to classify them.
+        model: as returned by `ProcessGroup.distribute`.
+        objective: terms and weights of the loss.
+        optimizer: updates `parameters`.
+        process_group: the ranks that train together.
+        blank: batch that a rank without work runs with weight zero, because DDP waits for every rank.
+        parameters: the trainable parameters.
+        draws_views: whether training uses augmented views, to contrast or to classify them.
+        gradient_clip: largest norm of the gradient; None does not clip.
+        precision: `fp32` or `bf16`.
     """
 
     model: nn.Module
@@ -41,10 +43,12 @@ class TrainState:
 
 @dataclass(frozen=True)
 class StepResult:
-    """Sums and counts of each term, over this rank alone, and the norm of the whole gradient.
+    """The losses and the gradient norm of one step.
 
     Attributes:
-        counts: over all ranks.
+        sums: sum of each term over this rank's utterances.
+        counts: count of each term over all ranks.
+        gradient_norm: norm of the whole gradient before clipping.
     """
 
     sums: dict[str, Tensor]
@@ -53,14 +57,15 @@ class StepResult:
 
 
 def train_step(state: TrainState, work: Work, *, place: str) -> StepResult:
-    """Run this rank's micro-batches, exchange gradients once, and update.
+    """Run this rank's micro-batches, synchronise gradients once, and update the parameters.
 
     Args:
+        state: model, objective and optimizer.
         work: this rank's micro-batches of the step; may be empty.
-        place: where this step stands, for messages.
+        place: epoch and step, for error messages.
 
     Raises:
-        TrainingError: on every rank, where the loss or the gradient is not finite.
+        TrainingError: on every rank, if the loss or the gradient is not finite.
     """
     objective, process_group = state.objective, state.process_group
     batches = [batch.to(process_group.device) for _, batch in work]
@@ -70,7 +75,7 @@ def train_step(state: TrainState, work: Work, *, place: str) -> StepResult:
     for index, (micro, _) in enumerate(work):
         torch.manual_seed(micro.seed)
         generator = torch.Generator(process_group.device).manual_seed(micro.seed) if state.draws_views else None
-        with process_group.hold_gradients(state.model, until_last=index + 1 < len(work)):
+        with process_group.no_sync(state.model, is_last=index + 1 == len(work)):
             with torch.autocast(process_group.device.type, torch.bfloat16, enabled=state.precision == "bf16"):
                 output = state.model(batches[index], generator)
             parts = objective.sums(output, batches[index])
@@ -78,10 +83,10 @@ def train_step(state: TrainState, work: Work, *, place: str) -> StepResult:
         for name, value in parts.items():
             sums[name] += value.detach()
     if not work:
-        _idle(state)
+        _run_blank(state)
     norm = _clip(state)
     if not torch.isfinite(norm):
-        _stop(state, sums, counts, place)
+        _raise_not_finite(state, sums, counts, place)
     state.optimizer.step()
     return StepResult(sums, counts, float(norm))
 
@@ -92,11 +97,11 @@ def _global_counts(state: TrainState, batches: list[Batch]) -> dict[str, Tensor]
     for batch in batches:
         counted = state.objective.counts(batch)
         totals += torch.stack([counted[name].double() for name in names])
-    totals = state.process_group.add(totals).float()
+    totals = state.process_group.all_reduce(totals).float()
     return dict(zip(names, totals, strict=True))
 
 
-def _idle(state: TrainState) -> None:
+def _run_blank(state: TrainState) -> None:
     generator = torch.Generator(state.process_group.device).manual_seed(0) if state.draws_views else None
     blank = state.blank.to(state.process_group.device)
     parts = state.objective.sums(state.model(blank, generator), blank)
@@ -108,9 +113,9 @@ def _clip(state: TrainState) -> Tensor:
     return nn.utils.clip_grad_norm_(state.parameters, limit, foreach=True)
 
 
-def _stop(state: TrainState, sums: dict[str, Tensor], counts: dict[str, Tensor], place: str) -> None:
+def _raise_not_finite(state: TrainState, sums: dict[str, Tensor], counts: dict[str, Tensor], place: str) -> None:
     names = list(sums)
-    totals = state.process_group.add(torch.stack([sums[name].double() for name in names]))
+    totals = state.process_group.all_reduce(torch.stack([sums[name].double() for name in names]))
     bad = [name for name, value in zip(names, totals, strict=True) if not torch.isfinite(value / counts[name])]
     cause = f"loss of {', '.join(bad)} is" if bad else "gradient is"
     raise TrainingError(f"{place}: the {cause} not finite; try a smaller train.learning_rate or train.gradient_clip")

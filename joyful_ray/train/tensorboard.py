@@ -1,4 +1,4 @@
-"""TensorBoard: losses by term, dev scores, throughput and a picture of the confusion table."""
+"""TensorBoard events: losses by term, dev scores, throughput and an image of the confusion matrix."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ CELL, MARGIN = 56, 92
 
 
 class TensorBoardWriter:
-    """Writes one run's events; to a bucket they go by way of a local folder, a copy an epoch.
+    """Writes the events of one run; for remote storage it writes locally and copies the files after every epoch.
+
+    TensorBoard's step is the epoch, counted from 1.
 
     Args:
-        first_epoch: epochs from here on replace what an earlier attempt wrote.
+        location: folder of the events.
+        first_epoch: first epoch to write, counted from 0; it and later epochs replace what an earlier attempt wrote.
     """
 
     def __init__(self, location: Location, *, first_epoch: int) -> None:
@@ -28,7 +31,7 @@ class TensorBoardWriter:
 
         self._target = location if location.is_remote else None
         self._folder = Path(tempfile.mkdtemp(prefix="joyful-events-")) if location.is_remote else location.local_path()
-        self._writer = SummaryWriter(str(self._folder), purge_step=first_epoch)
+        self._writer = SummaryWriter(str(self._folder), purge_step=first_epoch + 1)
 
     def __enter__(self) -> TensorBoardWriter:
         return self
@@ -40,7 +43,7 @@ class TensorBoardWriter:
         self._copy()
 
     def epoch(self, metrics: EpochMetrics) -> None:
-        """Write one epoch."""
+        """Write the events of one epoch."""
         numbers = {f"loss/{name}": value for name, value in metrics.losses.items()}
         numbers |= {f"dev/{name}": value for name, value in metrics.dev.values.items()}
         numbers |= {f"dev_f1/{name}": value["f1"] for name, value in metrics.dev.per_label.items()}
@@ -52,10 +55,11 @@ class TensorBoardWriter:
             "optimizer/learning_rate": metrics.learning_rate,
             "optimizer/gradient_norm": metrics.gradient_norm,
         }
+        step = metrics.epoch + 1
         for name, value in numbers.items():
-            self._writer.add_scalar(name, value, metrics.epoch)
+            self._writer.add_scalar(name, value, step)
         if metrics.dev.confusion is not None:
-            self._writer.add_image("dev/confusion", confusion_picture(metrics.dev), metrics.epoch, dataformats="HWC")
+            self._writer.add_image("dev/confusion", confusion_image(metrics.dev), step, dataformats="HWC")
         self._writer.flush()
         self._copy()
 
@@ -65,8 +69,11 @@ class TensorBoardWriter:
                 self._target.join(file.name).write_bytes(file.read_bytes())
 
 
-def confusion_picture(scores: Scores) -> NDArray[np.uint8]:
-    """Rows are true labels, columns predictions; the darker, the greater the share of its row: (height, width, 3)."""
+def confusion_image(scores: Scores) -> NDArray[np.uint8]:
+    """The confusion matrix as an RGB image (height, width, 3).
+
+    Rows are true labels, columns are predictions; a darker cell is a larger share of its row.
+    """
     table = np.array(scores.confusion, dtype=np.float64)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1.0)
     size = MARGIN + CELL * len(scores.labels)

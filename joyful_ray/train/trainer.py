@@ -1,4 +1,4 @@
-"""What learns: model, averaged weights, objective and optimizer of one rank."""
+"""The trainable state of one rank: model, EMA weights, objective and optimizer."""
 
 from __future__ import annotations
 
@@ -26,12 +26,16 @@ from joyful_ray.train.step import TrainState, train_step
 
 @dataclass(frozen=True)
 class EpochNumbers:
-    """What one epoch of training gave.
+    """The results of one epoch of training.
 
     Attributes:
-        losses: by term, means over all ranks; `total` is their weighted sum.
-        conversations: trained on, over all ranks.
-        waiting_share: of the time, that this rank waited for data.
+        losses: mean of each term over all ranks; `total` is their weighted sum.
+        conversations: number of conversations trained on, over all ranks.
+        train_seconds: wall time of the epoch.
+        waiting_share: share of that time in which this rank waited for data.
+        learning_rate: learning rate of the last step.
+        gradient_norm: mean norm of the gradient per step, before clipping.
+        diagnostics: named measurements; empty if they are off, and on all ranks but the first.
     """
 
     losses: dict[str, float]
@@ -44,14 +48,20 @@ class EpochNumbers:
 
 
 class Trainer:
-    """The parts of one rank that change while it trains."""
+    """Trains one rank: one call per epoch, with checkpoints in between.
+
+    Args:
+        job: the settings.
+        corpus_info: what is known of the corpus.
+        process_group: the ranks that train together.
+    """
 
     def __init__(self, job: JobConfig, corpus_info: CorpusInfo, process_group: ProcessGroup) -> None:
         if process_group.device.type == "cpu":
             return_large_blocks()
         self.job, self.process_group = job, process_group
         self.model = build_model(job, corpus_info).to(process_group.device)
-        self.average = copy.deepcopy(self.model).eval() if job.train.ema_decay else None
+        self.ema_model = copy.deepcopy(self.model).eval() if job.train.ema_decay else None
         self.optimizer = build_optimizer(job, [p for p in self.model.parameters() if p.requires_grad])
         self._objective = build_objective(job, corpus_info).to(process_group.device)
         self._blank = blank_batch(corpus_info.encoding)
@@ -61,27 +71,27 @@ class Trainer:
 
     @property
     def evaluated(self) -> nn.Module:
-        """The weights that dev judges: the averaged ones where there are any."""
-        return self.average or self.model
+        """The model that is evaluated and kept: the EMA of the weights if there is one, else the model itself."""
+        return self.ema_model or self.model
 
     def stage_of(self, epoch: int) -> str:
-        """`fusion`, then `rest`, in two-phase training; otherwise `joint`."""
+        """The stage of an epoch (counted from 0): `fusion`, then `rest`, in two-phase training; otherwise `joint`."""
         if self.job.train.stages == "joint":
             return "joint"
         return "fusion" if epoch < self.job.train.fusion_epochs else "rest"
 
-    def train_epoch(self, source: BatchLoader, progress: Progress) -> EpochNumbers:
-        """One pass over the training split."""
+    def train_epoch(self, loader: BatchLoader, progress: Progress) -> EpochNumbers:
+        """Train one pass over the training split."""
         epoch, config = progress.next_epoch, self.job.train
-        state = self._enter(self.stage_of(epoch))
+        state = self._state_of(self.stage_of(epoch))
         self.model.train()
-        steps = source.steps(world_size=self.process_group.size)
+        steps = loader.steps(world_size=self.process_group.size)
         diagnostics: dict[str, float] = {}
         names = list(state.objective.weights)
         totals = torch.zeros(2, len(names), dtype=torch.float64, device=self.process_group.device)
         seen = torch.zeros((), dtype=torch.float64, device=self.process_group.device)
         began, waited, norms, rate = time.perf_counter(), 0.0, 0.0, 0.0
-        work = source.epoch(epoch, rank=self.process_group.rank, world_size=self.process_group.size)
+        work = loader.epoch(epoch, rank=self.process_group.rank, world_size=self.process_group.size)
         for index in range(steps):
             asked = time.perf_counter()
             mine = next(work)
@@ -90,7 +100,7 @@ class Trainer:
             rate = learning_rate(
                 config,
                 step=epoch * steps + index,
-                steps_an_epoch=steps,
+                steps_per_epoch=steps,
                 plateau_factor=progress.plateau_factor,
             )
             for group in self.optimizer.param_groups:
@@ -99,46 +109,50 @@ class Trainer:
                 micro, batch = mine[0]
                 batch = batch.to(self.process_group.device)
                 diagnostics = diagnose(self.model, state.objective, batch, seed=micro.seed)
-            result = train_step(state, mine, place=f"epoch {epoch}, step {index}")
-            self._average_weights(epoch * steps + index)
+            result = train_step(state, mine, place=f"epoch {epoch + 1}, step {index + 1}")
+            self._update_ema(epoch * steps + index)
             totals[0] += torch.stack([result.sums[name].double() for name in names])
             totals[1] += torch.stack([result.counts[name].double() for name in names])
             norms += result.gradient_norm
-        sums = self.process_group.add(totals[0])
+        sums = self.process_group.all_reduce(totals[0])
         losses = {n: float(s / c.clamp(min=1e-9)) for n, s, c in zip(names, sums, totals[1], strict=True)}
         losses["total"] = sum(state.objective.weights[name] * losses[name] for name in names)
         seconds = time.perf_counter() - began
-        conversations = int(self.process_group.add(seen))
+        conversations = int(self.process_group.all_reduce(seen))
         return EpochNumbers(
             losses, conversations, seconds, waited / max(seconds, 1e-9), rate, norms / steps, diagnostics
         )
 
     def save(self, location: Location, progress: Progress) -> None:
         """Write a checkpoint."""
-        average = self.average.state_dict() if self.average is not None else None
+        ema_weights = self.ema_model.state_dict() if self.ema_model is not None else None
         checkpoint.save_checkpoint(
-            location, model=self.model, average=average, optimizer=self.optimizer, progress=progress
+            location, model=self.model, ema_weights=ema_weights, optimizer=self.optimizer, progress=progress
         )
 
     def load(self, location: Location) -> Progress:
-        """Go on from a checkpoint."""
+        """Load a checkpoint, and return its progress.
+
+        Raises:
+            CheckpointError: the checkpoint is damaged, incomplete, or belongs to another configuration.
+        """
         source = location.uri
         checkpoint.load_weights(self.model, checkpoint.read_tensors(location.join(checkpoint.MODEL)), source=source)
-        if self.average is not None:
-            if not location.join(checkpoint.AVERAGE).exists():
-                raise CheckpointError(f"{source} holds no {checkpoint.AVERAGE}; remove it to go on from an earlier one")
+        if self.ema_model is not None:
+            if not location.join(checkpoint.EMA).exists():
+                raise CheckpointError(f"{source} has no {checkpoint.EMA}; remove it to continue from an earlier one")
             self.load_selected(location)
         checkpoint.load_optimizer(self.optimizer, location)
         return checkpoint.read_progress(location)
 
     def load_selected(self, location: Location) -> dict[str, Tensor]:
-        """Put a checkpoint's evaluated weights into `evaluated`, and give them."""
-        name = checkpoint.AVERAGE if self.average is not None else checkpoint.MODEL
+        """Load the weights of a checkpoint that were evaluated into `evaluated`, and return them."""
+        name = checkpoint.EMA if self.ema_model is not None else checkpoint.MODEL
         weights = checkpoint.read_tensors(location.join(name))
         checkpoint.load_weights(self.evaluated, weights, source=location.uri)
         return weights
 
-    def _enter(self, stage: str) -> TrainState:
+    def _state_of(self, stage: str) -> TrainState:
         if self._state is None or stage != self._stage:
             fusion = {id(p) for part in (self.model.missing_embeddings, self.model.fusion) for p in part.parameters()}
             frozen = {id(p) for p in self._always_frozen}
@@ -167,12 +181,12 @@ class Trainer:
         return self._objective.only(terms)
 
     @torch.no_grad()
-    def _average_weights(self, step: int) -> None:
-        if self.average is None:
+    def _update_ema(self, step: int) -> None:
+        if self.ema_model is None:
             return
         decay = min(self.job.train.ema_decay, (1.0 + step) / (10.0 + step))
-        ours: list[Tensor] = list(self.average.parameters())
-        theirs: list[Tensor] = list(self.model.parameters())
-        torch._foreach_lerp_(ours, theirs, 1.0 - decay)
-        for mine, its in zip(self.average.buffers(), self.model.buffers(), strict=True):
-            mine.copy_(its)
+        averaged: list[Tensor] = list(self.ema_model.parameters())
+        current: list[Tensor] = list(self.model.parameters())
+        torch._foreach_lerp_(averaged, current, 1.0 - decay)
+        for averaged_buffer, buffer in zip(self.ema_model.buffers(), self.model.buffers(), strict=True):
+            averaged_buffer.copy_(buffer)

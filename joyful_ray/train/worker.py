@@ -1,4 +1,4 @@
-"""The loop on a Ray Train worker."""
+"""The training loop on a Ray Train worker."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ FIRST_RANK_TIMEOUT_S = 10
 
 
 def train_on_worker(config: dict[str, Any]) -> None:
-    """Run one rank; an error that would come again is left in the run's directory, so that Ray does not try again.
+    """Run one rank.
+
+    An error that would happen again is written to the run's directory instead of raised, so that Ray does not retry.
 
     Args:
-        config: `job`, `corpus_info`, `ingested`, `directory` and `started`, as the driver has
-            them; `reporter` (optional) returns the callable that receives each epoch's numbers instead of Ray Train.
+        config: `job`, `corpus_info`, `ingested`, `directory` and `started` from the driver; `reporter` (optional)
+            returns the callable that receives each epoch's numbers instead of Ray Train.
     """
     job, corpus_info, ingested, directory = (config[name] for name in ("job", "corpus_info", "ingested", "directory"))
     context = ray.train.get_context()
@@ -58,13 +60,13 @@ def train_on_worker(config: dict[str, Any]) -> None:
         elif not _first_rank_failed_too(directory):
             raise
     except Exception as error:
-        # The rank that failed first is the cause; the others fail waiting for it, and may be heard before it.
+        # The rank that failed first is the cause. The others fail while waiting for it, and may be reported before it.
         error.failed_at = time.time()  # type: ignore[attr-defined]
         raise
 
 
 def _first_rank_failed_too(directory: RunDirectory) -> bool:
-    """Whether the error was every rank's; the first rank would wait for one that fails alone and goes in silence."""
+    """Whether the first rank has the same error; if not, this rank must raise, or the first would wait for it."""
     deadline = time.monotonic() + FIRST_RANK_TIMEOUT_S
     while directory.read_failure() is None:
         if time.monotonic() > deadline:

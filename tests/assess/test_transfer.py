@@ -174,7 +174,7 @@ def test_a_job_without_the_section_or_with_unknown_names_is_refused(job: JobConf
     assert job.transfer is not None
     tree = job.model_dump(mode="json")
     tree["transfer"]["test_on"] = ["hers"]
-    with pytest.raises(ConfigError, match=r"hers is none of transfer\.corpora, which has ours, theirs"):
+    with pytest.raises(ConfigError, match=r"hers is not in transfer\.corpora, which has ours, theirs"):
         small_job(tree)
 
 

@@ -156,7 +156,7 @@ def test_no_corpus_is_merged_into_itself_or_twice(pair: tuple[list[str], list[st
 def test_a_label_that_is_mapped_twice_is_refused(tmp_path: Path) -> None:
     side = "{name: a, labels: [joy]}"
     (tmp_path / "map.yaml").write_text(f"from: {side}\nto: {side}\nmap: {{joy: joy, joy: joy}}\n")
-    with pytest.raises(ConfigError, match="joy stands twice"):
+    with pytest.raises(ConfigError, match="joy appears twice"):
         read_label_map(str(tmp_path / "map.yaml"))
 
 

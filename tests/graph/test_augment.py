@@ -130,7 +130,7 @@ def test_one_utterance_may_lose_its_self_loop_but_gains_nothing() -> None:
     assert view.edges == 0
 
 
-def test_where_no_pair_is_absent_edges_are_only_dropped() -> None:
+def test_if_no_pair_is_absent_edges_are_only_dropped() -> None:
     graph, view = perturbed(random_batch(5), None, None, 0.2)
     assert (graph.edges, view.edges) == (25, 20)
 
@@ -190,7 +190,7 @@ def test_an_element_mask_draws_each_value_by_itself() -> None:
 
 
 @pytest.mark.parametrize("by_element", [True, False])
-def test_masks_follow_their_generator(by_element: bool) -> None:
+def test_the_generator_decides_the_mask(by_element: bool) -> None:
     nodes = torch.randn(5, 30)
     one, same, other = (
         mask_features(nodes, ratio=0.5, by_element=by_element, generator=draw(seed)) for seed in (1, 1, 2)

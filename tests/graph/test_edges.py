@@ -45,7 +45,7 @@ def edges_of(graph: Graph) -> list[tuple[int, int]]:
 
 @quick
 @given(lengths, windows, windows, st.sampled_from(get_args(Relations)), st.integers(1, 4), st.integers(1, 4))
-def test_windowed_graph_is_a_double_loop_over_utterances(
+def test_the_windowed_graph_equals_a_double_loop_over_utterances(
     lengths: list[int], past: Window, future: Window, relations: Relations, speakers: int, slots: int
 ) -> None:
     batch = random_batch(*lengths, speakers=speakers)
@@ -76,7 +76,7 @@ def test_a_causal_graph_has_no_edge_from_the_future() -> None:
     assert graph.edges == 4 * 5 // 2 + 5 * 6 // 2
 
 
-def test_an_unbounded_graph_joins_every_pair_of_a_conversation() -> None:
+def test_an_unbounded_graph_connects_every_pair_of_a_conversation() -> None:
     graph = windowed_graph(torch.zeros(7, dtype=torch.long), layout_of(3, 4), past=None, future=None)
     assert graph.edges == 3 * 3 + 4 * 4
 
@@ -102,7 +102,7 @@ def test_no_edge_leaves_its_conversation(lengths: list[int], past: Window, futur
 
 
 @pytest.mark.parametrize(("speakers", "count"), [(1, 2), (2, 8), (9, 162)])
-def test_speaker_pairs_have_two_relations_a_pair(speakers: int, count: int) -> None:
+def test_speaker_pairs_have_two_relations_per_pair(speakers: int, count: int) -> None:
     speakers_N = torch.arange(speakers).repeat(4)
     layout = layout_of(len(speakers_N))
     graph = windowed_graph(speakers_N, layout, past=None, future=None, relations="speaker-pairs", speakers=speakers)
@@ -141,9 +141,7 @@ def test_speakers_beyond_the_slots_share_the_last() -> None:
 
 @quick
 @given(lengths, windows, windows)
-def test_windows_hold_the_first_and_last_source_of_each_target(
-    lengths: list[int], past: Window, future: Window
-) -> None:
+def test_windows_are_the_first_and_last_source_of_each_target(lengths: list[int], past: Window, future: Window) -> None:
     layout = layout_of(*lengths)
     found = Windows.of(layout, past, future)
     edges = slow_edges(layout, past, future)
@@ -176,7 +174,7 @@ def test_mean_weights_of_one_relation_into_one_target_sum_to_one(
     torch.testing.assert_close(graph.mean_weight_E, torch.tensor(expected))
 
 
-def test_stacked_graphs_lie_side_by_side() -> None:
+def test_stacked_graphs_are_disconnected() -> None:
     batch = random_batch(2, 3)
     graphs = [windowed_graph(batch.speakers_N, batch.layout, past=past, future=1) for past in (0, 2, None)]
     stacked = stack(graphs)

@@ -30,7 +30,7 @@ def windowed(*lengths: int, relations: int = 4) -> Graph:
 
 
 def with_isolated_nodes() -> Graph:
-    """Only the nodes 1 and 3 have edges into them, and two edges join the same pair."""
+    """Only nodes 1 and 3 have incoming edges, and two edges connect the same pair."""
     layout = layout_of(3, 2)
     return Graph(
         torch.tensor([0, 2, 2, 4]), torch.tensor([1, 1, 1, 3]), torch.tensor([0, 3, 3, 1]), relations=4, layout=layout
@@ -83,29 +83,29 @@ def assert_same_values_and_gradients(make: Make, graph: Graph, dtype: torch.dtyp
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_relational_convolution_is_rgcn(graph: str) -> None:
-    its = GRAPHS[graph]()
+def test_relational_convolution_equals_rgcn(graph: str) -> None:
+    chosen = GRAPHS[graph]()
     assert_same_values_and_gradients(
-        lambda operators: relational_convolution(WIDTH, OUT, its.relations, operators=operators),
-        its,
-        torch.float32,  # as are the graph's own mean weights
+        lambda operators: relational_convolution(WIDTH, OUT, chosen.relations, operators=operators),
+        chosen,
+        torch.float32,  # like the graph's mean weights
     )
 
 
 @pytest.mark.parametrize("with_relations", [True, False])
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_transformer_convolution_is_pygs(graph: str, with_relations: bool) -> None:
-    its = GRAPHS[graph]()
-    relations = its.relations if with_relations else 0
+def test_transformer_convolution_equals_pygs(graph: str, with_relations: bool) -> None:
+    chosen = GRAPHS[graph]()
+    relations = chosen.relations if with_relations else 0
     assert_same_values_and_gradients(
-        lambda operators: transformer_convolution(WIDTH, OUT, HEADS, relations=relations, operators=operators), its
+        lambda operators: transformer_convolution(WIDTH, OUT, HEADS, relations=relations, operators=operators), chosen
     )
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_neighbour_convolution_is_sage(graph: str) -> None:
-    its = GRAPHS[graph]()
-    assert_same_values_and_gradients(lambda operators: neighbour_convolution(WIDTH, OUT, operators=operators), its)
+def test_neighbour_convolution_equals_sage(graph: str) -> None:
+    chosen = GRAPHS[graph]()
+    assert_same_values_and_gradients(lambda operators: neighbour_convolution(WIDTH, OUT, operators=operators), chosen)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_both_kinds_have_the_same_state_dict(make: Make) -> None:
     assert {name: value.shape for name, value in fast.items()} == {name: value.shape for name, value in oracle.items()}
 
 
-def test_mean_by_relation_is_a_loop_over_nodes_and_relations() -> None:
+def test_mean_by_relation_equals_a_loop_over_nodes_and_relations() -> None:
     graph = windowed(5, 2)
     x_ND = torch.randn(graph.nodes, WIDTH)
     expected = torch.zeros(graph.nodes, graph.relations, WIDTH)

@@ -19,12 +19,12 @@ windows = st.one_of(st.none(), st.integers(0, 4))
 ratios = st.sampled_from([0.05, 0.2, 0.5, 0.9])
 SMALLEST = 1e-9
 MISSING_POWERS = 0.03
-"""What the powers beyond the fourth add to any pair of a band graph, as a share of the greatest index."""
+"""The most that powers beyond the fourth add to any pair of a band graph, as a share of the largest index."""
 Edges = set[tuple[int, int]]
 
 
 def slow_katz(joined: list[list[int]]) -> list[list[float]]:
-    """sum over k of (0.5 / lambda)^k A^k by repeated multiplication, over its greatest; the diagonal is 0."""
+    """sum over k of (0.5 / lambda)^k A^k by repeated multiplication, divided by its largest; the diagonal is 0."""
     size = len(joined)
     degrees = [[float(value) for value in row] for row in joined]
     largest = float(torch.linalg.eigvalsh(torch.tensor(degrees, dtype=torch.float64))[-1]) if size else 0.0
@@ -71,7 +71,7 @@ def added(before: Graph, after: Graph) -> Edges:
 
 
 def candidates(graph: Graph, span: slice) -> dict[tuple[int, int], float]:
-    """Katz index of every pair of a conversation that has no edge yet, and has paths."""
+    """Katz index of every pair of a conversation that has paths but no edge yet."""
     edges, places = set(edges_of(graph)), range(span.start, span.stop)
     joined = [[int(i != j and ((i, j) in edges or (j, i) in edges)) for j in places] for i in places]
     index = slow_katz(joined)
@@ -91,7 +91,7 @@ def test_the_ends_of_a_path_of_three_score_a_half_over_root_two() -> None:
     torch.testing.assert_close(katz_index(path), expected)
 
 
-def test_where_all_are_joined_all_score_one() -> None:
+def test_if_all_pairs_are_connected_all_score_one() -> None:
     index_CLL = katz_index(1.0 - torch.eye(5, dtype=torch.float64)[None])
     torch.testing.assert_close(index_CLL[0], 1.0 - torch.eye(5, dtype=torch.float64))
 
@@ -116,16 +116,16 @@ def test_padding_does_not_change_the_katz_index() -> None:
     assert not katz_index(padded)[:, 3:].any()
 
 
-def test_five_utterances_joined_to_their_neighbours_gain_the_pairs_two_apart() -> None:
+def test_five_utterances_in_a_chain_gain_the_pairs_two_apart() -> None:
     batch = random_batch(5)
     graph = window(batch, 1, 1)
-    # 13 edges; a ratio of 0.46 asks for 6 more, and six ordered pairs are two apart
+    # 13 edges; a ratio of 0.46 requires 6 more, and six ordered pairs are two apart
     assert added(graph, widened(batch, graph, 0.46)) == {(0, 2), (2, 0), (1, 3), (3, 1), (2, 4), (4, 2)}
 
 
 @quick
 @given(lengths, windows, windows, ratios, st.integers(0, 3))
-def test_every_conversation_gains_its_ratio_of_absent_pairs_that_paths_join(
+def test_every_conversation_gains_its_ratio_of_absent_pairs_that_paths_connect(
     lengths: list[int], past: int | None, future: int | None, ratio: float, seed: int
 ) -> None:
     batch = random_batch(*lengths)
@@ -159,7 +159,7 @@ def test_pairs_above_the_threshold_come_first_and_then_the_next_best(
             assert all(possible[edge] <= worst + 1e-9 for edge in set(possible) - mine)
 
 
-def test_above_the_threshold_every_pair_has_its_chance() -> None:
+def test_above_the_threshold_every_pair_can_be_drawn() -> None:
     batch = random_batch(6, 4)
     graph = window(batch, 1, 1)
     above = {edge for span in spans(batch.layout) for edge, score in candidates(graph, span).items() if score > 0.05}
@@ -185,7 +185,7 @@ def test_one_utterance_gains_nothing(dense: bool, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("dense", [True, False])
-def test_utterances_that_nothing_joins_gain_nothing(dense: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_isolated_utterances_gain_nothing(dense: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proximity, "DENSE_UTTERANCES", 384 if dense else 3)
     batch = random_batch(6, 2)
     graph = window(batch, 0, 0)
@@ -193,7 +193,7 @@ def test_utterances_that_nothing_joins_gain_nothing(dense: bool, monkeypatch: py
 
 
 @pytest.mark.parametrize("dense", [True, False])
-def test_where_no_pair_is_absent_nothing_is_added(dense: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_no_pair_is_absent_nothing_is_added(dense: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proximity, "DENSE_UTTERANCES", 384 if dense else 3)
     batch = random_batch(6, 2)
     graph = window(batch, None, None)
@@ -283,7 +283,7 @@ def test_the_truncated_series_adds_the_pairs_that_the_closed_form_adds(
 
 
 @pytest.mark.parametrize(("past", "future", "edge_ratio"), LONG)
-def test_the_truncated_series_knows_which_pairs_are_above_the_threshold(
+def test_the_truncated_series_finds_the_pairs_above_the_threshold(
     past: int, future: int, edge_ratio: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = random_batch(60, 45)
@@ -296,7 +296,7 @@ def test_the_truncated_series_knows_which_pairs_are_above_the_threshold(
 
 
 @pytest.mark.parametrize("dense", [True, False])
-def test_beside_edges_that_leave_their_conversation_those_added_do_not(
+def test_added_edges_stay_in_their_conversation_even_if_rewired_ones_do_not(
     dense: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proximity, "DENSE_UTTERANCES", 384 if dense else 4)

@@ -1,4 +1,4 @@
-"""What is made again in the backward pass is what was made the first time."""
+"""Values recomputed in the backward pass equal those of the forward pass."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from joyful_ray.graph.recomputation import WORTH_NUMBERS, recomputed
+from joyful_ray.graph.recomputation import MIN_NUMBERS, recomputed
 
 
 def gradient(numbers: int, *, is_random: bool) -> tuple[Tensor, Tensor, int]:
@@ -26,12 +26,12 @@ def gradient(numbers: int, *, is_random: bool) -> tuple[Tensor, Tensor, int]:
 
 
 @pytest.mark.parametrize("is_random", [False, True])
-def test_what_is_made_again_equals_what_was_kept(is_random: bool) -> None:
-    kept, remade = (gradient(numbers, is_random=is_random) for numbers in (0, WORTH_NUMBERS))
+def test_recomputed_values_equal_stored_ones(is_random: bool) -> None:
+    kept, remade = (gradient(numbers, is_random=is_random) for numbers in (0, MIN_NUMBERS))
     assert torch.equal(kept[0], remade[0])
     assert torch.equal(kept[1], remade[1])
 
 
-def test_only_what_is_large_is_made_twice() -> None:
-    assert gradient(WORTH_NUMBERS - 1, is_random=False)[2] == 1
-    assert gradient(WORTH_NUMBERS, is_random=False)[2] == 2
+def test_only_large_values_are_recomputed() -> None:
+    assert gradient(MIN_NUMBERS - 1, is_random=False)[2] == 1
+    assert gradient(MIN_NUMBERS, is_random=False)[2] == 2

@@ -11,8 +11,9 @@ from joyful_ray.graph.augment import perturb_edges, rewire_edges
 from joyful_ray.graph.edges import Graph, Windows
 from joyful_ray.graph.proximity import add_proximity_edges
 from joyful_ray.graph.views import GraphBuilder, masked
+from joyful_ray.graph_settings import AugmentConfig, GraphConfig, ViewConfig
 from joyful_ray.model.joyful import Joyful
-from joyful_ray.settings import AugmentConfig, GraphConfig, ModelConfig, ViewConfig
+from joyful_ray.settings import ModelConfig
 from tests.batches import WIDTHS, random_batch
 from tests.tiny_corpus import SMALL
 
@@ -66,7 +67,7 @@ def by_hand(builder: GraphBuilder, batch: Batch, whole: Graph, view: ViewConfig,
 
 
 @pytest.mark.parametrize(("first", "second"), PAIRS)
-def test_any_two_augmentations_make_two_views_of_an_unchanged_graph(first: str, second: str) -> None:
+def test_any_two_augmentations_give_two_views_of_an_unchanged_graph(first: str, second: str) -> None:
     batch = random_batch(7, 1, 9)
     made = builder(first, second)
     whole, *views = made.views(batch, draw())
@@ -84,7 +85,7 @@ def test_a_view_without_edge_augmentation_is_the_graph_itself() -> None:
     assert second is whole
 
 
-def test_two_views_of_one_augmentation_are_drawn_apart() -> None:
+def test_two_views_of_one_augmentation_are_drawn_independently() -> None:
     _, first, second = builder("perturbed edges", "perturbed edges").views(random_batch(9, 8), draw())
     assert edges_of(first) != edges_of(second)
 
@@ -96,7 +97,7 @@ def test_the_same_generator_gives_the_same_views() -> None:
 
 
 @pytest.mark.parametrize("first", VIEWS)
-def test_shared_edge_noise_makes_all_three_graphs_one(first: str) -> None:
+def test_shared_edge_noise_makes_all_three_graphs_the_same(first: str) -> None:
     batch = random_batch(7, 1, 9)
     made = builder(first, "rewired edges", shared_edge_noise=True)
     whole, *views = made.views(batch, draw())
@@ -112,7 +113,7 @@ def test_shared_edge_noise_rewires_twice_as_the_released_code_does_in_place() ->
     generator = draw()
     once = rewire_edges(clean, ratio=0.3, generator=generator)
     assert edges_of(noisy) == edges_of(rewire_edges(once, ratio=0.3, generator=generator))
-    # 1 - 0.7^2 of the targets were drawn anew (method.md, section 3.1), and few of those fell where they had been
+    # 1 - 0.7^2 of the targets were drawn again (method.md, section 3.1), and few of those drew the same target
     assert float((noisy.target_E != clean.target_E).float().mean()) == pytest.approx(1 - 0.7**2, abs=0.03)
     assert torch.equal(noisy.source_E, clean.source_E)
     assert torch.equal(noisy.relation_E, clean.relation_E)

@@ -13,7 +13,7 @@ WIDTH = 7
 
 @pytest.mark.parametrize("lengths", [(3, 1, 6, 3), (1,), (2, 2)])
 @pytest.mark.parametrize("layers", [1, 2])
-def test_the_recurrent_context_is_a_gru_over_each_conversation(lengths: tuple[int, ...], layers: int) -> None:
+def test_the_recurrent_context_equals_a_gru_over_each_conversation(lengths: tuple[int, ...], layers: int) -> None:
     torch.manual_seed(0)
     context = RecurrentContext(WIDTH, ContextConfig(kind="gru", width=4, layers=layers, dropout=0.0))
     x_ND = torch.randn(sum(lengths), WIDTH)
@@ -25,7 +25,7 @@ def test_the_recurrent_context_is_a_gru_over_each_conversation(lengths: tuple[in
 
 
 @pytest.mark.parametrize("kind", ["transformer", "gru", "none", "identity"])
-def test_no_context_lets_one_conversation_see_another(kind: str) -> None:
+def test_no_context_mixes_conversations(kind: str) -> None:
     torch.manual_seed(0)
     context = build_context(WIDTH, ContextConfig(kind=kind, width=4, feedforward=8, heads=1)).eval()
     layout = layout_of(3, 1, 5)
@@ -44,7 +44,7 @@ def test_the_identity_context_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("kind", ["transformer", "gru"])
-def test_what_one_utterance_becomes_depends_on_the_others(kind: str) -> None:
+def test_an_utterance_depends_on_the_others_in_its_conversation(kind: str) -> None:
     torch.manual_seed(0)
     context = build_context(WIDTH, ContextConfig(kind=kind, width=4, feedforward=8, heads=1)).eval()
     x_ND = torch.randn(4, WIDTH)
@@ -53,6 +53,6 @@ def test_what_one_utterance_becomes_depends_on_the_others(kind: str) -> None:
     assert not torch.equal(context(x_ND, layout_of(4))[0], context(changed, layout_of(4))[0])
 
 
-def test_a_hidden_width_of_its_own_is_mapped_in_and_out() -> None:
+def test_another_hidden_width_is_mapped_in_and_out() -> None:
     context = build_context(WIDTH, ContextConfig(kind="transformer", width=4, hidden=6, heads=2, feedforward=8))
     assert context(torch.randn(3, WIDTH), layout_of(3)).shape == (3, 4)

@@ -6,7 +6,7 @@ import torch
 from joyful_ray.model.dropout import dropout, kept, relu_dropout
 
 
-def test_values_are_dropped_at_the_ratio_and_the_others_keep_the_mean() -> None:
+def test_values_are_dropped_at_the_ratio_and_the_mean_is_kept() -> None:
     torch.manual_seed(0)
     out = dropout(torch.ones(400, 1000), 0.3, is_training=True)
     assert out.unique().tolist() == pytest.approx([0.0, 1 / 0.7])
@@ -26,7 +26,7 @@ def test_neighbouring_values_are_dropped_independently() -> None:
         assert abs((stays[apart:] * stays[:-apart]).mean().item()) < 0.001  # 4 deviations of 0.25 / 1000
 
 
-def test_gradients_pass_where_values_stayed() -> None:
+def test_gradients_pass_where_values_were_kept() -> None:
     x = torch.randn(50, 20, requires_grad=True)
     out = dropout(x, 0.4, is_training=True)
     out.sum().backward()
@@ -34,7 +34,7 @@ def test_gradients_pass_where_values_stayed() -> None:
     torch.testing.assert_close(x.grad, torch.where(out != 0, 1 / 0.6, 0.0))
 
 
-def test_relu_and_dropout_together_are_one_after_the_other() -> None:
+def test_relu_dropout_equals_relu_then_dropout() -> None:
     x = torch.randn(50, 20, requires_grad=True)
     torch.manual_seed(3)
     out = relu_dropout(x, 0.4, is_training=True)

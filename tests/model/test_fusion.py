@@ -68,7 +68,7 @@ def test_topics_are_the_same_under_autocast() -> None:
 
 
 @pytest.mark.parametrize("similarity", ["dot", "cosine"])
-def test_the_specific_branch_writes_each_modality_in_the_shared_basis(similarity: str) -> None:
+def test_the_specific_branch_expresses_each_modality_in_the_shared_basis(similarity: str) -> None:
     torch.manual_seed(0)
     branch = SpecificBranch(WIDTHS, SMALL.model_copy(update={"similarity": similarity}))
     given = features(3, 2)
@@ -125,7 +125,7 @@ def test_fusion_of_a_conversation_does_not_depend_on_its_batch() -> None:
         torch.testing.assert_close(together.topic_NG[span], alone.topic_NG)
 
 
-def test_missing_embeddings_take_the_place_of_what_is_not_present() -> None:
+def test_missing_embeddings_replace_missing_values() -> None:
     batch = random_batch(6, absent_vectors=0.4, absent_cells=0.2)
     missing_embeddings = MissingEmbeddings(WIDTHS, learned=True)
     for vector in missing_embeddings.vectors.values():
@@ -138,7 +138,7 @@ def test_missing_embeddings_take_the_place_of_what_is_not_present() -> None:
                 assert filled[utterance, cell] == expected
 
 
-def test_missing_embeddings_learn_from_absent_cells_alone() -> None:
+def test_missing_embeddings_learn_only_from_missing_cells() -> None:
     batch = random_batch(4, absent_vectors=0.5)
     missing_embeddings = MissingEmbeddings(WIDTHS, learned=True)
     sum(filled.sum() for filled in missing_embeddings(batch).values()).backward()
@@ -147,7 +147,7 @@ def test_missing_embeddings_learn_from_absent_cells_alone() -> None:
         assert torch.equal(vector.grad, absent)
 
 
-def test_modality_dropout_takes_whole_vectors_in_training_alone() -> None:
+def test_modality_dropout_removes_whole_vectors_only_in_training() -> None:
     batch = random_batch(400, widths={"text": 3})
     missing_embeddings = MissingEmbeddings({"text": 3}, learned=True, modality_dropout=0.3)
     torch.manual_seed(0)
@@ -157,7 +157,7 @@ def test_modality_dropout_takes_whole_vectors_in_training_alone() -> None:
     assert torch.equal(missing_embeddings.eval()(batch)["text"], batch.features["text"])
 
 
-def test_missing_embeddings_may_be_plain_zeros() -> None:
+def test_missing_embeddings_may_be_zeros() -> None:
     batch = random_batch(4, absent_vectors=0.5)
     missing_embeddings = MissingEmbeddings(WIDTHS, learned=False)
     assert not list(missing_embeddings.parameters())
@@ -165,7 +165,7 @@ def test_missing_embeddings_may_be_plain_zeros() -> None:
         assert torch.equal(filled, torch.nan_to_num(batch.features[name]))
 
 
-def test_a_modality_that_is_present_nowhere_is_its_stand_in() -> None:
+def test_a_modality_that_is_always_missing_is_its_embedding() -> None:
     batch = random_batch(2)
     batch = replace(batch, features={**batch.features, "audio": torch.full((2, 4), torch.nan)})
     assert torch.equal(MissingEmbeddings(WIDTHS, learned=True)(batch)["audio"], torch.zeros(2, 4))

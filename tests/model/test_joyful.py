@@ -8,9 +8,10 @@ import torch
 
 from joyful_ray.config import merge, resolve
 from joyful_ray.data.batch import Batch
+from joyful_ray.graph_settings import AugmentConfig, GraphConfig, ViewConfig
 from joyful_ray.model.joyful import Joyful, Output
 from joyful_ray.schema import Modality
-from joyful_ray.settings import AugmentConfig, GraphConfig, ModelConfig, ViewConfig
+from joyful_ray.settings import ModelConfig
 from tests.batches import WIDTHS, pick, random_batch, spans
 from tests.tiny_corpus import SMALL
 
@@ -56,7 +57,7 @@ def parameters(net: torch.nn.Module) -> int:
 
 
 def total(output: Output) -> torch.Tensor:
-    """A number that depends on everything the objective may look at."""
+    """A number that depends on everything in the output."""
     parts = [output.scores_NK.square().sum()]
     parts += [(rebuilt - target).square().sum() for rebuilt, target in output.fused.reconstructions.values()]
     parts += [(view[1:] * view[:-1]).sum() + view.square().sum() for view in output.views or ()]
@@ -114,7 +115,7 @@ def test_predictions_of_a_conversation_do_not_depend_on_its_batch(context: str, 
         torch.testing.assert_close(together[span], net(pick(batch, place)).scores_NK, rtol=1e-4, atol=1e-5)
 
 
-def test_without_the_padding_mask_they_do_as_in_the_released_code() -> None:
+def test_without_the_padding_mask_they_depend_on_it_as_in_the_released_code() -> None:
     net = model(context={"padding_mask": False}).eval()
     batch = random_batch(6, 1, 4)
     together = net(batch).scores_NK
@@ -132,7 +133,7 @@ def test_any_number_of_speakers(relations: str, speakers: int) -> None:
 
 
 @pytest.mark.parametrize("absent", [{"absent_vectors": 0.5}, {"absent_cells": 0.5}, {"absent_vectors": 1.0}])
-def test_what_is_not_present_never_becomes_nan(absent: dict[str, float]) -> None:
+def test_missing_values_never_become_nan(absent: dict[str, float]) -> None:
     net = model()
     output = net(random_batch(5, 1, 4, **absent), draw())
     total(output).backward()
@@ -157,7 +158,7 @@ def test_evaluation_makes_no_views_and_training_two() -> None:
     assert not torch.equal(first, second)
 
 
-def test_views_of_zero_ratio_are_the_graph_itself() -> None:
+def test_views_with_zero_ratios_equal_the_graph() -> None:
     plain = ViewConfig()
     net = model(augment=AugmentConfig(first_view=plain, second_view=plain)).eval()
     output = net(random_batch(5, 2), draw())
@@ -173,7 +174,7 @@ def test_the_generator_decides_the_views() -> None:
     assert not torch.equal(one, other)
 
 
-def test_classifying_views_without_augmentation_is_classifying_the_graph_twice_over() -> None:
+def test_classifying_unaugmented_views_is_classifying_twice_the_graph() -> None:
     augment = AugmentConfig(first_view=ViewConfig(), second_view=ViewConfig(), classify="views")
     net = model(augment=augment).eval()
     batch = random_batch(5, 2)
@@ -187,7 +188,7 @@ def test_rewired_views_run_and_learn(shared: bool) -> None:
     assert_gradients_reach_everything(net, random_batch(9, 1, 7, absent_vectors=0.3))
 
 
-def test_shared_edge_noise_reaches_the_classified_graph_in_training_alone() -> None:
+def test_shared_edge_noise_reaches_the_classified_graph_only_in_training() -> None:
     view = ViewConfig(edge_ratio=0.5, edge_mode="rewire")
     shared, clean = (
         model(augment=AugmentConfig(first_view=view, second_view=view, shared_edge_noise=noise)).eval()
@@ -199,13 +200,13 @@ def test_shared_edge_noise_reaches_the_classified_graph_in_training_alone() -> N
     assert not torch.allclose(shared(batch, draw()).scores_NK, clean(batch).scores_NK)
 
 
-def test_the_classifier_may_see_past_the_graph() -> None:
+def test_the_classifier_may_skip_the_graph() -> None:
     net = model(classifier={"skip_graph": True})
     assert net.classifier.hidden.in_features == 16 + 8
     assert_gradients_reach_everything(net, random_batch(5, 3, absent_vectors=0.3))
 
 
-def test_layers_that_are_never_used_count_as_parameters_and_do_not_train() -> None:
+def test_unused_layers_count_as_parameters_and_do_not_train() -> None:
     plain, extra = model(), model(unused_layers=True)
     unused = list(extra.unused_layers.parameters())
     assert parameters(extra) - parameters(plain) == sum(parameter.numel() for parameter in unused)
@@ -213,7 +214,7 @@ def test_layers_that_are_never_used_count_as_parameters_and_do_not_train() -> No
 
 
 def test_the_released_preset_has_the_parameters_of_the_authors_checkpoint() -> None:
-    # method.md, section 2.2, size check; 114,688 and 162,711 of them are in layers that are built and never used
+    # method.md, section 2.2, size check; 114,688 and 162,711 of them are in unused layers
     job = resolve({"model": {"preset": "released"}})
     with torch.device("meta"):
         net = Joyful(

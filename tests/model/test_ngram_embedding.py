@@ -32,16 +32,16 @@ def slow_bag(vectors_BE: Tensor, ngrams: NgramIds) -> Tensor:
     return torch.stack(rows)
 
 
-def test_a_bag_is_the_sum_over_the_root_of_the_count() -> None:
+def test_a_bag_is_the_sum_divided_by_the_root_of_the_count() -> None:
     made = bag()
     torch.testing.assert_close(made(WORDS), slow_bag(made.vectors_BE, WORDS))
 
 
-def test_unseen_words_say_nothing() -> None:
+def test_unseen_words_have_no_effect() -> None:
     assert not NgramEmbedding(5, NgramsConfig(width=4))(WORDS).any()
 
 
-def test_dropout_takes_whole_words_and_only_in_training() -> None:
+def test_dropout_removes_whole_words_and_only_in_training() -> None:
     made = bag(dropout=0.5)
     one = NgramIds(torch.zeros(1000, dtype=torch.int32), torch.ones(1000, dtype=torch.int32))
     out = made(one)
@@ -53,7 +53,7 @@ def test_dropout_takes_whole_words_and_only_in_training() -> None:
 
 
 @pytest.mark.parametrize("names", [("text", "audio"), ("audio",)])
-def test_words_join_the_text_vectors_or_stand_for_them(names: tuple[str, ...]) -> None:
+def test_words_extend_the_text_vectors_or_replace_them(names: tuple[str, ...]) -> None:
     job = JobConfig()
     widths = {name: width for name, width in WIDTHS.items() if name in names}
     model = Joyful(job.model, job.graph, job.augment, widths=widths, classes=3, word_buckets=50)
@@ -63,5 +63,5 @@ def test_words_join_the_text_vectors_or_stand_for_them(names: tuple[str, ...]) -
     assert model.ngrams is not None
     assert model.ngrams.vectors_BE.grad is not None
     reached = model.ngrams.vectors_BE.grad.abs().sum(dim=1) > 0
-    assert reached[:6].any()  # dropout leaves some out
+    assert reached[:6].any()  # dropout removes some
     assert not reached[6:].any()

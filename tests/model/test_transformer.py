@@ -20,7 +20,7 @@ WIDTH, HEADS, INNER = 12, 3, 20
 
 
 @pytest.mark.parametrize(("width", "most", "heads"), [(1380, 10, 10), (1024, 8, 8), (7, 3, 1), (8, 100, 8), (1, 8, 1)])
-def test_heads_are_the_largest_divisor_that_is_allowed(width: int, most: int, heads: int) -> None:
+def test_the_number_of_heads_is_the_largest_allowed_divisor(width: int, most: int, heads: int) -> None:
     assert heads_for(width, most) == heads
 
 
@@ -71,7 +71,7 @@ def padded(module: ConversationTransformer, x_ND: Tensor, layout: Layout, *, mas
 
 @pytest.mark.parametrize("lengths", [(4, 1, 6), (1,), (3, 3)])
 @pytest.mark.parametrize("mask", [True, False])
-def test_a_stack_is_torchs_padded_encoder(lengths: tuple[int, ...], mask: bool) -> None:
+def test_a_stack_equals_torchs_padded_encoder(lengths: tuple[int, ...], mask: bool) -> None:
     layout = layout_of(*lengths)
     module = transformer(padding_mask=mask)
     x_ND = torch.randn(sum(lengths), WIDTH, dtype=torch.double)
@@ -79,7 +79,7 @@ def test_a_stack_is_torchs_padded_encoder(lengths: tuple[int, ...], mask: bool) 
 
 
 @pytest.mark.parametrize("mask", [True, False])
-def test_its_gradients_are_those_of_torchs_padded_encoder(mask: bool) -> None:
+def test_its_gradients_equal_those_of_torchs_padded_encoder(mask: bool) -> None:
     layout = layout_of(4, 1, 6)
     module = transformer(padding_mask=mask)
     x_ND, weights = torch.randn(2, 11, WIDTH, dtype=torch.double)
@@ -108,7 +108,7 @@ def test_without_the_mask_a_conversation_depends_on_the_longest_of_its_batch() -
     assert not torch.allclose(together[:4], module(x_ND[:4], layout_of(4)))
 
 
-def test_dropout_acts_in_training_alone() -> None:
+def test_dropout_acts_only_in_training() -> None:
     layout = layout_of(3, 2)
     module = transformer(dropout=0.5)
     x_ND = torch.randn(5, WIDTH, dtype=torch.double)
@@ -116,7 +116,7 @@ def test_dropout_acts_in_training_alone() -> None:
     assert torch.equal(module.eval()(x_ND, layout), module(x_ND, layout))
 
 
-def test_groups_hold_every_conversation_once_and_little_padding() -> None:
+def test_groups_contain_every_conversation_once_and_little_padding() -> None:
     lengths = torch.randint(1, 200, (300,), generator=torch.Generator().manual_seed(0)).sort(descending=True).values
     groups = groups_of(lengths, torch.zeros(300, 200))
     assert torch.cat([group.layout.lengths_C for group in groups]).equal(lengths)

@@ -22,7 +22,7 @@ CLASSES = 3
 
 
 def output_for(batch: Batch, task: Task = "single-label", seed: int = 0) -> Output:
-    """What a model might give for a batch."""
+    """A random model output for a batch."""
     draw = torch.Generator().manual_seed(seed)
     count = batch.utterances
 
@@ -58,7 +58,7 @@ def objective(
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("negatives", ["conversation", "micro-batch"])
-def test_every_term_is_its_own_function_over_its_own_count(task: Task, negatives: str) -> None:
+def test_every_term_is_its_function_divided_by_its_count(task: Task, negatives: str) -> None:
     batch = random_batch(4, 1, 3, task=task, unlabeled=0.3)
     output = output_for(batch, task)
     made = objective(task, temperature=0.5, negatives=negatives)
@@ -91,7 +91,7 @@ def test_every_term_is_its_own_function_over_its_own_count(task: Task, negatives
 @pytest.mark.parametrize("task", TASKS)
 @quick
 @given(lengths=st.lists(st.integers(1, 6), min_size=2, max_size=5), cut=st.integers(1, 4), seed=st.integers(0, 3))
-def test_sums_over_micro_batches_divided_once_are_those_of_the_whole(
+def test_sums_over_micro_batches_divided_once_equal_the_whole_batch(
     task: Task, lengths: list[int], cut: int, seed: int
 ) -> None:
     cut = min(cut, len(lengths) - 1)
@@ -105,11 +105,11 @@ def test_sums_over_micro_batches_divided_once_are_those_of_the_whole(
     made = objective(task, (0.5, 1.0, 2.0))
     counts = [made.counts(part) for _, part in parts]
     added = {name: counts[0][name] + counts[1][name] for name in made.weights}
-    total = sum(made.total(made.sums(its, part), added) for its, part in parts)
+    total = sum(made.total(made.sums(output, part), added) for output, part in parts)
     torch.testing.assert_close(total, made.total(made.sums(output, batch), made.counts(batch)), rtol=1e-5, atol=1e-6)
 
 
-def test_a_batch_without_labels_costs_nothing_to_classify() -> None:
+def test_a_batch_without_labels_has_no_classification_loss() -> None:
     batch = random_batch(3, 2, unlabeled=1.0)
     made = objective()
     sums, counts = made.sums(output_for(batch), batch), made.counts(batch)
@@ -117,7 +117,7 @@ def test_a_batch_without_labels_costs_nothing_to_classify() -> None:
     assert torch.isfinite(made.total(sums, counts))
 
 
-def test_classification_with_class_weights_is_torchs_weighted_mean() -> None:
+def test_classification_with_class_weights_equals_torchs_weighted_mean() -> None:
     batch = random_batch(5, 3)
     output = output_for(batch)
     made = objective(weights=(0.2, 1.0, 5.0), fusion_weight=0.0, contrast_weight=0.0)
@@ -163,7 +163,7 @@ def test_every_term_can_be_switched_off(settings: dict[str, Any], left: set[str]
     assert made.needs_views == ("contrast" in left)
 
 
-def test_a_part_of_the_objective_holds_these_terms_alone() -> None:
+def test_a_part_of_the_objective_has_only_the_chosen_terms() -> None:
     batch = random_batch(3, 2)
     made = objective()
     assert set(made.only(["global", "smoothing"]).sums(output_for(batch), batch)) == {"global", "smoothing"}
@@ -186,5 +186,5 @@ def test_class_weights_have_a_mean_of_one_over_utterances(power: float) -> None:
     assert weights[2] / weights[0] == pytest.approx((4710 / 268) ** power)
 
 
-def test_class_weights_of_nothing_are_one() -> None:
+def test_class_weights_without_utterances_are_one() -> None:
     assert class_weights([0, 0], 1.0) == [1.0, 1.0]

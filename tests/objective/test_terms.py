@@ -54,14 +54,14 @@ CONTRASTS: dict[str, tuple[Contrast, Callable[[Tensor, Tensor, int, range, float
 
 
 def groups(layout: Layout) -> list[tuple[int, range]]:
-    """Each utterance with those of its conversation."""
+    """For each utterance, the utterances of its conversation."""
     return [(i, range(span.start, span.stop)) for span in spans(layout) for i in range(span.start, span.stop)]
 
 
 @pytest.mark.parametrize("name", CONTRASTS)
 @quick
 @given(lengths=lengths, temperature=temperatures, seed=st.integers(0, 3))
-def test_contrasts_are_their_formulas(name: str, lengths: list[int], temperature: float, seed: int) -> None:
+def test_contrasts_equal_their_formulas(name: str, lengths: list[int], temperature: float, seed: int) -> None:
     fast, slow = CONTRASTS[name]
     torch.manual_seed(seed)
     layout, (u, v) = layout_of(*lengths), torch.randn(2, sum(lengths), 5)
@@ -70,7 +70,7 @@ def test_contrasts_are_their_formulas(name: str, lengths: list[int], temperature
 
 
 @pytest.mark.parametrize("name", CONTRASTS)
-def test_gradients_of_contrasts_are_those_of_their_formulas(name: str) -> None:
+def test_gradients_of_contrasts_equal_those_of_their_formulas(name: str) -> None:
     fast, slow = CONTRASTS[name]
     layout = layout_of(4, 1, 2)
     u, v = torch.randn(2, 7, 5)
@@ -102,7 +102,7 @@ def test_one_utterance_has_nothing_to_contrast(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CONTRASTS)
-def test_conversations_are_contrasted_apart(name: str) -> None:
+def test_conversations_are_contrasted_separately(name: str) -> None:
     contrast = CONTRASTS[name][0]
     u, v = torch.randn(2, 9, 4)
     together = contrast(u, v, layout_of(4, 1, 4), temperature=0.2)
@@ -125,7 +125,7 @@ def test_contrasts_of_zero_vectors_are_finite(name: str) -> None:
     assert torch.isfinite(u.grad).all()
 
 
-def test_cross_entropy_is_torchs() -> None:
+def test_cross_entropy_equals_torchs() -> None:
     scores, labels = torch.randn(6, 4), torch.tensor([0, 3, 2, 1, 0, 2])
     weights = torch.tensor([0.5, 1.0, 2.0, 4.0])
     torch.testing.assert_close(
@@ -133,7 +133,7 @@ def test_cross_entropy_is_torchs() -> None:
     )
 
 
-def test_label_smoothing_is_torchs() -> None:
+def test_label_smoothing_equals_torchs() -> None:
     scores, labels = torch.randn(6, 4), torch.tensor([0, 3, 2, 1, 0, 2])
     found = terms.cross_entropy(scores, labels, torch.ones(4), label_smoothing=0.1)
     torch.testing.assert_close(found, F.cross_entropy(scores, labels, reduction="none", label_smoothing=0.1))
@@ -144,7 +144,7 @@ def test_equal_scores_cost_log_k() -> None:
     torch.testing.assert_close(found, torch.full((2,), math.log(7)))
 
 
-def test_focal_loss_scales_by_what_is_missing_to_certainty() -> None:
+def test_focal_loss_scales_by_the_distance_to_certainty() -> None:
     scores, labels = torch.randn(5, 3), torch.tensor([0, 1, 2, 1, 0])
     weights = torch.tensor([1.0, 2.0, 3.0])
     for row, label in enumerate(labels.tolist()):
@@ -153,7 +153,7 @@ def test_focal_loss_scales_by_what_is_missing_to_certainty() -> None:
         torch.testing.assert_close(found[0], -weights[label] * (1 - p) ** 2 * torch.log(p))
 
 
-def test_focal_gradients_are_finite_where_the_model_is_certain() -> None:
+def test_focal_gradients_are_finite_if_the_model_is_certain() -> None:
     scores = torch.tensor([[200.0, 0.0], [0.0, 200.0]], requires_grad=True)
     terms.cross_entropy(scores, torch.tensor([0, 0]), torch.ones(2), focal_gamma=0.5).sum().backward()
     assert torch.isfinite(scores.grad).all()
@@ -166,7 +166,7 @@ def test_binary_cross_entropy_is_the_mean_over_the_labels() -> None:
     torch.testing.assert_close(terms.binary_cross_entropy(torch.zeros(5, 3), targets), torch.full((5,), math.log(2)))
 
 
-def test_absolute_error_is_l1() -> None:
+def test_absolute_error_equals_l1() -> None:
     scores, targets = torch.randn(5, 1), torch.randn(5)
     expected = F.l1_loss(scores.squeeze(1), targets, reduction="none")
     torch.testing.assert_close(terms.absolute_error(scores, targets), expected)

@@ -191,7 +191,7 @@ def test_a_missing_modality_is_allowed_and_another_extractor_is_not(bundle: str,
 
     predict_corpus(bundle, write("fits", "made up"), str(tmp_path / "out"), cluster=HERE)
     predict_corpus(bundle, write("unsaid", "unknown"), str(tmp_path / "out2"), cluster=HERE)
-    with pytest.raises(CorpusError, match="expected extractor made up, found extractor other; extract them alike"):
+    with pytest.raises(CorpusError, match="found extractor other; extract them in the same way"):
         predict_corpus(bundle, write("unfit", "other"), str(tmp_path / "out3"), cluster=HERE)
     assert not (tmp_path / "out3").exists()
 
@@ -199,7 +199,7 @@ def test_a_missing_modality_is_allowed_and_another_extractor_is_not(bundle: str,
 def test_more_workers_than_this_machine_could_run_are_refused(
     bundle: str, tiny: Callable[..., str], tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="asks for 1000 CPUs, this machine has"):
+    with pytest.raises(ConfigError, match="needs 1000 CPUs, but this machine has"):
         predict_corpus(bundle, tiny(), str(tmp_path), cluster=ClusterConfig(workers=1000))
 
 

@@ -62,7 +62,9 @@ def test_a_bundle_is_read_as_it_was_written(written: Path, corpus_info: CorpusIn
     assert dict(bundle.encoding.widths) == WIDTHS
     for name in WIDTHS:
         for attribute in ("mean_W", "deviation_W"):
-            mine, theirs = (getattr(its.scaling[name], attribute) for its in (bundle.encoding, corpus_info.encoding))
+            mine, theirs = (
+                getattr(resolved.scaling[name], attribute) for resolved in (bundle.encoding, corpus_info.encoding)
+            )
             assert np.array_equal(mine, theirs)
     expected = build_model(JOB, corpus_info).state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in bundle.model.state_dict().items())
@@ -83,11 +85,11 @@ def test_reading_a_bundle_draws_no_random_numbers(written: Path) -> None:
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_a_bundle_holds_no_pickle(written: Path) -> None:
+def test_a_bundle_contains_no_pickle(written: Path) -> None:
     assert {file.suffix for file in written.iterdir()} == {".safetensors", ".json"}
 
 
-def test_a_place_without_a_bundle_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no bundle at"):
         read_bundle(str(tmp_path))
 
@@ -98,7 +100,7 @@ def test_a_bundle_of_another_version_is_refused(copied: Path) -> None:
         read_bundle(str(copied))
 
 
-def test_a_bundle_of_a_later_version_with_more_in_it_is_refused_as_such(copied: Path) -> None:
+def test_a_bundle_of_a_later_version_with_more_fields_is_refused_by_its_version(copied: Path) -> None:
     edit(copied, bundle_version=2, novelty=1)
     with pytest.raises(CheckpointError, match="version 2"):
         read_bundle(str(copied))
@@ -136,7 +138,7 @@ def manifest(extractor: str = "made up", **widths: int) -> Manifest:
     )
 
 
-def test_a_corpus_of_other_widths_is_refused_with_both(written: Path) -> None:
+def test_a_corpus_with_other_widths_is_refused_with_both_widths(written: Path) -> None:
     with pytest.raises(CorpusError, match="text vectors of width 6, but the corpus other has width 7"):
         read_bundle(str(written)).check_fits(manifest(text=7, audio=4))
 
@@ -150,7 +152,7 @@ def test_a_corpus_that_lacks_a_modality_fits(written: Path) -> None:
     read_bundle(str(written)).check_fits(manifest(text=6))
 
 
-def test_a_corpus_of_other_vectors_of_the_same_width_is_refused_and_an_unknown_extractor_is_not(written: Path) -> None:
+def test_other_vectors_of_the_same_width_are_refused_but_an_unknown_extractor_is_not(written: Path) -> None:
     read_bundle(str(written)).check_fits(manifest("unknown", text=6))
     with pytest.raises(CorpusError, match="expected extractor made up, found extractor other"):
         read_bundle(str(written)).check_fits(manifest("other", text=6))
@@ -161,7 +163,7 @@ def test_a_corpus_of_another_task_or_without_the_split_is_refused(written: Path,
         evaluate_bundle(str(written), tiny("regression"))
 
 
-def test_a_missing_split_is_refused_with_those_there_are(written: Path, tmp_path: Path) -> None:
+def test_a_missing_split_is_refused_with_the_existing_ones(written: Path, tmp_path: Path) -> None:
     from tests.tiny_corpus import write_tiny
 
     corpus = write_tiny(tmp_path / "c", counts={"train": 2})

@@ -26,7 +26,7 @@ def loss(temperature: float, task: Task) -> float:
 
 
 @pytest.mark.parametrize(("task", "truth"), [("single-label", TRUTH), ("multi-label", INDICATORS)])
-def test_the_temperature_has_the_least_loss_of_a_fine_grid(task: Task, truth: torch.Tensor) -> None:
+def test_the_temperature_has_the_smallest_loss_of_a_fine_grid(task: Task, truth: torch.Tensor) -> None:
     found = fit_temperature(SCORES, truth, task=task)
     assert found is not None
     grid = np.exp(np.linspace(math.log(0.05), math.log(20), 4001))
@@ -37,7 +37,7 @@ def test_the_temperature_has_the_least_loss_of_a_fine_grid(task: Task, truth: to
 
 @pytest.mark.parametrize("task", ["single-label", "multi-label"])
 @pytest.mark.parametrize("first_share", [0, 10])
-def test_ranks_together_find_what_one_finds(task: Task, first_share: int) -> None:
+def test_several_ranks_find_the_temperature_of_one(task: Task, first_share: int) -> None:
     truth = TRUTH if task == "single-label" else INDICATORS
     both, sums = threading.Barrier(2), [torch.zeros(0), torch.zeros(0)]
 
@@ -58,7 +58,7 @@ def test_ranks_together_find_what_one_finds(task: Task, first_share: int) -> Non
     assert first == second == pytest.approx(fit_temperature(SCORES, truth, task=task), rel=1e-9)
 
 
-def test_scores_that_are_always_right_get_the_coldest_temperature_and_nothing_gets_none() -> None:
+def test_perfect_scores_get_the_lowest_temperature_and_no_scores_get_none() -> None:
     scores = torch.tensor([[5.0, 0.0], [0.0, 5.0]])
     assert fit_temperature(scores, torch.tensor([0, 1]), task="single-label") == pytest.approx(0.05)
     assert fit_temperature(scores, torch.tensor([1, 0]), task="single-label") == pytest.approx(20.0)
@@ -66,7 +66,7 @@ def test_scores_that_are_always_right_get_the_coldest_temperature_and_nothing_ge
     assert fit_temperature(scores[:, :1], torch.zeros(2), task="regression") is None
 
 
-def test_the_error_is_that_of_torchmetrics() -> None:
+def test_the_calibration_error_equals_torchmetrics() -> None:
     probability = torch.softmax(SCORES.double(), 1)
     confidence, best = probability.max(1)
     owners = np.arange(400) % 7
@@ -80,10 +80,10 @@ def test_the_error_is_that_of_torchmetrics() -> None:
     assert float(calibration_error(counts.sum(axis=0))) == pytest.approx(float(oracle), abs=1e-6)
 
 
-def test_exact_values_of_the_error() -> None:
+def test_the_calibration_error_of_three_predictions_by_hand() -> None:
     counts = reliability_counts(
         np.array([0.9, 0.9, 0.5, 1.0]), np.array([True, False, True, True]), np.zeros(4, int), 1
     )
-    # 0.9 twice and right once: 0.8 apart; 0.5 once and right: 0.5 apart; 1.0 and right: nothing
+    # 0.9 twice and right once: a gap of 0.8; 0.5 once and right: a gap of 0.5; 1.0 and right: no gap
     assert float(calibration_error(counts[0])) == pytest.approx((0.8 + 0.5) / 4)
     assert math.isnan(calibration_error(np.zeros(45)))

@@ -32,13 +32,15 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
 
 
 @pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW])
-def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(
+def test_training_continues_from_a_checkpoint_as_if_it_had_not_stopped(
     place: Location, kind: type[torch.optim.Optimizer]
 ) -> None:
     model = net()
     optimizer = kind(model.parameters(), lr=0.1, foreach=True)
     step(model, optimizer)
-    checkpoint.save_checkpoint(place, model=model, average=None, optimizer=optimizer, progress=Progress(next_epoch=3))
+    checkpoint.save_checkpoint(
+        place, model=model, ema_weights=None, optimizer=optimizer, progress=Progress(next_epoch=3)
+    )
     step(model, optimizer)
     again = net()
     resumed = kind(again.parameters(), lr=0.1, foreach=True)
@@ -54,17 +56,17 @@ def test_parameters_that_never_trained_have_no_optimizer_state(place: Location) 
     model[0].requires_grad_(False)
     optimizer = torch.optim.Adam(model.parameters())
     step(model, optimizer)
-    checkpoint.save_checkpoint(place, model=model, average=None, optimizer=optimizer, progress=Progress())
+    checkpoint.save_checkpoint(place, model=model, ema_weights=None, optimizer=optimizer, progress=Progress())
     resumed = torch.optim.Adam(net().parameters())
     checkpoint.load_optimizer(resumed, place)
     assert set(resumed.state_dict()["state"]) == {2, 3, 4, 5}
 
 
 @pytest.mark.parametrize("progress", [Progress(), Progress(7, 3, 0.61, 4, 0.9, 2, 0.1)])
-def test_progress_comes_back_as_it_was(place: Location, progress: Progress) -> None:
+def test_progress_is_read_as_it_was_written(place: Location, progress: Progress) -> None:
     model = net()
     checkpoint.save_checkpoint(
-        place, model=model, average=None, optimizer=torch.optim.Adam(model.parameters()), progress=progress
+        place, model=model, ema_weights=None, optimizer=torch.optim.Adam(model.parameters()), progress=progress
     )
     assert checkpoint.read_progress(place) == progress
     text = place.join(checkpoint.PROGRESS).read_text()
@@ -72,12 +74,12 @@ def test_progress_comes_back_as_it_was(place: Location, progress: Progress) -> N
     assert json.loads(text)["next_epoch"] == progress.next_epoch
 
 
-def test_a_checkpoint_holds_no_pickle(place: Location) -> None:
+def test_a_checkpoint_contains_no_pickle(place: Location) -> None:
     model = net()
     checkpoint.save_checkpoint(
         place,
         model=model,
-        average=model.state_dict(),
+        ema_weights=model.state_dict(),
         optimizer=torch.optim.Adam(model.parameters()),
         progress=Progress(),
     )
@@ -102,7 +104,7 @@ def test_the_latest_checkpoint_is_the_last_complete_one(place: Location) -> None
     assert found.name == "100000"
 
 
-def test_pruning_leaves_the_chosen_epochs_and_foreign_folders(place: Location) -> None:
+def test_pruning_keeps_the_chosen_epochs_and_foreign_folders(place: Location) -> None:
     for epoch in range(4):
         mark(place, epoch)
     place.join("notes").join("x").write_text("not a checkpoint")
@@ -116,24 +118,24 @@ def test_a_damaged_file_is_refused_by_name(place: Location) -> None:
         checkpoint.read_tensors(place.join("model.safetensors"))
 
 
-def test_weights_of_other_widths_are_refused_with_both_shapes() -> None:
+def test_weights_with_other_widths_are_refused_with_both_shapes() -> None:
     other = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)).state_dict()
     with pytest.raises(CheckpointError, match=r"it: 0\.weight has shape \(4, 5\), expected \(4, 3\)"):
         checkpoint.load_weights(net(), other, source="it")
 
 
-def test_weights_that_are_missing_or_too_many_are_refused_by_name() -> None:
+def test_missing_and_unexpected_weights_are_refused_by_name() -> None:
     state = net().state_dict()
     del state["2.bias"]
-    with pytest.raises(CheckpointError, match=r"it does not hold 2\.bias"):
+    with pytest.raises(CheckpointError, match=r"it has no 2\.bias"):
         checkpoint.load_weights(net(), state, source="it")
-    with pytest.raises(CheckpointError, match=r"it holds, but the model has no, 3\.bias"):
+    with pytest.raises(CheckpointError, match=r"it has 3\.bias, but the model does not"):
         checkpoint.load_weights(net(), {**net().state_dict(), "3.bias": torch.zeros(1)}, source="it")
 
 
 def test_infinite_progress_is_written_as_null(place: Location) -> None:
     model = net()
     checkpoint.save_checkpoint(
-        place, model=model, average=None, optimizer=torch.optim.Adam(model.parameters()), progress=Progress()
+        place, model=model, ema_weights=None, optimizer=torch.optim.Adam(model.parameters()), progress=Progress()
     )
     assert checkpoint.read_progress(place).best_score == -math.inf

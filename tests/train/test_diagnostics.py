@@ -47,7 +47,7 @@ def model_and_objective(*overrides: dict[str, Any], task: str = "single-label") 
 
 
 def gradient_of(net: Joyful, objective: JointObjective, batch: Batch, term: str, *, seed: int) -> Tensor:
-    """Of one weighted term on fusion and context, from a forward pass of its own."""
+    """The gradient of one weighted term with respect to fusion and context, from a separate forward pass."""
     torch.manual_seed(seed)
     output = net(batch, torch.Generator().manual_seed(seed))
     loss = objective.weights[term] * objective.sums(output, batch)[term] / objective.counts(batch)[term]
@@ -59,7 +59,7 @@ def gradient_of(net: Joyful, objective: JointObjective, batch: Batch, term: str,
 
 @quick
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=3), st.integers(0, 2), st.integers(0, 3))
-def test_distance_and_energy_are_loops_over_edges(lengths: list[int], past: int, seed: int) -> None:
+def test_distance_and_energy_equal_loops_over_edges(lengths: list[int], past: int, seed: int) -> None:
     batch = random_batch(*lengths)
     graph = windowed_graph(batch.speakers_N, batch.layout, past=past, future=1)
     x_NE = torch.randn(batch.utterances, 4, generator=torch.Generator().manual_seed(seed))
@@ -92,26 +92,26 @@ def test_without_neighbours_the_distance_is_zero() -> None:
     assert float(mean_average_distance(torch.randn(2, 3), joined((0, 0), (1, 1), nodes=2))) == 0.0
 
 
-def test_alignment_is_zero_for_equal_views_whatever_their_length_and_two_for_orthogonal_ones() -> None:
+def test_alignment_is_zero_for_parallel_views_and_two_for_orthogonal_ones() -> None:
     view_NE = torch.randn(7, 4)
     assert float(alignment(view_NE, 3.0 * view_NE)) == pytest.approx(0.0, abs=1e-6)
     assert float(alignment(torch.eye(2), torch.eye(2).flip(0))) == 2.0
 
 
-def test_uniformity_is_zero_for_points_that_have_collapsed_and_minus_eight_for_opposite_ones() -> None:
+def test_uniformity_is_zero_for_collapsed_points_and_minus_eight_for_opposite_ones() -> None:
     assert float(uniformity(torch.ones(9, 4))) == 0.0
     assert float(uniformity(torch.randn(1, 4))) == 0.0
     assert float(uniformity(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))) == pytest.approx(-8.0)
 
 
-def test_uniformity_is_a_loop_over_pairs() -> None:
+def test_uniformity_equals_a_loop_over_pairs() -> None:
     points = torch.nn.functional.normalize(torch.randn(6, 3), dim=1)
     pairs = [float((a - b).square().sum()) for a, b in itertools.combinations(points, 2)]
     expected = math.log(sum(math.exp(-2 * distance) for distance in pairs) / len(pairs))
     assert float(uniformity(points)) == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_diagnosis_names_every_term_pair_layer_and_modality() -> None:
+def test_diagnostics_cover_every_term_pair_layer_and_modality() -> None:
     net, objective = model_and_objective({"model": {"encoder": {"layers": 2}}})
     found = diagnose(net, objective, random_batch(5, 1, 7, absent_vectors=0.2), seed=3)
     assert set(found) == {
@@ -125,7 +125,7 @@ def test_a_diagnosis_names_every_term_pair_layer_and_modality() -> None:
     assert all(abs(value) <= 1 + 1e-5 for name, value in found.items() if name.startswith("cosine/"))
 
 
-def test_gradients_and_cosines_are_those_of_each_term_alone() -> None:
+def test_gradients_and_cosines_equal_those_of_each_term_alone() -> None:
     net, objective = model_and_objective()
     batch = random_batch(5, 1, 7, absent_vectors=0.2)
     found = diagnose(net, objective, batch, seed=3)
@@ -139,7 +139,7 @@ def test_gradients_and_cosines_are_those_of_each_term_alone() -> None:
         assert value == pytest.approx(float(one @ other / one.norm() / other.norm()), abs=1e-4)
 
 
-def test_weights_gradients_and_running_statistics_stay_as_they_are() -> None:
+def test_weights_gradients_and_running_statistics_do_not_change() -> None:
     net, objective = model_and_objective({"model": {"encoder": {"normalisation": "batch"}, "modality_dropout": 0.2}})
     net.train()
     for parameter in net.parameters():
@@ -157,7 +157,7 @@ def test_weights_gradients_and_running_statistics_stay_as_they_are() -> None:
         torch.testing.assert_close(values, features[name], equal_nan=True)
 
 
-def test_a_norm_that_does_not_train_stays_so() -> None:
+def test_a_norm_in_evaluation_mode_stays_in_it() -> None:
     net, objective = model_and_objective({"model": {"encoder": {"normalisation": "batch"}}})
     norms = [part for part in net.modules() if isinstance(part, nn.BatchNorm1d)]
     for part in norms:
@@ -184,10 +184,10 @@ def test_a_modality_that_the_model_does_not_read_has_no_share() -> None:
         net.fusion.specific.maps["audio"].weight.zero_()
     found = diagnose(net, objective, random_batch(5, 4), seed=0)
     assert found["share/audio"] == 0.0
-    assert [warning for warning in warnings_from(found) if warning.startswith("audio adds almost nothing")]
+    assert [warning for warning in warnings_from(found) if warning.startswith("audio contributes almost nothing")]
 
 
-def test_without_labels_nothing_is_said_of_the_modalities() -> None:
+def test_without_labels_there_are_no_modality_shares() -> None:
     net, objective = model_and_objective()
     found = diagnose(net, objective, random_batch(5, 4, unlabeled=1.0), seed=0)
     assert not [name for name in found if name.startswith("share/")]
@@ -196,7 +196,7 @@ def test_without_labels_nothing_is_said_of_the_modalities() -> None:
 @pytest.mark.parametrize(
     ("settings", "lengths"), [({}, (1, 1)), ({"graph": {"window_past": 0, "window_future": 0}}, (5, 4))]
 )
-def test_where_no_utterance_has_a_neighbour_nothing_is_said_of_smoothing(
+def test_without_neighbours_there_are_no_over_smoothing_numbers(
     settings: dict[str, Any], lengths: tuple[int, ...]
 ) -> None:
     net, objective = model_and_objective(settings)
@@ -216,7 +216,7 @@ def test_only_terms_that_are_on_are_diagnosed() -> None:
     assert not {"alignment", "uniformity"} & set(found)
 
 
-def test_where_only_views_are_encoded_there_are_no_layers_to_look_at() -> None:
+def test_if_only_views_are_encoded_there_are_no_layer_numbers() -> None:
     net, objective = model_and_objective({"augment": {"classify": "views"}})
     found = diagnose(net, objective, random_batch(5, 4), seed=0)
     assert not [name for name in found if name.startswith("distance/")]
@@ -261,7 +261,7 @@ def _job(corpus: str, storage: Path, settings: dict[str, Any], *, is_on: bool) -
     )
 
 
-def test_two_phase_training_diagnoses_each_phase_by_its_own_terms(tiny: Callable[..., str], tmp_path: Path) -> None:
+def test_two_phase_training_diagnoses_each_phase_with_its_terms(tiny: Callable[..., str], tmp_path: Path) -> None:
     job = _job(tiny(), tmp_path, {"train": {"stages": "two-phase", "fusion_epochs": 1}}, is_on=True)
     train(job)
     first, second = (line.diagnostics for line in RunDirectory.of(job).metrics())
@@ -278,21 +278,21 @@ def test_two_phase_training_diagnoses_each_phase_by_its_own_terms(tiny: Callable
     [
         ({}, []),
         ({"uniformity": -0.01}, ["views' embeddings have collapsed"]),
-        ({"distance/1": 0.01}, ["smoothed all utterances"]),
+        ({"distance/1": 0.01}, ["made all utterances alike"]),
         ({"distance/1": 0.01, "distance/2": 0.3}, []),
-        ({"distance/2": 0.01}, ["smoothed all utterances"]),
-        ({"share/audio": 0.001}, ["audio adds almost nothing (0.1% of the sensitivity)"]),
+        ({"distance/2": 0.01}, ["made all utterances alike"]),
+        ({"share/audio": 0.001}, ["audio contributes almost nothing (0.1% of the sensitivity)"]),
         (
             {"uniformity": 0.0, "distance/1": 0.0, "share/text": 0.0, "share/audio": 0.0},
-            ["collapsed", "smoothed", "text adds", "audio adds"],
+            ["collapsed", "utterances alike", "text contributes", "audio contributes"],
         ),
     ],
 )
-def test_every_failure_signature_has_its_warning(ill: dict[str, float], expected: list[str]) -> None:
+def test_every_sign_of_failure_has_its_warning(ill: dict[str, float], expected: list[str]) -> None:
     warnings = warnings_from(HEALTHY | ill)
     assert len(warnings) == len(expected)
     assert all(part in warning for part, warning in zip(expected, warnings, strict=True))
 
 
-def test_no_diagnostics_are_no_warnings() -> None:
+def test_without_diagnostics_there_are_no_warnings() -> None:
     assert warnings_from({}) == []

@@ -1,4 +1,4 @@
-"""A run that uses up its hours, the rank that failed first, and which cluster a run joins."""
+"""Time limits, the rank that failed first, and the cluster that a run joins (`train.launch`, `train.loop`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Tiny = Callable[..., str]
 
 
 class Clock:
-    """Stands in for `time` in the loop: an epoch takes an hour."""
+    """Replaces `time` in the loop: every epoch takes an hour."""
 
     epochs = 0
 
@@ -67,7 +67,7 @@ def test_a_run_stops_before_the_epoch_that_would_end_too_late_and_the_same_comma
     assert record.test == expected.test
 
 
-def test_the_hours_may_differ_when_a_run_continues_and_no_other_setting_may(
+def test_max_hours_may_differ_when_a_run_continues_but_other_settings_may_not(
     tiny: Tiny, tmp_path: Path, clock: Clock
 ) -> None:
     settings = {"corpus": tiny(), "storage": str(tmp_path), "name": "run"}
@@ -81,9 +81,9 @@ def test_the_hours_may_differ_when_a_run_continues_and_no_other_setting_may(
     assert job.fingerprint == small_job(settings, train={"epochs": 3}).fingerprint
 
 
-def test_a_limit_that_is_over_before_the_first_epoch_says_so(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_time_limit_that_ends_before_the_first_epoch_says_so(tiny: Tiny, tmp_path: Path) -> None:
     job = small_job(corpus=tiny(), storage=str(tmp_path), cluster={"max_hours": 1e-9})
-    with pytest.raises(TrainingError, match="raise it, nothing was trained"):
+    with pytest.raises(TrainingError, match="raise it; nothing was trained"):
         train(job)
 
 
@@ -102,7 +102,7 @@ def test_the_rank_that_failed_first_is_named_and_not_the_lowest() -> None:
     assert first_cause(WorkerGroupError("failed", failures)) == "rank 1: ValueError: the cause"
 
 
-def test_a_rank_that_was_killed_went_before_those_that_missed_it() -> None:
+def test_a_killed_rank_failed_before_the_ranks_that_waited_for_it() -> None:
     failures = {
         0: failed(at=12.0, cause=RuntimeError("Connection closed by peer")),
         1: failed(at=None, cause=RuntimeError("the actor died")),
@@ -121,7 +121,7 @@ def test_a_rank_that_was_killed_went_before_those_that_missed_it() -> None:
         ("10.0.0.1:6379", "10.0.0.2:6379", "10.0.0.2:6379"),
     ],
 )
-def test_a_run_joins_the_cluster_that_it_is_part_of(
+def test_a_run_joins_the_cluster_that_it_runs_on(
     variable: str | None, setting: str | None, expected: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -131,16 +131,16 @@ def test_a_run_joins_the_cluster_that_it_is_part_of(
 
 
 def test_all_ranks_stop_together(tiny: Tiny) -> None:
-    """The first rank's clock decides: a rank whose own clock says otherwise stops or goes on with it."""
+    """The first rank's clock decides: a rank whose clock disagrees stops or continues with the first."""
     asked: list[float] = []
 
     class Others:
         is_first = False
         device = torch.device("cpu")
 
-        def add(self, value: torch.Tensor) -> torch.Tensor:
+        def all_reduce(self, value: torch.Tensor) -> torch.Tensor:
             asked.append(float(value))
-            return value + 1.0  # the first rank's word
+            return value + 1.0  # what the first rank says
 
     class RunSpec:
         job = small_job(cluster={"max_hours": 1000.0})

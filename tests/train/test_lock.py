@@ -1,4 +1,4 @@
-"""One command at a time in a run's directory."""
+"""Only one command at a time may work in a run's directory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def write_lock(folder: Path, *, host: str, process: int) -> None:
     (folder / LOCK).write_text(json.dumps({"host": host, "process": process}))
 
 
-def test_a_directory_that_a_living_process_holds_is_refused(tmp_path: Path) -> None:
+def test_a_directory_locked_by_a_running_process_is_refused(tmp_path: Path) -> None:
     with run_lock(open_location(str(tmp_path))):
         with pytest.raises(CheckpointError, match=f"process {os.getpid()} on this machine"):
             with run_lock(open_location(str(tmp_path))):
@@ -37,13 +37,13 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"host": 1}', '{"process": "x", "host": "y"}'])
-def test_a_damaged_lock_holds_nobody_back(tmp_path: Path, content: str) -> None:
+def test_a_damaged_lock_blocks_nobody(tmp_path: Path, content: str) -> None:
     (tmp_path / LOCK).write_text(content)
     with run_lock(open_location(str(tmp_path))):
         assert json.loads((tmp_path / LOCK).read_text())["process"] == os.getpid()
 
 
-def test_the_lock_goes_when_the_command_fails(tmp_path: Path) -> None:
+def test_the_lock_is_released_when_the_command_fails(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         with run_lock(open_location(str(tmp_path))):
             raise RuntimeError

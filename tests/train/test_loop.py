@@ -39,7 +39,7 @@ def job(corpus: str, storage: Path, *overrides: dict[str, Any], **settings: Any)
 
 
 def crash_in(epoch: int, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process ends when it writes down `epoch`: before its line, or before, within or behind its checkpoint."""
+    """The process ends when it writes `epoch`: before its line, or before, during or after its checkpoint."""
     owner, name = {
         "line": (RunDirectory, "add_metrics"),
         "checkpoint": (Trainer, "save"),
@@ -74,26 +74,26 @@ def assert_same_run(one: RunDirectory, other: RunDirectory) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[JobConfig, RunRecord]:
-    """One uninterrupted run, for all tests that only look."""
-    its = job(tiny(), tmp_path_factory.mktemp("runs"), name="whole")
-    return its, train(its)
+    """One uninterrupted run, for all tests that only read it."""
+    resolved = job(tiny(), tmp_path_factory.mktemp("runs"), name="whole")
+    return resolved, train(resolved)
 
 
-def test_a_run_leaves_what_the_contract_names(finished: tuple[JobConfig, RunRecord]) -> None:
-    its, record = finished
-    directory = RunDirectory.of(its)
+def test_a_run_writes_the_documented_files(finished: tuple[JobConfig, RunRecord]) -> None:
+    resolved, record = finished
+    directory = RunDirectory.of(resolved)
     found = set(directory.location.list())
     assert found == {"config.yaml", "metrics.jsonl", "record.json", "tensorboard", "checkpoints", "bundle"}
     assert directory.read_record() == record
-    assert its.fingerprint in directory.location.join("config.yaml").read_text()
+    assert resolved.fingerprint in directory.location.join("config.yaml").read_text()
     assert any("tfevents" in name for name in directory.location.join("tensorboard").list())
     assert set(directory.bundle.list()) == {"bundle.json", "model.safetensors"}
 
 
 def test_the_record_says_what_was_run(finished: tuple[JobConfig, RunRecord]) -> None:
-    its, record = finished
+    resolved, record = finished
     assert (record.outcome, record.epochs, record.workers, record.test_reads) == ("finished", 3, 0, 1)
-    assert record.config == its.model_dump(mode="json")
+    assert record.config == resolved.model_dump(mode="json")
     assert record.corpus["name"] == "tiny"
     assert record.test is not None
     assert set(record.dev.values) == {"accuracy", "weighted_f1", "macro_f1"}
@@ -121,8 +121,8 @@ def test_every_epoch_trains_on_every_conversation(finished: tuple[JobConfig, Run
 def test_the_selected_epoch_is_the_best_on_dev_and_its_scores_are_measured_again(
     finished: tuple[JobConfig, RunRecord],
 ) -> None:
-    its, record = finished
-    lines = RunDirectory.of(its).metrics()
+    resolved, record = finished
+    lines = RunDirectory.of(resolved).metrics()
     best = max(lines, key=lambda line: (line.dev.selection, -line.epoch))
     assert record.selected_epoch == best.epoch
     assert record.dev == best.dev
@@ -130,10 +130,10 @@ def test_the_selected_epoch_is_the_best_on_dev_and_its_scores_are_measured_again
 
 
 def test_the_bundle_gives_the_scores_of_the_record(finished: tuple[JobConfig, RunRecord]) -> None:
-    its, record = finished
-    assert its.corpus is not None
-    assert evaluate_bundle(RunDirectory.of(its).bundle.uri, its.corpus) == record.test
-    assert evaluate_bundle(RunDirectory.of(its).location.uri, its.corpus, split="dev") == record.dev
+    resolved, record = finished
+    assert resolved.corpus is not None
+    assert evaluate_bundle(RunDirectory.of(resolved).bundle.uri, resolved.corpus) == record.test
+    assert evaluate_bundle(RunDirectory.of(resolved).location.uri, resolved.corpus, split="dev") == record.dev
 
 
 def test_a_finished_run_is_not_run_again(finished: tuple[JobConfig, RunRecord]) -> None:
@@ -141,19 +141,19 @@ def test_a_finished_run_is_not_run_again(finished: tuple[JobConfig, RunRecord]) 
         train(finished[0])
 
 
-def test_the_same_job_gives_the_same_run(finished: tuple[JobConfig, RunRecord], tmp_path: Path) -> None:
-    its = finished[0].model_copy(update={"storage": str(tmp_path)})
-    train(its)
-    assert_same_run(RunDirectory.of(its), RunDirectory.of(finished[0]))
+def test_the_same_job_gives_the_same_results(finished: tuple[JobConfig, RunRecord], tmp_path: Path) -> None:
+    resolved = finished[0].model_copy(update={"storage": str(tmp_path)})
+    train(resolved)
+    assert_same_run(RunDirectory.of(resolved), RunDirectory.of(finished[0]))
 
 
-def test_another_seed_gives_another_run(finished: tuple[JobConfig, RunRecord], tmp_path: Path) -> None:
-    its = finished[0].model_copy(update={"storage": str(tmp_path), "seed": 1})
-    train(its)
-    assert what_was_learned(RunDirectory.of(its)) != what_was_learned(RunDirectory.of(finished[0]))
+def test_another_seed_gives_other_results(finished: tuple[JobConfig, RunRecord], tmp_path: Path) -> None:
+    resolved = finished[0].model_copy(update={"storage": str(tmp_path), "seed": 1})
+    train(resolved)
+    assert what_was_learned(RunDirectory.of(resolved)) != what_was_learned(RunDirectory.of(finished[0]))
 
 
-def test_the_watcher_sees_each_epoch_once(tiny: Tiny, tmp_path: Path) -> None:
+def test_watch_is_called_once_per_epoch(tiny: Tiny, tmp_path: Path) -> None:
     seen: list[int] = []
     train(job(tiny(), tmp_path), watch=lambda metrics: seen.append(metrics.epoch))
     assert seen == [0, 1, 2]
@@ -162,49 +162,49 @@ def test_the_watcher_sees_each_epoch_once(tiny: Tiny, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("epoch", "where"), [(0, "line"), (0, "pruning"), (1, "checkpoint"), (1, "optimizer"), (2, "line"), (2, "pruning")]
 )
-def test_a_run_that_crashed_goes_on_as_if_it_had_not(
+def test_a_crashed_run_continues_as_if_it_had_not_crashed(
     finished: tuple[JobConfig, RunRecord],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     epoch: int,
     where: str,
 ) -> None:
-    its = finished[0].model_copy(update={"storage": str(tmp_path)})
+    resolved = finished[0].model_copy(update={"storage": str(tmp_path)})
     with monkeypatch.context() as patched:
         crash_in(epoch, where, patched)
         with pytest.raises(Crash):
-            train(its)
-    train(its)
-    assert_same_run(RunDirectory.of(its), RunDirectory.of(finished[0]))
+            train(resolved)
+    train(resolved)
+    assert_same_run(RunDirectory.of(resolved), RunDirectory.of(finished[0]))
 
 
 @pytest.mark.parametrize(
     ("damaged", "content"),
     [("model.safetensors", ""), ("model.safetensors", None), ("optimizer.safetensors", "[]"), ("progress.json", "")],
 )
-def test_a_damaged_checkpoint_is_named_with_what_to_do(
+def test_a_damaged_checkpoint_is_named_with_advice(
     finished: tuple[JobConfig, RunRecord], tmp_path: Path, damaged: str, content: str | None
 ) -> None:
-    its = finished[0].model_copy(update={"storage": str(tmp_path)})
+    resolved = finished[0].model_copy(update={"storage": str(tmp_path)})
     shutil.copytree(finished[0].storage, tmp_path, dirs_exist_ok=True)
-    directory = RunDirectory.of(its)
+    directory = RunDirectory.of(resolved)
     directory.location.join("record.json").remove()
-    file = directory.checkpoint(its.train.epochs - 1).join(damaged)
+    file = directory.checkpoint(resolved.train.epochs - 1).join(damaged)
     if content is not None:
         file.write_text(content)
     else:
         file.remove()
-    with pytest.raises(CheckpointError, match=r"00002/.*; remove .*00002 to go on from the checkpoint before it"):
-        train(its)
+    with pytest.raises(CheckpointError, match=r"00002/.*; remove .*00002 to continue from the checkpoint before it"):
+        train(resolved)
 
 
 def test_a_run_that_ended_before_its_record_only_scores(finished: tuple[JobConfig, RunRecord], tmp_path: Path) -> None:
-    its = finished[0].model_copy(update={"storage": str(tmp_path)})
+    resolved = finished[0].model_copy(update={"storage": str(tmp_path)})
     shutil.copytree(finished[0].storage, tmp_path, dirs_exist_ok=True)
-    directory = RunDirectory.of(its)
+    directory = RunDirectory.of(resolved)
     directory.location.join("record.json").remove()
     directory.bundle.remove()
-    train(its)
+    train(resolved)
     assert_same_run(directory, RunDirectory.of(finished[0]))
 
 
@@ -217,7 +217,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(("variant", "epoch"), [("two phases", 2), *((variant, 0) for variant in VARIANTS)])
-def test_every_way_of_training_resumes_bit_for_bit(
+def test_every_training_mode_resumes_bit_for_bit(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str, epoch: int
 ) -> None:
     whole, broken = (job(tiny(), tmp_path, VARIANTS[variant], name=name) for name in ("whole", "broken"))
@@ -231,9 +231,9 @@ def test_every_way_of_training_resumes_bit_for_bit(
 
 
 def test_two_phase_training_trains_the_fusion_alone_and_then_all_but_the_fusion(tiny: Tiny, tmp_path: Path) -> None:
-    its = job(tiny(), tmp_path, VARIANTS["two phases"], {"train": {"keep_checkpoints": 10}})
-    record = train(its)
-    directory = RunDirectory.of(its)
+    resolved = job(tiny(), tmp_path, VARIANTS["two phases"], {"train": {"keep_checkpoints": 10}})
+    record = train(resolved)
+    directory = RunDirectory.of(resolved)
     weights = [read_tensors(directory.checkpoint(epoch).join("model.safetensors")) for epoch in range(4)]
     changed = [
         {name for name in before if not torch.equal(before[name], after[name])}
@@ -249,10 +249,10 @@ def test_two_phase_training_trains_the_fusion_alone_and_then_all_but_the_fusion(
     assert record.selected_epoch >= 1
 
 
-def test_averaged_weights_are_those_that_are_judged_and_kept(tiny: Tiny, tmp_path: Path) -> None:
-    its = job(tiny(), tmp_path, VARIANTS["weight averaging"])
-    record = train(its)
-    directory = RunDirectory.of(its)
+def test_the_ema_weights_are_evaluated_and_kept(tiny: Tiny, tmp_path: Path) -> None:
+    resolved = job(tiny(), tmp_path, VARIANTS["weight averaging"])
+    record = train(resolved)
+    directory = RunDirectory.of(resolved)
     kept = read_tensors(directory.bundle.join("model.safetensors"))
     place = directory.checkpoint(record.selected_epoch)
     average, plain = (read_tensors(place.join(f"{name}.safetensors")) for name in ("average", "model"))
@@ -261,30 +261,30 @@ def test_averaged_weights_are_those_that_are_judged_and_kept(tiny: Tiny, tmp_pat
 
 
 def test_patience_ends_a_run_early(tiny: Tiny, tmp_path: Path) -> None:
-    its = job(tiny(), tmp_path, {"train": {"epochs": 30, "patience": 1, "learning_rate": 1e-9}})
-    record = train(its)
+    resolved = job(tiny(), tmp_path, {"train": {"epochs": 30, "patience": 1, "learning_rate": 1e-9}})
+    record = train(resolved)
     assert (record.outcome, record.epochs, record.selected_epoch) == ("stopped-early", 2, 0)
 
 
 @pytest.mark.parametrize("task", ["multi-label", "regression"])
 def test_every_task_trains_and_its_bundle_scores_the_same(tiny: Tiny, tmp_path: Path, task: Task) -> None:
-    its = job(tiny(task), tmp_path)
-    record = train(its)
+    resolved = job(tiny(task), tmp_path)
+    record = train(resolved)
     assert record.test is not None
     assert record.test.task == task
-    bundle = RunDirectory.of(its).bundle.uri
+    bundle = RunDirectory.of(resolved).bundle.uri
     assert evaluate_bundle(bundle, tiny(task)) == record.test
     if task == "multi-label":
-        thresholds = {name: its["threshold"] for name, its in record.dev.per_label.items()}
+        thresholds = {name: values["threshold"] for name, values in record.dev.per_label.items()}
         assert read_bundle(bundle).card.thresholds == thresholds
-        assert {name: its["threshold"] for name, its in record.test.per_label.items()} == thresholds
+        assert {name: values["threshold"] for name, values in record.test.per_label.items()} == thresholds
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_epoch_step_and_term(tiny: Tiny, tmp_path: Path) -> None:
-    its = job(tiny(), tmp_path, {"train": {"learning_rate": 1e30, "gradient_clip": None, "warmup_epochs": 0.0}})
-    with pytest.raises(TrainingError, match=r"epoch 0, step 1: the loss of .*classification.* is not finite"):
-        train(its)
-    assert RunDirectory.of(its).read_record() is None
+    resolved = job(tiny(), tmp_path, {"train": {"learning_rate": 1e30, "gradient_clip": None, "warmup_epochs": 0.0}})
+    with pytest.raises(TrainingError, match=r"epoch 1, step 2: the loss of .*classification.* is not finite"):
+        train(resolved)
+    assert RunDirectory.of(resolved).read_record() is None
 
 
 def test_a_dev_score_that_is_not_finite_stops_the_run(
@@ -294,31 +294,31 @@ def test_a_dev_score_that_is_not_finite_stops_the_run(
     monkeypatch.setattr(
         loop, "evaluate", lambda *args, **settings: whole(*args, **settings).model_copy(update={"loss": math.inf})
     )
-    its = job(tiny(), tmp_path)
-    with pytest.raises(TrainingError, match="epoch 0: dev loss is not finite"):
-        train(its)
-    assert RunDirectory.of(its).metrics() == []
+    resolved = job(tiny(), tmp_path)
+    with pytest.raises(TrainingError, match="epoch 1: dev loss is not finite"):
+        train(resolved)
+    assert RunDirectory.of(resolved).metrics() == []
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
-def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(tiny: Tiny, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="torch sees no GPU"):
+def test_a_missing_gpu_is_refused_before_anything_is_written(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="torch finds no GPU"):
         train(job(tiny(), tmp_path / "runs", train={"device": "cuda"}))
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("kind", ["relational-transformer", "relational-attention", "gcn"])
 def test_every_encoder_trains_in_bf16(tiny: Tiny, tmp_path: Path, kind: str) -> None:
-    its = job(tiny(), tmp_path, model={"encoder": {"kind": kind}}, train={"precision": "bf16", "epochs": 1})
-    train(its)
-    (line,) = RunDirectory.of(its).metrics()
+    resolved = job(tiny(), tmp_path, model={"encoder": {"kind": kind}}, train={"precision": "bf16", "epochs": 1})
+    train(resolved)
+    (line,) = RunDirectory.of(resolved).metrics()
     assert all(math.isfinite(loss) for loss in line.losses.values())
 
 
-def test_one_conversation_a_step_and_more_parts_than_conversations(tiny: Tiny, tmp_path: Path) -> None:
-    its = job(tiny(), tmp_path, {"train": {"batch_conversations": 1, "micro_batches": 5, "epochs": 1}})
-    assert train(its).epochs == 1
-    (line,) = RunDirectory.of(its).metrics()
+def test_one_conversation_per_step_and_more_micro_batches_than_conversations(tiny: Tiny, tmp_path: Path) -> None:
+    resolved = job(tiny(), tmp_path, {"train": {"batch_conversations": 1, "micro_batches": 5, "epochs": 1}})
+    assert train(resolved).epochs == 1
+    (line,) = RunDirectory.of(resolved).metrics()
     assert line.conversations == COUNTS["train"]
     assert all(math.isfinite(loss) for loss in line.losses.values())
 
@@ -327,7 +327,7 @@ def test_one_conversation_a_step_and_more_parts_than_conversations(tiny: Tiny, t
 def test_the_other_presets_train(tiny: Tiny, tmp_path: Path, preset: str) -> None:
     from joyful_ray.config import resolve
 
-    its = resolve(
+    resolved = resolve(
         merge(
             {
                 "corpus": tiny(),
@@ -339,5 +339,5 @@ def test_the_other_presets_train(tiny: Tiny, tmp_path: Path, preset: str) -> Non
             {"model": {"context": {"layers": 1, "feedforward": 8}}} if preset == "released" else {},
         )
     )
-    record = train(its)
+    record = train(resolved)
     assert all(math.isfinite(value) for value in record.dev.values.values())

@@ -1,4 +1,4 @@
-"""Words from a corpus's texts to a bundle's scores."""
+"""Word n-grams, from the texts of a corpus to the scores of a bundle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SAYINGS = {"joy": "So happy!", "anger": "Go away!", "neutral": "I see."}
 
 
 def write_spoken(folder: Path, *, has_texts: bool = True) -> str:
-    """Vectors of noise; only the words tell the label."""
+    """The vectors are noise; only the words determine the label."""
     draw = np.random.default_rng(0)
 
     def spoken(name: str) -> Conversation:
@@ -61,7 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("spoken")
 
 
-def test_words_tell_what_vectors_do_not_and_travel_in_the_bundle(folder: Path) -> None:
+def test_words_add_what_vectors_lack_and_the_bundle_keeps_them(folder: Path) -> None:
     corpus = write_spoken(folder / "corpus")
     reading = run(corpus, folder, "reading", word_ngrams=2)
     assert reading.dev.selection > 0.95
@@ -73,7 +73,7 @@ def test_words_tell_what_vectors_do_not_and_travel_in_the_bundle(folder: Path) -
     assert evaluate_bundle(bundle, silent, split="test").values["weighted_f1"] < 0.6
 
 
-def test_a_corpus_without_texts_or_a_run_without_text_reads_none(folder: Path) -> None:
+def test_a_corpus_without_texts_or_a_run_without_text_reads_no_words(folder: Path) -> None:
     silent = write_spoken(folder / "without", has_texts=False)
     with_words, without = (run(silent, folder, f"words-{n}", epochs=1, word_ngrams=n) for n in (2, 0))
     assert with_words.parameters == without.parameters

@@ -1,4 +1,4 @@
-"""Whole runs over several processes, without Ray's report, which would hold the ranks together."""
+"""Whole runs over several processes without Ray, whose report would synchronise the ranks."""
 
 from __future__ import annotations
 

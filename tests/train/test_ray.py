@@ -1,4 +1,4 @@
-"""Whole runs on local Ray. Each costs tens of seconds, so each answers several questions."""
+"""Whole runs on local Ray. Each takes tens of seconds, so each test checks several things."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.tiny_corpus import small_job, tiny_conversations, write_tiny
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 TRAIN, DEV, TEST = 21, 2, 5
-"""`dev` is cut from 23 conversations in shards of 5, so most shards hold none of it; 21 divides by no 2, 4 or 6."""
+"""`dev` is cut from 23 conversations in shards of 5, so most shards have none; 21 is not divisible by 2, 4 or 6."""
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def lines_of(job: JobConfig) -> list[EpochMetrics]:
 
 
 def attempts(job: JobConfig) -> int:
-    """How often a first rank began: each opens an event file of its own."""
+    """How often a first rank started: each start opens a new event file."""
     return sum("tfevents" in name for name in RunDirectory.of(job).location.join("tensorboard").list())
 
 
@@ -92,7 +92,7 @@ def test_one_worker_gives_the_losses_and_scores_of_a_run_without_ray(
 
 
 def worker_processes() -> list[psutil.Process]:
-    """Ray Train's workers below this process."""
+    """The Ray Train workers that are descendants of this process."""
     found = []
     for process in psutil.Process().children(recursive=True):
         try:
@@ -103,7 +103,9 @@ def worker_processes() -> list[psutil.Process]:
     return found
 
 
-def test_two_workers_of_which_one_is_killed_give_them_too(corpus: str, storage: Path, without_ray: JobConfig) -> None:
+def test_two_workers_of_which_one_is_killed_give_the_same_losses_and_scores(
+    corpus: str, storage: Path, without_ray: JobConfig
+) -> None:
     job = job_of(corpus, storage, 2, name="killed", train={"epochs": 6})
     killed: list[int] = []
 
@@ -128,14 +130,14 @@ def test_a_loss_that_is_not_finite_ends_the_run_at_once_with_its_reason(corpus: 
         name="not-finite",
         train={"learning_rate": 1e30, "gradient_clip": None, "warmup_epochs": 0.0},
     )
-    with pytest.raises(TrainingError, match=r"^epoch 0, step 1: the loss of .* is not finite"):
+    with pytest.raises(TrainingError, match=r"^epoch 1, step 2: the loss of .* is not finite"):
         train(job)
     assert attempts(job) == 1, "it was tried again"
     assert RunDirectory.of(job).read_record() is None
 
 
-def test_streaming_trains_on_every_conversation_though_ranks_run_out_of_them(corpus: str, storage: Path) -> None:
-    # 10 and 11 conversations on two ranks, one a step: the first rank has nothing to do in the last step
+def test_streaming_trains_on_every_conversation_even_if_a_rank_runs_out(corpus: str, storage: Path) -> None:
+    # 10 and 11 conversations on two ranks, one per step: the first rank has nothing to do in the last step
     job = job_of(
         corpus,
         storage,
@@ -154,7 +156,7 @@ def test_streaming_trains_on_every_conversation_though_ranks_run_out_of_them(cor
         assert math.isfinite(scores.loss)
 
 
-def test_more_workers_than_the_cluster_has_are_refused_before_anything_is_spent(corpus: str, storage: Path) -> None:
+def test_more_workers_than_the_cluster_has_are_refused_before_anything_starts(corpus: str, storage: Path) -> None:
     job = job_of(corpus, storage, 64, name="too-many")
     with pytest.raises(ConfigError, match=r"cluster\.workers .* 64 .* has \d+"):
         train(job)
@@ -173,7 +175,7 @@ def streamed(corpus: str, storage: Path) -> tuple[JobConfig, CorpusInfo, dict[An
 
 @pytest.fixture
 def ids(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Ids of the conversations that become batches, as they do."""
+    """Records the ids of the conversations that become batches."""
     seen: list[str] = []
 
     class Recording(SplitStore):
@@ -198,7 +200,7 @@ def pass_over(source: StreamingLoader, epoch: int, world_size: int, ids: list[st
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_streaming_gives_each_conversation_to_one_rank_once_an_epoch(
+def test_streaming_gives_each_conversation_to_one_rank_once_per_epoch(
     streamed: tuple[JobConfig, CorpusInfo, dict[Any, Any]], ids: list[str], world_size: int
 ) -> None:
     job, corpus_info, ingested = streamed
@@ -225,7 +227,7 @@ def test_streamed_evaluation_reads_each_conversation_once(
         assert sum(len(batch.lengths_C) for batch in batches) == count
 
 
-def test_ray_data_prepares_what_one_process_prepares(corpus: str, storage: Path) -> None:
+def test_ray_data_prepares_the_same_as_one_process(corpus: str, storage: Path) -> None:
     job = job_of(corpus, storage, 0)
     corpus_info, ingested = ingest(open_corpus(corpus), job)
     expected, stores = prepare_here(open_corpus(corpus), job)
@@ -239,9 +241,9 @@ def test_ray_data_prepares_what_one_process_prepares(corpus: str, storage: Path)
     for name, scaling in expected.encoding.scaling.items():
         assert corpus_info.encoding.scaling[name].mean_W.tolist() == pytest.approx(scaling.mean_W.tolist(), rel=1e-6)
     for split, store in stores.items():
-        its = ingested[split]
-        assert isinstance(its, ResidentSplit)
-        source = its.source(job, corpus_info.encoding)
+        stored = ingested[split]
+        assert isinstance(stored, ResidentSplit)
+        source = stored.source(job, corpus_info.encoding)
         assert isinstance(source, ResidentLoader)
         found = source.store
         assert found.conversation_ids == store.conversation_ids

@@ -39,13 +39,13 @@ def epoch(number: int) -> EpochMetrics:
     )
 
 
-def record(its: JobConfig) -> RunRecord:
+def record(resolved: JobConfig) -> RunRecord:
     return RunRecord(
         name="first",
         outcome="finished",
-        fingerprint=its.fingerprint,
+        fingerprint=resolved.fingerprint,
         corpus={},
-        config=its.model_dump(mode="json"),
+        config=resolved.model_dump(mode="json"),
         versions={},
         parameters=1,
         workers=0,
@@ -59,7 +59,7 @@ def record(its: JobConfig) -> RunRecord:
     )
 
 
-def test_a_new_run_writes_its_config_and_an_unfinished_one_goes_on(storage: str) -> None:
+def test_a_new_run_writes_its_config_and_an_unfinished_one_continues(storage: str) -> None:
     directory = RunDirectory.of(job(storage))
     assert directory.begin(job(storage), corpus_hash="abc") is False
     assert directory.begin(job(storage), corpus_hash="abc") is True
@@ -87,7 +87,7 @@ def test_a_different_run_is_refused_with_the_settings_that_differ(storage: str) 
 @pytest.mark.parametrize(
     "change", [{"cluster": {"workers": 2, "max_failures": 5}}, {"corpus": "elsewhere"}, {"name": "second"}]
 )
-def test_what_does_not_change_the_answer_may_differ(storage: str, change: dict[str, object]) -> None:
+def test_settings_that_do_not_change_the_result_may_differ(storage: str, change: dict[str, object]) -> None:
     directory = RunDirectory.of(job(storage))
     directory.begin(job(storage), corpus_hash="abc")
     assert directory.begin(job(storage, **change), corpus_hash="abc") is True
@@ -101,8 +101,8 @@ def test_another_corpus_is_refused(storage: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "-x", "a b", "a\n"])
-def test_a_name_that_is_none_is_refused(storage: str, name: str) -> None:
-    with pytest.raises(ConfigError, match="names no run"):
+def test_an_invalid_name_is_refused(storage: str, name: str) -> None:
+    with pytest.raises(ConfigError, match="is not a valid name of a run"):
         RunDirectory.of(job(storage), name)
 
 
@@ -114,7 +114,7 @@ def test_a_damaged_config_is_refused(storage: str, text: str) -> None:
         directory.begin(job(storage), corpus_hash="abc")
 
 
-def test_metrics_are_read_as_they_were_added(storage: str) -> None:
+def test_metrics_are_read_as_they_were_written(storage: str) -> None:
     directory = RunDirectory.of(job(storage))
     assert directory.metrics() == []
     for number in range(3):
@@ -122,12 +122,12 @@ def test_metrics_are_read_as_they_were_added(storage: str) -> None:
     assert directory.metrics() == [epoch(0), epoch(1), epoch(2)]
 
 
-def test_a_last_line_that_was_cut_off_is_left_out_and_made_again(storage: str) -> None:
+def test_an_incomplete_last_line_is_skipped_and_written_again(storage: str) -> None:
     directory = RunDirectory.of(job(storage))
     directory.add_metrics(epoch(0))
     directory.location.join(METRICS).append_text(epoch(1).model_dump_json()[:40])
     assert directory.metrics() == [epoch(0)]
-    directory.forget_from(1)
+    directory.drop_metrics_from(1)
     directory.add_metrics(epoch(1))
     assert directory.metrics() == [epoch(0), epoch(1)]
 
@@ -136,22 +136,22 @@ def test_a_damaged_line_or_record_is_named(storage: str) -> None:
     directory = RunDirectory.of(job(storage))
     directory.add_metrics(epoch(0))
     directory.location.join(METRICS).append_text('{"epoch": "first"}\n')
-    with pytest.raises(CheckpointError, match=r"metrics\.jsonl:2 is damaged, or of another version \("):
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl:2 is damaged, or was written by another version \("):
         directory.metrics()
     directory.location.join("record.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"record\.json is damaged"):
         directory.read_record()
 
 
-def test_epochs_that_are_made_again_are_forgotten(storage: str) -> None:
+def test_metrics_of_epochs_that_run_again_are_dropped(storage: str) -> None:
     directory = RunDirectory.of(job(storage))
     for number in range(4):
         directory.add_metrics(epoch(number))
-    directory.forget_from(2)
-    assert [its.epoch for its in directory.metrics()] == [0, 1]
+    directory.drop_metrics_from(2)
+    assert [resolved.epoch for resolved in directory.metrics()] == [0, 1]
 
 
-def test_a_failure_is_left_and_cleared_when_the_run_goes_on(storage: str) -> None:
+def test_a_failure_is_kept_until_the_run_continues(storage: str) -> None:
     directory = RunDirectory.of(job(storage))
     directory.begin(job(storage), corpus_hash="abc")
     assert directory.read_failure() is None
@@ -161,11 +161,11 @@ def test_a_failure_is_left_and_cleared_when_the_run_goes_on(storage: str) -> Non
     assert directory.read_failure() is None
 
 
-def test_the_name_given_comes_before_the_jobs(storage: str) -> None:
+def test_a_given_name_takes_precedence_over_the_jobs(storage: str) -> None:
     assert RunDirectory.of(job(storage), "other").location.name == "other"
     assert RunDirectory.of(job(storage)).checkpoint(7).name == "00007"
 
 
-def test_a_directory_travels_to_workers(storage: str) -> None:
+def test_a_run_directory_can_be_pickled(storage: str) -> None:
     directory = RunDirectory.of(job(storage))
     assert pickle.loads(pickle.dumps(directory)) == directory

@@ -31,7 +31,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield make_bucket(endpoint, "runs").split("?")[0]
 
 
-def test_a_run_lives_in_a_bucket_as_it_lives_in_a_folder(bucket: str) -> None:
+def test_a_run_in_a_bucket_writes_what_a_run_in_a_folder_writes(bucket: str) -> None:
     synthesize(f"{bucket}/corpus", conversations=24, seed=0)
     settings = demo_job(open_location("/nowhere").local_path(), workers=0).model_dump()
     settings |= {"corpus": f"{bucket}/corpus", "storage": f"{bucket}/runs", "name": "run"}

@@ -13,10 +13,10 @@ def train(**settings: object) -> TrainConfig:
     return TrainConfig.model_validate({"learning_rate": 0.1, "epochs": 10, "warmup_epochs": 0.0, **settings})
 
 
-def rates(config: TrainConfig, steps_an_epoch: int = 4) -> list[float]:
+def rates(config: TrainConfig, steps_per_epoch: int = 4) -> list[float]:
     return [
-        learning_rate(config, step=step, steps_an_epoch=steps_an_epoch)
-        for step in range(config.epochs * steps_an_epoch)
+        learning_rate(config, step=step, steps_per_epoch=steps_per_epoch)
+        for step in range(config.epochs * steps_per_epoch)
     ]
 
 
@@ -31,13 +31,13 @@ def test_a_constant_rate_is_constant() -> None:
     assert set(rates(train(schedule="constant"))) == {0.1}
 
 
-def test_warm_up_rises_evenly_to_the_full_rate() -> None:
+def test_warmup_rises_linearly_to_the_full_rate() -> None:
     found = rates(train(schedule="constant", warmup_epochs=2.0))
     assert found[:8] == pytest.approx([0.1 * step / 8 for step in range(1, 9)])
     assert set(found[8:]) == {0.1}
 
 
-def test_cosine_is_torchs_over_the_steps_behind_the_warm_up() -> None:
+def test_cosine_equals_torchs_over_the_steps_after_the_warmup() -> None:
     config = train(schedule="cosine", warmup_epochs=1.0)
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
     oracle = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=36)
@@ -49,17 +49,17 @@ def test_cosine_is_torchs_over_the_steps_behind_the_warm_up() -> None:
     assert rates(config)[4:] == pytest.approx(expected)
 
 
-def test_warm_up_longer_than_the_run_never_fails() -> None:
+def test_a_warmup_longer_than_the_run_does_not_fail() -> None:
     assert max(rates(train(schedule="cosine", warmup_epochs=100.0))) < 0.1
 
 
 def test_plateau_multiplies_the_rate_by_its_factor() -> None:
     config = train(schedule="plateau")
-    assert learning_rate(config, step=3, steps_an_epoch=4, plateau_factor=0.01) == pytest.approx(0.001)
-    assert learning_rate(train(schedule="cosine"), step=0, steps_an_epoch=4, plateau_factor=0.01) == 0.1
+    assert learning_rate(config, step=3, steps_per_epoch=4, plateau_factor=0.01) == pytest.approx(0.001)
+    assert learning_rate(train(schedule="cosine"), step=0, steps_per_epoch=4, plateau_factor=0.01) == 0.1
 
 
-def test_the_plateau_factor_falls_when_torchs_scheduler_does() -> None:
+def test_the_plateau_factor_drops_when_torchs_scheduler_does() -> None:
     draw = torch.Generator().manual_seed(0)
     losses = (1.0 + 0.3 * torch.rand(60, generator=draw)).tolist() + [0.5] + [0.49999] * 30
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
@@ -85,11 +85,11 @@ def test_a_run_is_done_after_its_patience_or_its_epochs() -> None:
     assert after([0.1, 0.2, 0.3]).is_done(train(epochs=3))
 
 
-def test_a_better_score_starts_patience_anew() -> None:
+def test_a_better_score_resets_patience() -> None:
     assert not after([0.5, 0.4, 0.6, 0.5]).is_done(train(patience=2))
 
 
-def test_an_epoch_that_does_not_count_only_passes() -> None:
+def test_an_epoch_that_does_not_count_only_advances_the_epoch() -> None:
     progress = Progress().after(score=9.0, dev_loss=0.0, counts=False)
     assert progress == Progress(next_epoch=1)
     assert progress.best_score == -math.inf

@@ -37,7 +37,7 @@ def scored(task: Task, scores_NK: Tensor, labels: Tensor, *, cuts: tuple[int, ..
 
 
 def single() -> tuple[Tensor, Tensor]:
-    labels = torch.randint(3, (COUNT,), generator=draw())  # fear never comes
+    labels = torch.randint(3, (COUNT,), generator=draw())  # fear never occurs
     scores = torch.randn(COUNT, 4, generator=draw(1)) + 1.5 * torch.nn.functional.one_hot(labels, 4)
     labels[::11] = -1
     return scores, labels
@@ -58,7 +58,7 @@ def numbers() -> tuple[Tensor, Tensor]:
     return scores, labels
 
 
-def test_single_label_scores_are_scikit_learns() -> None:
+def test_single_label_scores_equal_scikit_learns() -> None:
     scores, labels = single()
     found = scored("single-label", scores, labels)
     known = labels >= 0
@@ -80,14 +80,14 @@ def test_single_label_scores_are_scikit_learns() -> None:
     assert found.selection == found.values["weighted_f1"]
 
 
-def test_weighted_f1_is_torchmetrics() -> None:
+def test_weighted_f1_equals_torchmetrics() -> None:
     scores, labels = single()
     expected = tm.f1_score(scores, labels, task="multiclass", num_classes=4, average="weighted", ignore_index=-1)
     assert scored("single-label", scores, labels).values["weighted_f1"] == pytest.approx(float(expected))
 
 
-def test_a_small_confusion_table_by_hand() -> None:
-    # three neutral, of which one is taken for joy; one joy, hit
+def test_a_small_confusion_matrix_by_hand() -> None:
+    # three neutral, one of them predicted as joy; one joy, predicted correctly
     scores = torch.eye(4)[torch.tensor([0, 0, 1, 1])]
     found = scored("single-label", scores, torch.tensor([0, 0, 0, 1]))
     assert found.values["accuracy"] == 0.75
@@ -98,7 +98,7 @@ def test_a_small_confusion_table_by_hand() -> None:
 
 
 @pytest.mark.parametrize("threshold", [0.25, 0.5, 0.7])
-def test_multi_label_scores_are_scikit_learns_at_a_given_threshold(threshold: float) -> None:
+def test_multi_label_scores_equal_scikit_learns_at_a_given_threshold(threshold: float) -> None:
     scores, labels = several()
     found = scored("multi-label", scores, labels, thresholds=dict.fromkeys(LABELS, threshold))
     known = ~labels.isnan().any(1)
@@ -107,11 +107,15 @@ def test_multi_label_scores_are_scikit_learns_at_a_given_threshold(threshold: fl
     accuracy = [metrics.accuracy_score(truth[:, k], guess[:, k]) for k in range(4)]
     f1 = [metrics.f1_score(truth[:, k], guess[:, k], zero_division=0) for k in range(4)]
     for k, name in enumerate(LABELS):
-        its = found.per_label[name]
-        assert (its["weighted_f1"], its["accuracy"], its["f1"]) == pytest.approx((weighted[k], accuracy[k], f1[k]))
-        assert its["precision"] == pytest.approx(metrics.precision_score(truth[:, k], guess[:, k], zero_division=0))
-        assert its["recall"] == pytest.approx(metrics.recall_score(truth[:, k], guess[:, k], zero_division=0))
-        assert its["support"] == truth[:, k].sum()
+        per_label = found.per_label[name]
+        assert (per_label["weighted_f1"], per_label["accuracy"], per_label["f1"]) == pytest.approx(
+            (weighted[k], accuracy[k], f1[k])
+        )
+        assert per_label["precision"] == pytest.approx(
+            metrics.precision_score(truth[:, k], guess[:, k], zero_division=0)
+        )
+        assert per_label["recall"] == pytest.approx(metrics.recall_score(truth[:, k], guess[:, k], zero_division=0))
+        assert per_label["support"] == truth[:, k].sum()
     assert found.values["weighted_f1"] == pytest.approx(np.mean(weighted))
     assert found.values["accuracy"] == pytest.approx(np.mean(accuracy))
     assert found.values["macro_f1"] == pytest.approx(np.mean(f1))
@@ -144,7 +148,7 @@ def test_thresholds_that_were_tuned_are_used_again() -> None:
     assert scored("multi-label", scores, labels, thresholds=thresholds) == dev
 
 
-def test_regression_scores_are_those_of_the_sentiment_literature() -> None:
+def test_regression_scores_follow_the_sentiment_literature() -> None:
     scores, labels = numbers()
     found = scored("regression", scores, labels)
     known = ~labels.isnan()
@@ -165,7 +169,7 @@ def test_regression_scores_are_those_of_the_sentiment_literature() -> None:
 
 @pytest.mark.parametrize("task", ["single-label", "multi-label", "regression"])
 @pytest.mark.parametrize("cuts", [(1,), (100, 200), (0, 0, 299)])
-def test_batches_and_ranks_add_up_to_the_whole(task: Task, cuts: tuple[int, ...]) -> None:
+def test_counts_of_batches_and_ranks_add_up(task: Task, cuts: tuple[int, ...]) -> None:
     scores, labels = {"single-label": single, "multi-label": several, "regression": numbers}[task]()
     whole, parts = scored(task, scores, labels), scored(task, scores, labels, cuts=cuts)
     assert parts.values == pytest.approx(whole.values, rel=1e-12)
@@ -174,7 +178,7 @@ def test_batches_and_ranks_add_up_to_the_whole(task: Task, cuts: tuple[int, ...]
 
 
 @pytest.mark.parametrize("task", ["single-label", "multi-label", "regression"])
-def test_nothing_counted_scores_nothing(task: Task) -> None:
+def test_no_utterances_score_zero(task: Task) -> None:
     found = Tally(task, [] if task == "regression" else LABELS).scores()
     assert found.utterances == 0
     assert all(np.isfinite(value) for value in found.values.values())

@@ -20,7 +20,7 @@ from joyful_ray.train.launch import train
 
 pytestmark = pytest.mark.slow
 
-# All settings, so that another choice of the default preset does not move these numbers.
+# All settings are written out, so that a change of the default preset does not change these numbers.
 NARROW = merge(
     JobConfig().model_dump(mode="json"),
     {
@@ -44,7 +44,7 @@ NARROW = merge(
 )
 EVERYTHING = {"train": {"epochs": 5, "batch_conversations": 8, "learning_rate": 0.005}}
 NO_CONTEXT = {"model": {"context": {"kind": "none"}, "fusion": {"global_branch": False}, "encoder": {"kind": "none"}}}
-# Chains of states are what a recurrent context reads best; with 14,000 utterances nothing needs to be dropped.
+# A recurrent context suits chains of states best; with 14,000 utterances no dropout is needed.
 RECURRENT = {
     "model": {
         "fusion": {"dropout": 0.0},
@@ -64,7 +64,7 @@ def trained(corpus: Path, storage: Path, *changes: dict[str, Any]) -> RunRecord:
 
 @pytest.fixture(scope="module")
 def conversations(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """300 conversations with one label an utterance."""
+    """300 conversations with one label per utterance."""
     folder = tmp_path_factory.mktemp("synthetic") / "single-label"
     synthesize(str(folder), conversations=300, seed=0)
     return folder
@@ -85,7 +85,7 @@ def with_everything(conversations: Path, tmp_path_factory: pytest.TempPathFactor
         pytest.param({"data": {"modalities": ["text", "audio"]}}, id="vision"),
     ],
 )
-def test_without_context_or_a_modality_dev_f1_falls(
+def test_dev_f1_falls_without_context_or_a_modality(
     left_out: dict[str, Any], with_everything: float, conversations: Path, tmp_path: Path
 ) -> None:
     without = trained(conversations, tmp_path, EVERYTHING, left_out).dev.values["weighted_f1"]
@@ -95,7 +95,7 @@ def test_without_context_or_a_modality_dev_f1_falls(
 
 @pytest.fixture
 def optimal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Writes 1,500 conversations, and gives the best possible scores on all of test."""
+    """Writes 1,500 conversations, and returns the best possible scores on the whole test split."""
 
     def write(task: Task) -> tuple[Path, dict[str, Any]]:
         monkeypatch.setattr(synthetic_optimum, "MOST_CONVERSATIONS", 2000)

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import json
-import sys
-
 import pytest
 from pydantic import ValidationError
 
-from joyful_ray.records import EpochMetrics, Scores, versions
+from joyful_ray.records import Scores
 
 SCORES = Scores(
     task="single-label",
@@ -36,7 +33,7 @@ def test_numbers_keep_every_digit_in_json() -> None:
         ("regression", {"mae": 0.7, "correlation": 0.8}, -0.7),
     ],
 )
-def test_what_selects_an_epoch_is_greater_where_better(task: str, values: dict[str, float], selection: float) -> None:
+def test_a_greater_selection_is_better_for_every_task(task: str, values: dict[str, float], selection: float) -> None:
     assert Scores.model_validate({"task": task, "utterances": 1, "loss": 0.0, "values": values}).selection == selection
 
 
@@ -48,30 +45,3 @@ def test_unknown_fields_are_refused() -> None:
 def test_records_are_frozen() -> None:
     with pytest.raises(ValidationError):
         SCORES.loss = 0.1  # type: ignore[misc]
-
-
-def test_a_line_of_metrics_is_one_line_of_plain_json() -> None:
-    line = EpochMetrics(
-        epoch=1,
-        losses={"total": 1.0},
-        conversations=5,
-        dev=SCORES,
-        seconds=1.0,
-        train_seconds=0.5,
-        waiting_share=0.1,
-        utterances_per_second=9.0,
-        learning_rate=0.1,
-        gradient_norm=1.0,
-        is_best=True,
-    )
-    text = line.model_dump_json()
-    assert "\n" not in text
-    assert json.loads(text)["dev"]["values"]["weighted_f1"] == 0.9
-    assert EpochMetrics.model_validate_json(text) == line
-
-
-def test_versions_name_what_determines_a_result() -> None:
-    found = versions()
-    assert found["python"] == sys.version.split()[0]
-    assert {"joyful-ray", "ray", "torch", "torch-geometric", "pyarrow", "numpy", "platform"} <= set(found)
-    assert "absent" not in found.values()

@@ -1,0 +1,44 @@
+"""What was run, on what, and with what result: records that are written as JSON and read back. No torch, no ray."""
+
+from joyful_ray.records.assessments import (
+    Assessment,
+    Calibration,
+    GroupScore,
+    Interval,
+    ModalityShift,
+    TransferCell,
+    TransferRecord,
+)
+from joyful_ray.records.bundles import BundleCard, PredictionCard
+from joyful_ray.records.environment import versions
+from joyful_ray.records.reading import read_as, read_lines_as
+from joyful_ray.records.runs import EpochMetrics, RunRecord
+from joyful_ray.records.scores import Scores
+from joyful_ray.records.searches import Candidate, SearchRecord
+from joyful_ray.records.seeds import SeedRun, SeedsRecord, Spread, seed_run, spread, spreads
+
+__all__ = [
+    "Assessment",
+    "BundleCard",
+    "Calibration",
+    "Candidate",
+    "EpochMetrics",
+    "GroupScore",
+    "Interval",
+    "ModalityShift",
+    "PredictionCard",
+    "RunRecord",
+    "Scores",
+    "SearchRecord",
+    "SeedRun",
+    "SeedsRecord",
+    "Spread",
+    "TransferCell",
+    "TransferRecord",
+    "read_as",
+    "read_lines_as",
+    "seed_run",
+    "spread",
+    "spreads",
+    "versions",
+]

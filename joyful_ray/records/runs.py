@@ -1,0 +1,85 @@
+"""What a training run writes: one line of metrics per epoch, and a record at the end."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from joyful_ray.records.reading import Record
+from joyful_ray.records.scores import Scores
+
+
+class EpochMetrics(Record):
+    """One line of `metrics.jsonl`.
+
+    Attributes:
+        epoch: counted from 0, because this file is for programs; everything that people read counts epochs from 1.
+        losses: mean of each term of the objective over the epoch; `total` is their weighted sum.
+        conversations: training conversations seen in the epoch, over all workers.
+        dev: scores on dev after the epoch.
+        seconds: wall time of the epoch, evaluation on dev included.
+        train_seconds: wall time of the training steps alone.
+        waiting_share: share of `train_seconds` that the first worker waited for data, from 0 to 1.
+        utterances_per_second: training throughput over all workers.
+        learning_rate: learning rate of the last step.
+        gradient_norm: mean norm of the gradient per step, before clipping.
+        is_best: whether this epoch has the best dev score so far.
+        diagnostics: named measurements of `train.diagnostics`; empty if they are off.
+    """
+
+    epoch: int
+    losses: dict[str, float]
+    conversations: int
+    dev: Scores
+    seconds: float
+    train_seconds: float
+    waiting_share: float
+    utterances_per_second: float
+    learning_rate: float
+    gradient_norm: float
+    is_best: bool
+    diagnostics: dict[str, float] = {}
+
+
+class RunRecord(Record):
+    """`record.json` of a run: written when the run ends.
+
+    Attributes:
+        outcome: `finished` after all epochs, `stopped-early` if dev stopped improving.
+        fingerprint: hash of the settings that determine the result.
+        corpus: `name`, `uri` and `hash` of the corpus, and `dev_cut_conversations`: how many training conversations
+            served as dev.
+        config: the complete settings of the run.
+        versions: versions of Python and of the packages that determine the result.
+        parameters: number of parameters of the model.
+        workers: Ray Train workers; 0 means that the run used no Ray.
+        epochs: number of epochs that were trained.
+        selected_epoch: the epoch whose weights were kept. Counted from 0, as in `metrics.jsonl` and in the names of the
+            checkpoint folders, because this file is for programs; everything that people read counts epochs from 1.
+        selected_by: the split that selected the epoch.
+        test_reads: how often the test split was read.
+        dev: dev scores of the selected epoch.
+        test: test scores of the selected epoch; None if the corpus has no test split.
+        seconds: wall time of `setup`, `fit`, `selection` and `total`.
+        peak_memory_bytes: the largest resident memory of any worker.
+        warnings: signs of a failed training, each with advice.
+        locations: URIs of the `bundle` and of the `tensorboard` folder.
+    """
+
+    name: str
+    outcome: Literal["finished", "stopped-early"]
+    fingerprint: str
+    corpus: dict[str, Any]
+    config: dict[str, Any]
+    versions: dict[str, str]
+    parameters: int
+    workers: int
+    epochs: int
+    selected_epoch: int
+    selected_by: str = "dev"
+    test_reads: int
+    dev: Scores
+    test: Scores | None
+    seconds: dict[str, float]
+    peak_memory_bytes: int
+    warnings: list[str] = []
+    locations: dict[str, str] = {}

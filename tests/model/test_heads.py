@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import torch
+
+from joyful_ray.model.heads import Classifier
+from joyful_ray.settings import ClassifierConfig
+
+
+def test_the_classifier_is_two_linear_layers_with_relu_between() -> None:
+    torch.manual_seed(0)
+    head = Classifier(3, 2, ClassifierConfig(hidden=4, dropout=0.5)).eval()
+    x_ND = torch.randn(5, 3)
+    hidden = (x_ND @ head.hidden.weight.T + head.hidden.bias).clamp(min=0.0)
+    torch.testing.assert_close(head(x_ND), hidden @ head.scores.weight.T + head.scores.bias)
+
+
+def test_dropout_acts_only_in_training() -> None:
+    torch.manual_seed(0)
+    head = Classifier(3, 2, ClassifierConfig(hidden=64, dropout=0.5))
+    x_ND = torch.randn(5, 3)
+    assert not torch.equal(head(x_ND), head(x_ND))
+    head.eval()
+    assert torch.equal(head(x_ND), head(x_ND))
+
+
+def test_regression_has_one_score_per_utterance() -> None:
+    assert Classifier(3, 1, ClassifierConfig(hidden=4))(torch.randn(5, 3)).shape == (5, 1)
