@@ -91,5 +91,5 @@ def _joyful(
 
 
 for name, verb in VERBS.items():
-    app.command(name=name, context_settings=cluster.ANYTHING if name == "submit" else None)(verb)
+    app.command(name=name, context_settings=cluster.ANY_ARGUMENTS if name == "submit" else None)(verb)
 app.add_typer(cluster.jobs_group())

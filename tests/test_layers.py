@@ -16,6 +16,7 @@ PACKAGE = CHECKOUT / "joyful_ray"
 ROOMS = [
     "version",
     "errors",
+    "plurals",
     "schema",
     "settings",
     "graph_settings",
@@ -56,6 +57,7 @@ SEES_ONLY = {
 }
 KNOWS_NEITHER_TORCH_NOR_RAY = [
     "errors",
+    "plurals",
     "schema",
     "settings",
     "graph_settings",

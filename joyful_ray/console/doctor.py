@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from joyful_ray.console.screen import Screen
+from joyful_ray.plurals import counted
 
 if TYPE_CHECKING:
     from joyful_ray.doctor import DoctorReport
@@ -21,7 +22,7 @@ def show_doctor_report(screen: Screen, report: DoctorReport) -> None:
             screen.say(f"{'':<{width + 8}}{check.advice}")
     failed = sum(check.status == "fail" for check in report.checks)
     if failed:
-        checks = "1 check failed; fix it" if failed == 1 else f"{failed} checks failed; fix them"
-        screen.say(f"{checks} before you train", style="bold")
+        them = "it" if failed == 1 else "them"
+        screen.say(f"{counted(failed, 'check')} failed; fix {them} before you train", style="bold")
     else:
         screen.say("this machine is ready to train", style="bold")

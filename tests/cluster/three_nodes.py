@@ -7,7 +7,7 @@ import sys
 
 from ray.cluster_utils import Cluster
 
-from joyful_ray.submit.cost_estimate import resources_of
+from joyful_ray.submit.resources import resources_of
 from joyful_ray.train.launch import train
 from tests.tiny_corpus import small_job
 
