@@ -73,6 +73,7 @@ KNOWS_NEITHER_TORCH_NOR_RAY = [
     "cli",
 ]
 SAYS_NOTHING = {"util", "utils", "helper", "helpers", "manager", "managers", "misc", "common"}
+LONGEST_MODULE, LONGEST_FUNCTION = 320, 60
 TOP_LEVEL = {
     "joyful_ray",
     "jobs",
@@ -141,6 +142,32 @@ def test_imports_point_up_the_list_of_rooms(module: str) -> None:
     assert not below, f"{module} imports {sorted(below)}, which come after it"
 
 
+def runtime_imports(module: str) -> set[str]:
+    """The modules of this package that a module imports when it runs, also inside functions."""
+    tree = ast.parse(MODULES[module].read_text())
+    types_only = [
+        node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+    ]
+    skipped = {id(inner) for node in types_only for inner in ast.walk(node)}
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    names = {name.removeprefix("joyful_ray.") for name in found if name.startswith("joyful_ray.")}
+    return (names & MODULES.keys()) - {module}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {module: runtime_imports(module) for module in MODULES}
+    while free := {module for module, needed in graph.items() if not needed & graph.keys()}:
+        graph = {module: needed for module, needed in graph.items() if module not in free}
+    assert not graph, f"these import each other, directly or through others: {sorted(graph)}"
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_only_the_named_modules_import_ray(module: str) -> None:
     if not lies_in(module, MAY_IMPORT_RAY):
@@ -178,6 +205,16 @@ def test_report_reaches_neither_torch_nor_ray_through_others() -> None:
             reached.add(module)
             waiting += own_imports(module)
     assert not {module for module in reached if knows(module, "torch") or knows(module, "ray")}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_and_functions_fit_a_reader(module: str) -> None:
+    text = MODULES[module].read_text()
+    assert len(text.splitlines()) <= LONGEST_MODULE, f"{module} has {len(text.splitlines())} lines; divide it"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= LONGEST_FUNCTION, f"{module}.{node.name} has {length} lines"
 
 
 def test_every_name_says_what_is_in_it() -> None:

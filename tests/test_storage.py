@@ -12,9 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from joyful_ray import storage
 from joyful_ray.errors import StorageError
-from joyful_ray.storage import Location, open_location, probe
+from joyful_ray.storage import Location, open_location, probe, s3
 from tests.s3_server import free_port, make_bucket, s3_server
 
 SECRET = "a-very-secret-value-9f2c"
@@ -143,7 +142,7 @@ def test_the_endpoint_may_come_from_the_environment(endpoint: str, monkeypatch: 
 
 @pytest.mark.s3
 def test_an_absent_bucket_is_said_to_be_absent(endpoint: str) -> None:
-    with pytest.raises(StorageError, match=r"there is no bucket nobody-made-this at http.*; create it first"):
+    with pytest.raises(StorageError, match=r"no bucket nobody-made-this at http.*; create it first"):
         open_location(f"s3://nobody-made-this/x?endpoint_override={endpoint}").write_text("x")
 
 
@@ -198,7 +197,7 @@ def test_a_server_that_accepts_and_never_answers_does_not_hang_us() -> None:
         (f"s3://bucket/x?secret_key={SECRET}", "unknown setting secret_key; known are endpoint_override"),
         (f"s3://bucket/x?endpoint_override=http://u:{SECRET}@h", "credentials do not belong in an endpoint"),
         ("s3:///x", "names no bucket"),
-        ("", "empty path"),
+        ("", "the path is empty"),
     ],
 )
 def test_a_wrong_uri_is_refused_without_repeating_secrets(uri: str, message: str) -> None:
@@ -218,4 +217,4 @@ def test_opening_needs_neither_disk_nor_s3fs() -> None:
 
     code = "import sys, joyful_ray.storage as s; s.open_location('s3://b/x'); sys.exit('s3fs' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    assert storage.CONNECT_TIMEOUT_S <= 5
+    assert s3.CONNECT_TIMEOUT_S <= 5

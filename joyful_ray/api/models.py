@@ -76,8 +76,6 @@ def predict(
     is_corpus = isinstance(source, str) and not source.endswith(".jsonl")
     if not is_corpus and (splits is not None or workers):
         raise ConfigError("splits and workers belong to a corpus, not to a .jsonl file or conversations")
-    if is_corpus and out is None:
-        raise ConfigError("predictions for a corpus need out, a folder or s3:// URI")
     if not isinstance(source, str):
         if out is not None:
             raise ConfigError("conversations given as dicts are predicted in memory; write the result with to_pandas()")
@@ -87,14 +85,22 @@ def predict(
 
         found = predict_jsonl(bundle, source, out, embedding=embedding, device=device)
         return PredictionResult(found.table, found.out)
+    if out is None:
+        raise ConfigError("predictions for a corpus need out, a folder or s3:// URI")
+    return _predict_corpus(bundle, source, out, splits=splits, workers=workers, embedding=embedding, device=device)
+
+
+def _predict_corpus(
+    bundle: str, corpus: str, out: str, *, splits: Sequence[Split] | None, workers: int, embedding: bool, device: str
+) -> PredictionResult:
+    from joyful_ray.api.data_results import PredictionResult
     from joyful_ray.predict.job import predict_corpus
     from joyful_ray.settings import ClusterConfig
     from joyful_ray.storage import open_location
 
-    assert out is not None
     card = predict_corpus(
         bundle,
-        source,
+        corpus,
         out,
         splits=None if splits is None else list(splits),
         cluster=ClusterConfig(workers=workers),

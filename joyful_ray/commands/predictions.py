@@ -13,47 +13,55 @@ if TYPE_CHECKING:
     from joyful_ray.console.screen import Screen
 
 
+CorpusOption = Annotated[
+    str | None,
+    typer.Option("--corpus", metavar="URI", help="Corpus to read. Labels are not needed.", show_default=False),
+]
+JsonlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--jsonl", metavar="FILE", help="JSONL file of new conversations to read instead.", show_default=False
+    ),
+]
+OutOption = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        metavar="URI",
+        help="Folder for the Parquet files of a corpus; or a .jsonl, .csv or .parquet file for --jsonl, "
+        "which prints the predictions without it.",
+        show_default=False,
+    ),
+]
+SplitOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Split of the corpus: train, dev or test. May be repeated; default all.", show_default=False),
+]
+WorkersOption = Annotated[int, typer.Option(min=0, help="Ray actors that predict; 0 predicts without Ray.")]
+GpusOption = Annotated[float, typer.Option(min=0.0, help="GPUs per actor; a fraction shares a GPU.")]
+AddressOption = Annotated[
+    str | None, typer.Option(help="Ray cluster to join; default a local one.", show_default=False)
+]
+EmbeddingOption = Annotated[
+    bool, typer.Option("--embedding", help="Add the vector that the graph gave each utterance.")
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda, for predictions without Ray.")]
+
+
 def predict(
     bundle: Bundle,
-    corpus: Annotated[
-        str | None,
-        typer.Option("--corpus", metavar="URI", help="Corpus to read. Labels are not needed.", show_default=False),
-    ] = None,
-    jsonl: Annotated[
-        str | None,
-        typer.Option(
-            "--jsonl",
-            metavar="FILE",
-            help="JSONL file of new conversations to read instead of a corpus.",
-            show_default=False,
-        ),
-    ] = None,
-    out: Annotated[
-        str | None,
-        typer.Option(
-            "--out",
-            metavar="URI",
-            help="Folder for the Parquet files of a corpus, or a .jsonl, .csv or .parquet file for --jsonl. "
-            "Without it, --jsonl prints the predictions.",
-            show_default=False,
-        ),
-    ] = None,
-    split: Annotated[
-        list[str] | None,
-        typer.Option(help="train, dev or test; may be repeated; all without it.", show_default=False),
-    ] = None,
-    workers: Annotated[
-        int, typer.Option(min=0, help="Actors that predict, on Ray; 0 predicts in this process without Ray.")
-    ] = 2,
-    gpus_per_worker: Annotated[float, typer.Option(min=0.0, help="Share of a GPU, or GPUs, of each actor.")] = 0.0,
-    address: Annotated[
-        str | None, typer.Option(help="Ray cluster to join; a local one without it.", show_default=False)
-    ] = None,
-    embedding: Annotated[bool, typer.Option("--embedding", help="Add each utterance's vector.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda, for --workers 0.")] = "auto",
+    corpus: CorpusOption = None,
+    jsonl: JsonlOption = None,
+    out: OutOption = None,
+    split: SplitOption = None,
+    workers: WorkersOption = 2,
+    gpus_per_worker: GpusOption = 0.0,
+    address: AddressOption = None,
+    embedding: EmbeddingOption = False,
+    device: DeviceOption = "auto",
     as_json: Json = False,
 ) -> None:
-    """Write the emotion of every utterance of a corpus as Parquet; the same command continues where it was stopped."""
+    """Predict the label of every utterance of a corpus or a JSONL file. The same command continues."""
     from joyful_ray.console.predictions import ShardDisplay, show_prediction
     from joyful_ray.console.screen import Screen
     from joyful_ray.schema import SPLITS

@@ -29,7 +29,7 @@ def search(
     from joyful_ray.console.screen import Screen
     from joyful_ray.console.searches import SearchDisplay, show_search
     from joyful_ray.tune.search import search as launch
-    from joyful_ray.tune.search import setup
+    from joyful_ray.tune.search_setup import setup
 
     screen = Screen(as_json=as_json)
     resolved = load_job(job, settings or [])

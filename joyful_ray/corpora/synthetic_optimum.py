@@ -1,6 +1,6 @@
-"""What the best possible reader of a synthetic corpus scores: exact inference under the model that made it.
+"""The score of the best possible model on a synthetic corpus: exact inference under the process that made it.
 
-Shapes: T = utterances of one conversation, U = utterances in all, K = states, W = width, S = speakers.
+Shapes: T = utterances of one conversation, U = utterances in total, K = states, W = width, S = speakers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from joyful_ray.corpora.synthetic import (
+from joyful_ray.corpora.synthetic_process import (
     FRESH,
     FRESH_SPREAD,
     LABELS,
@@ -35,7 +35,7 @@ def optimum_notes(
     *,
     first: int,
 ) -> dict[str, Any]:
-    """Notes for the manifest: what a reader that knows the model scores on conversations `first` onward (100 at most).
+    """Notes for the manifest: scores of exact inference on the conversations from `first` on (at most 100).
 
     Returns:
         `optimum`: the scores; `optimum_without`: without context (each utterance alone), and without each modality.

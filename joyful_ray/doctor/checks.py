@@ -7,8 +7,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from joyful_ray.doctor import machine, packages, runtime
+from joyful_ray.doctor.machine import (
+    check_cpus,
+    check_memory,
+    check_shared_memory,
+    check_temporary_directory,
+    check_working_directory,
+)
+from joyful_ray.doctor.packages import check_packages, check_python
 from joyful_ray.doctor.report import Check, DoctorReport
+from joyful_ray.doctor.runtime import check_cluster, check_ray_start, check_storage, check_torch
 
 
 def run_checks(*, storage: str | None = None, quick: bool = False) -> DoctorReport:
@@ -19,18 +27,18 @@ def run_checks(*, storage: str | None = None, quick: bool = False) -> DoctorRepo
         quick: skip the checks that take seconds: importing torch and starting Ray.
     """
     with ThreadPoolExecutor() as pool:
-        slow: list[Callable[[], Check]] = [] if quick else [runtime.check_torch, runtime.check_ray_start]
+        slow: list[Callable[[], Check]] = [] if quick else [check_torch, check_ray_start]
         if storage is not None:
-            slow.append(lambda: runtime.check_storage(storage))
+            slow.append(lambda: check_storage(storage))
         pending = [pool.submit(check) for check in slow]
         checks = [
-            packages.check_python(),
-            *packages.check_packages(),
-            machine.check_cpus(),
-            machine.check_memory(),
-            machine.check_working_directory(Path.cwd()),
-            machine.check_temporary_directory(Path(tempfile.gettempdir())),
-            machine.check_shared_memory(Path("/dev/shm")),
-            runtime.check_cluster(),
+            check_python(),
+            *check_packages(),
+            check_cpus(),
+            check_memory(),
+            check_working_directory(Path.cwd()),
+            check_temporary_directory(Path(tempfile.gettempdir())),
+            check_shared_memory(Path("/dev/shm")),
+            check_cluster(),
         ]
         return DoctorReport(checks=[*checks, *(check.result() for check in pending)])

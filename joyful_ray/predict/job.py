@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus, open_corpus
@@ -23,7 +24,7 @@ from joyful_ray.records import PredictionCard, read_as, versions
 from joyful_ray.schema import Split
 from joyful_ray.settings import ClusterConfig
 from joyful_ray.storage import Location, open_location
-from joyful_ray.train.bundle import read_bundle
+from joyful_ray.train.bundle import Bundle, read_bundle
 from joyful_ray.train.launch import check_machine, ray_cluster
 from joyful_ray.train.process_group import use_cores
 
@@ -78,13 +79,10 @@ def predict_corpus(
     covered = [split for split in opened.splits() if split in asked or (earlier and split in earlier.splits)]
     seconds = time.perf_counter() - began
     card = PredictionCard(
-        bundle={"uri": read.location.uri, "hash": read.hash, "fingerprint": read.card.fingerprint},
-        corpus={"uri": opened.location.uri, "name": opened.manifest.name, "hash": opened.hash},
+        **_origin_of(read, opened),
         splits={split: _counts(opened, split) for split in covered},
         columns=columns_of(place, pieces[0]),
         has_embedding=embedding,
-        temperature=answers_of(read).temperature,
-        thresholds=answers_of(read).calibrated_thresholds,
         shards=len(output_shards(opened, covered)),
         kept_shards=finished,
         workers=cluster.workers,
@@ -94,6 +92,17 @@ def predict_corpus(
     )
     place.join(CARD).write_text(card.model_dump_json(indent=1) + "\n")
     return card
+
+
+def _origin_of(bundle: Bundle, corpus: Corpus) -> dict[str, Any]:
+    """What the card says of the model and the corpus."""
+    answers = answers_of(bundle)
+    return {
+        "bundle": {"uri": bundle.location.uri, "hash": bundle.hash, "fingerprint": bundle.card.fingerprint},
+        "corpus": {"uri": corpus.location.uri, "name": corpus.manifest.name, "hash": corpus.hash},
+        "temperature": answers.temperature,
+        "thresholds": answers.calibrated_thresholds,
+    }
 
 
 def _spread(

@@ -37,7 +37,8 @@ class SearchRecord(Record):
     Attributes:
         metric: the dev score that the search optimises.
         trials: number of trials by outcome.
-        epochs: number of epochs that all trials trained together.
+        epochs: number of epochs that all trials trained together, without confirmation.
+        confirmation_runs, confirmation_epochs: number of runs over fresh seeds, and of their epochs.
         train_seconds: training time of all trials added up.
         wall_seconds: wall time of the trials over all sessions, without confirmation.
         slots: trials that ran at a time.
@@ -57,6 +58,8 @@ class SearchRecord(Record):
     metric: str
     trials: dict[str, int]
     epochs: int
+    confirmation_runs: int = 0
+    confirmation_epochs: int = 0
     train_seconds: float
     wall_seconds: float
     slots: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from joyful_ray.corpora.shards import Corpus
@@ -33,33 +34,15 @@ def conclude(
     wall_seconds: float,
 ) -> SearchRecord:
     """Choose on dev, read test once for the chosen config, and write record and best config."""
-    state, search = writer.state, space.search
-    candidates = _candidates(space, goal, home, state) if search.confirm is not None else []
-    warnings = []
-    if candidates:
-        # The default wins a tie, being the simpler answer.
-        chosen = max(candidates, key=lambda row: (goal.sign * row.mean, row.config == DEFAULT))
-        trials = [
-            trial for trial in state.confirming if trial.drawn.config == chosen.config and trial.outcome == "finished"
-        ]
-        config, settings, words, by = chosen.config, chosen.settings, verdict(chosen), "dev, over fresh seeds"
-    else:
-        config, trials, _ = state.ranked(goal)[0]
-        settings, words, by = trials[0].settings, NOT_CONFIRMED, "dev"
-        if search.confirm is not None:
-            warnings.append("no config could be confirmed; see why its runs failed in the ledger")
-    best_run = max(trials, key=lambda trial: trial.score(goal))
+    state = writer.state
+    choice = _choose(space, goal, home, state)
+    best_run = max(choice.trials, key=lambda trial: trial.score(goal))
+    warnings = [choice.warning] if choice.warning else []
     test = _test(corpus, home, writer, best_run, warnings)
     best = state.best(goal)
     left = [trial for trial in state.own if trial.outcome is None]
     if left:
-        warnings.append(f"{len(left)} trials were cut off by search.time_budget_s; more of it lets them go on")
-    # Under a name of its own, since the search's is taken by the search.
-    best_job = space.job_of(settings).model_copy(update={"name": f"{home.location.name}-best"})
-    comment = (
-        f"chosen by search {home.location.name}: {goal.name} {goal.sign * best_run.score(goal):.4f} on dev; {words}"
-    )
-    best_place = home.write_best(best_job, comment)
+        warnings.append(f"search.time_budget_s stopped {len(left)} trials; raise it to let them continue")
     record = SearchRecord(
         name=home.location.name,
         fingerprint=space.job.fingerprint,
@@ -67,27 +50,67 @@ def conclude(
         metric=goal.name,
         trials=dict(Counter(trial.outcome or "cut off" for trial in state.searched)),
         epochs=sum(len(trial.epochs) for trial in state.own),
+        confirmation_runs=sum(trial.outcome is not None for trial in state.confirming),
+        confirmation_epochs=sum(len(trial.epochs) for trial in state.confirming),
         train_seconds=sum(trial.seconds for trial in state.own),
         wall_seconds=state.spent_s,
         slots=slots,
         best_trial=None if best is None else best.name,
         best_dev=None if best is None else goal.sign * best.score(goal),
-        chosen=config,
-        settings=settings,
-        chosen_by=by,
-        candidates=candidates,
-        level=1 - ERROR_RATE if candidates else None,
-        verdict=words,
+        chosen=choice.config,
+        settings=choice.settings,
+        chosen_by=choice.chosen_by,
+        candidates=choice.candidates,
+        level=1 - ERROR_RATE if choice.candidates else None,
+        verdict=choice.verdict,
         dev=best_run.values() or {},
         test=test,
         test_reads=len(state.tests),
         versions=versions(),
         warnings=warnings,
-        locations={"best config": best_place.uri, "trials": home.location.join("trials").uri}
-        | _bundle_of(home, best_run),
+        locations={
+            "best config": _write_best(space, goal, home, choice, best_run),
+            "trials": home.location.join("trials").uri,
+            **_bundle_of(home, best_run),
+        },
     )
     home.write_record(record)
     return record
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The chosen config: its trials, and how it was chosen."""
+
+    config: str
+    trials: list[Trial]
+    settings: dict[str, Any]
+    verdict: str
+    chosen_by: str
+    candidates: list[Candidate]
+    warning: str = ""
+
+
+def _choose(space: Space, goal: Goal, home: SearchDirectory, state: SearchState) -> _Choice:
+    """The best confirmed config; the best trial if nothing was confirmed."""
+    confirms = space.search.confirm is not None
+    candidates = _candidates(space, goal, home, state) if confirms else []
+    if not candidates:
+        config, trials, _ = state.ranked(goal)[0]
+        warning = "no config could be confirmed; the ledger says why its runs failed" if confirms else ""
+        return _Choice(config, trials, trials[0].settings, NOT_CONFIRMED, "dev", [], warning)
+    # The default wins a tie, because it is the simpler answer.
+    chosen = max(candidates, key=lambda row: (goal.sign * row.mean, row.config == DEFAULT))
+    trials = [t for t in state.confirming if t.drawn.config == chosen.config and t.outcome == "finished"]
+    return _Choice(chosen.config, trials, chosen.settings, verdict(chosen), "dev, over fresh seeds", candidates)
+
+
+def _write_best(space: Space, goal: Goal, home: SearchDirectory, choice: _Choice, run: Trial) -> str:
+    """Write the chosen settings as a job, under a name that differs from the search's; returns where it is."""
+    name = home.location.name
+    job = space.job_of(choice.settings).model_copy(update={"name": f"{name}-best"})
+    comment = f"chosen by search {name}: {goal.name} {goal.sign * run.score(goal):.4f} on dev; {choice.verdict}"
+    return home.write_best(job, comment).uri
 
 
 def _candidates(space: Space, goal: Goal, home: SearchDirectory, state: SearchState) -> list[Candidate]:

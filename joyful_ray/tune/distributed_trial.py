@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray.train
 from ray import tune
@@ -21,9 +21,7 @@ from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.train.worker import train_on_worker
 from joyful_ray.tune.goals import Goal
 from joyful_ray.tune.reporting import Reporter
-
-if TYPE_CHECKING:
-    from joyful_ray.tune.trial import Prepared
+from joyful_ray.tune.search_context import Prepared
 
 CACHE = ".ray"
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from joyful_ray.search_settings import RangeConfig
 from joyful_ray.tune.goals import Goal
+from joyful_ray.tune.ranges import as_optuna, contains, distribution
 from joyful_ray.tune.search_state import SearchState
-from joyful_ray.tune.space import as_optuna, contains, distribution
 
 LEAST = 8
 """Ended trials below which shares would be noise."""

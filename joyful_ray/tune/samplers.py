@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from joyful_ray.errors import ConfigError
 from joyful_ray.tune.goals import Goal
+from joyful_ray.tune.ranges import of_optuna
 from joyful_ray.tune.search_state import Trial
-from joyful_ray.tune.space import ATTEMPTS, Settings, Space, of_optuna
+from joyful_ray.tune.space import ATTEMPTS, Settings, Space
 
 if TYPE_CHECKING:
     import optuna
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 class Sampler(Protocol):
     """A source of configs, numbered from 0."""
 
-    def config(self, number: int) -> Settings | None:
+    def sample(self, number: int) -> Settings | None:
         """The config of a number; None where there are no more."""
         ...
 
-    def ended(self, trials: Sequence[Trial]) -> None:
+    def observe(self, trials: Sequence[Trial]) -> None:
         """All trials of one config ended."""
         ...
 
@@ -35,10 +36,10 @@ def build_sampler(space: Space, goals: Sequence[Goal], known: Sequence[Sequence[
         known: ended trials, a group a config.
     """
     if space.search.algorithm == "optuna":
-        draws = TPESampler(space, goals, seed=space.search.seed + len(known))
+        sampler = TPESampler(space, goals, seed=space.search.seed + len(known))
         for trials in known:
-            draws.ended(trials)
-        return draws
+            sampler.observe(trials)
+        return sampler
     return GridSampler(space) if space.search.algorithm == "grid" else RandomSampler(space)
 
 
@@ -48,11 +49,11 @@ class RandomSampler:
     def __init__(self, space: Space) -> None:
         self._space = space
 
-    def config(self, number: int) -> Settings | None:
+    def sample(self, number: int) -> Settings | None:
         """The config of a number."""
         return self._space.draw(number)
 
-    def ended(self, trials: Sequence[Trial]) -> None:
+    def observe(self, trials: Sequence[Trial]) -> None:
         """Nothing is learned."""
 
 
@@ -62,11 +63,11 @@ class GridSampler:
     def __init__(self, space: Space) -> None:
         self._configs = space.grid()
 
-    def config(self, number: int) -> Settings | None:
+    def sample(self, number: int) -> Settings | None:
         """The config of a number."""
         return self._configs[number] if number < len(self._configs) else None
 
-    def ended(self, trials: Sequence[Trial]) -> None:
+    def observe(self, trials: Sequence[Trial]) -> None:
         """Nothing is learned."""
 
 
@@ -90,7 +91,7 @@ class TPESampler:
         self._study = optuna.create_study(directions=["maximize"] * len(goals), sampler=sampler)
         self._asked: dict[str, list[optuna.trial.Trial]] = {}
 
-    def config(self, number: int) -> Settings | None:
+    def sample(self, number: int) -> Settings | None:
         """The config of a number, in the light of all that has ended."""
         problem = ""
         for _ in range(ATTEMPTS):
@@ -106,7 +107,7 @@ class TPESampler:
             return settings
         raise ConfigError(f"search.space: no draw of {ATTEMPTS} fits together; the last one: {problem}")
 
-    def ended(self, trials: Sequence[Trial]) -> None:
+    def observe(self, trials: Sequence[Trial]) -> None:
         """Learn what a config came to: the mean over its trials."""
         settings = trials[0].settings
         values = [sum(trial.score(goal) for trial in trials) / len(trials) for goal in self._goals]

@@ -11,8 +11,9 @@ from ray.tune import schedulers
 from ray.tune.schedulers import TrialScheduler
 
 from joyful_ray.tune.goals import Goal
+from joyful_ray.tune.ranges import rounded
 from joyful_ray.tune.search_state import SearchState, Trial
-from joyful_ray.tune.space import Space, rounded
+from joyful_ray.tune.space import Space
 
 EPOCHS, SCORE = "epochs", "score"
 PAUSING = ("hyperband", "pbt")

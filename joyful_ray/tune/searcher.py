@@ -13,8 +13,8 @@ from joyful_ray.storage import Location
 from joyful_ray.tune.ledger import AnyEvent, Changed, Drawn, Ended, Epoch, Ledger, Restarted, Started
 from joyful_ray.tune.reporting import Result, dev_of
 from joyful_ray.tune.samplers import Sampler
+from joyful_ray.tune.search_context import SearchContext
 from joyful_ray.tune.search_state import SearchState, Trial
-from joyful_ray.tune.trial import Shared
 
 Watch = Callable[[SearchState], None]
 
@@ -85,9 +85,9 @@ class LedgerCallback(tune.Callback):
     """
 
     def __init__(
-        self, writer: LedgerWriter, shared: Shared, *, session: int, learned: Callable[[Sequence[Trial]], None]
+        self, writer: LedgerWriter, context: SearchContext, *, session: int, learned: Callable[[Sequence[Trial]], None]
     ) -> None:
-        self._writer, self._shared, self._session, self._learned = writer, shared, session, learned
+        self._writer, self._context, self._session, self._learned = writer, context, session, learned
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -109,7 +109,7 @@ class LedgerCallback(tune.Callback):
         elif "ending" in last:
             self._end(name, "finished", str(last["ending"]))
         else:
-            self._end(name, "stopped", f"{self._shared.search.scheduler} after {len(known.epochs)} epochs")
+            self._end(name, "stopped", f"{self._context.search.scheduler} after {len(known.epochs)} epochs")
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial's process was lost, and is begun again."""
@@ -118,7 +118,7 @@ class LedgerCallback(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial failed for good."""
         name = name_of(trial)
-        self._end(name, "failed", self._shared.directory(name).read_failure() or _reason(trial))
+        self._end(name, "failed", self._context.directory(name).read_failure() or _reason(trial))
 
     def _epoch(self, name: str, result: Result) -> None:
         numbers = result.get("numbers")
@@ -152,17 +152,17 @@ class LedgerCallback(tune.Callback):
         group = [trial for trial in state.searched if trial.drawn.config == config]
         if all(trial.outcome for trial in group):
             self._learned(group)
-        prune_trials(self._writer.state, self._shared)
+        prune_trials(self._writer.state, self._context)
 
 
-def prune_trials(state: SearchState, shared: Shared) -> None:
+def prune_trials(state: SearchState, context: SearchContext) -> None:
     """Remove the checkpoints of trials that ended, and the models of all but the best few of the search."""
-    keep = state.keepers(shared.goal, shared.search.keep_best)
+    keep = state.keepers(context.goal, context.search.keep_best)
     for trial in state.trials.values():
         if trial.outcome is not None and trial.drawn.origin is None:
-            directory = shared.directory(trial.name)
+            directory = context.directory(trial.name)
             # Until the last has ended, another trial of pbt may go on from a checkpoint.
-            is_source = shared.search.scheduler == "pbt" and any(each.outcome is None for each in state.own)
+            is_source = context.search.scheduler == "pbt" and any(each.outcome is None for each in state.own)
             unwanted: list[Location] = [] if is_source else [directory.checkpoints]
             if trial.name not in keep:
                 unwanted.append(directory.bundle)
@@ -177,7 +177,7 @@ def name_of(trial: Any) -> str:
 
 
 def new_trials(
-    writer: LedgerWriter, draws: Sampler, *, wanted: int, seeds: int, first_seed: int
+    writer: LedgerWriter, sampler: Sampler, *, wanted: int, seeds: int, first_seed: int
 ) -> Callable[[], Drawn | None]:
     """The trials of the search that are still to be drawn, up to the number wanted."""
 
@@ -189,7 +189,7 @@ def new_trials(
         config, repeat = divmod(number, seeds)
         name = f"{config:04d}"
         earlier = next((t for t in writer.state.own if t.drawn.config == name), None)
-        settings = dict(earlier.drawn.settings) if earlier is not None else draws.config(config)
+        settings = dict(earlier.drawn.settings) if earlier is not None else sampler.sample(config)
         if settings is None:
             return None
         trial = name if seeds == 1 else f"{name}-{repeat}"

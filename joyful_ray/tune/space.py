@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,15 @@ from pydantic import ValidationError
 from joyful_ray.config import JobConfig, first_problem, merge, nearest, setting, setting_paths
 from joyful_ray.errors import ConfigError
 from joyful_ray.search_settings import RangeConfig, SearchConfig
+from joyful_ray.tune.ranges import (
+    all_values,
+    as_optuna,
+    contains,
+    distribution,
+    draw_value,
+    grid_values,
+    probe_values,
+)
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -41,8 +49,6 @@ NOT_SEARCHED = {
 }
 ATTEMPTS = 200
 PROBES = 24
-INNER = 0.381966
-"""A place inside each range that is also tried, which no whole number of a small range has."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ class Space:
         random = np.random.default_rng([self.search.seed, index])
         problem = ""
         for _ in range(ATTEMPTS):
-            settings = self.complete({path: _draw(entry, random) for path, entry in self.ranges.items()})
+            settings = self.complete({path: draw_value(entry, random) for path, entry in self.ranges.items()})
             try:
                 self.job_of(settings)
             except ConfigError as error:
@@ -107,7 +113,7 @@ class Space:
         Raises:
             ConfigError: a range has no step.
         """
-        columns = [_grid_values(path, entry) for path, entry in self.ranges.items()]
+        columns = [grid_values(path, entry) for path, entry in self.ranges.items()]
         found: dict[str, Settings] = {}
         for values in itertools.product(*columns):
             settings = self.complete(dict(zip(self.ranges, values, strict=True)))
@@ -166,7 +172,7 @@ class Space:
         for path, entry in self.ranges.items():
             if path.startswith("data.") and entry.kind != "choice":
                 raise ConfigError(f"search.space.{path}: the corpus is prepared for each value; give a choice")
-            for value in _probes(entry):
+            for value in probe_values(entry):
                 self._check_value(path, value)
             self._check_condition(path, entry)
         for path, value in self.constants.items():
@@ -176,7 +182,7 @@ class Space:
                 known = [*self.ranges, *self.constants]
                 raise ConfigError(f"search.space.{path} is the same as {other}; {nearest(other, known)}")
             self._check_condition(path, self._entry(path))
-            for value in _probes(self.ranges[other]) if other in self.ranges else [self.constants[other]]:
+            for value in probe_values(self.ranges[other]) if other in self.ranges else [self.constants[other]]:
                 self._check_value(path, value)
         if self.search.algorithm == "grid":
             if not self.grid():
@@ -199,7 +205,7 @@ class Space:
                 known = [*self.ranges, *self.constants]
                 raise ConfigError(f"search.space.{path}.when names {other}; {nearest(other, known)}")
             looked_at = self.ranges.get(other)
-            values = _values(looked_at) if looked_at is not None else [self.constants[other]]
+            values = all_values(looked_at) if looked_at is not None else [self.constants[other]]
             for value in wanted if isinstance(wanted, list) else [wanted]:
                 if value not in values:
                     raise ConfigError(f"search.space.{path}.when: {other} never is {value!r}, only one of {values}")
@@ -226,21 +232,6 @@ def tree_of(settings: Mapping[str, Any]) -> dict[str, Any]:
             branch = {part: branch}
         tree = merge(tree, branch)
     return tree
-
-
-def as_optuna(entry: RangeConfig, value: Any) -> Any:
-    """A setting's value as optuna takes it."""
-    return json.dumps(value) if entry.kind == "choice" else value
-
-
-def of_optuna(entry: RangeConfig, value: Any) -> Any:
-    """What optuna gave, as a setting's value."""
-    return json.loads(value) if entry.kind == "choice" else rounded(value)
-
-
-def rounded(value: Any) -> Any:
-    """A number with six digits, which a person can read and a file holds exactly."""
-    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _check_paths(paths: list[str]) -> None:
@@ -274,65 +265,3 @@ def _holds(when: Mapping[str, Any] | None, settings: Mapping[str, Any]) -> bool:
         path in settings and settings[path] in (wanted if isinstance(wanted, list) else [wanted])
         for path, wanted in (when or {}).items()
     )
-
-
-def _draw(entry: RangeConfig, random: np.random.Generator) -> Any:
-    if entry.kind == "choice":
-        assert entry.choice is not None
-        return entry.choice[int(random.integers(len(entry.choice)))]
-    low, high = entry.bounds
-    if entry.kind == "log":
-        return rounded(min(max(math.exp(random.uniform(math.log(low), math.log(high))), low), high))
-    if entry.kind == "int" or entry.step is not None:
-        values = _values(entry)
-        return values[int(random.integers(len(values)))]
-    return rounded(float(random.uniform(low, high)))
-
-
-def _values(entry: RangeConfig) -> list[Any]:
-    """All values of a range that has finitely many; the ends of any other."""
-    if entry.kind == "choice":
-        return list(entry.choice or [])
-    low, high = entry.bounds
-    if entry.kind == "int":
-        return list(range(int(low), int(high) + 1, int(entry.step or 1)))
-    if entry.step is not None:
-        return [rounded(low + entry.step * place) for place in range(int((high - low) / entry.step + 1e-9) + 1)]
-    return [low, high]
-
-
-def _grid_values(path: str, entry: RangeConfig) -> list[Any]:
-    if entry.kind == "log" or (entry.kind == "uniform" and entry.step is None):
-        way = "a choice" if entry.kind == "log" else "a step, or a choice"
-        raise ConfigError(f"search.space.{path}: grid cannot try every value of {entry.kind}; give {way}")
-    return _values(entry)
-
-
-def _probes(entry: RangeConfig) -> Iterator[Any]:
-    yield from _values(entry)
-    if entry.is_number and entry.kind != "int" and entry.step is None:
-        low, high = entry.bounds
-        yield low + INNER * (high - low)
-
-
-def distribution(entry: RangeConfig) -> BaseDistribution:
-    """A range as optuna knows it."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if entry.kind == "choice":
-        return CategoricalDistribution([json.dumps(value) for value in entry.choice or []])
-    low, high = entry.bounds
-    if entry.kind == "int":
-        return IntDistribution(
-            int(low), int(high) - (int(high) - int(low)) % int(entry.step or 1), step=int(entry.step or 1)
-        )
-    last = _values(entry)[-1]
-    return FloatDistribution(low, last, log=entry.kind == "log", step=entry.step)
-
-
-def contains(distribution: BaseDistribution, value: Any) -> bool:
-    """Whether a value, as optuna takes it, lies in a range."""
-    try:
-        return bool(distribution._contains(distribution.to_internal_repr(value)))
-    except (ValueError, TypeError):
-        return False

@@ -7,90 +7,33 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
-from joyful_ray.config import JobConfig, setting
-from joyful_ray.data.ingest import IngestedSplit
+from joyful_ray.config import JobConfig
 from joyful_ray.data.loader import BatchLoader
-from joyful_ray.data.prepare import CorpusInfo
 from joyful_ray.errors import TrainingError, UserError
 from joyful_ray.records import RunRecord
 from joyful_ray.schema import Split
-from joyful_ray.search_settings import SearchConfig
-from joyful_ray.storage import Location
 from joyful_ray.train.checkpoint import latest_checkpoint, read_progress
 from joyful_ray.train.loop import RunSpec, run
 from joyful_ray.train.process_group import ProcessGroup, pick_device, use_cores
 from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.tune.dev_counts import has_dev_counts, write_dev_counts
 from joyful_ray.tune.exploit import exploit
-from joyful_ray.tune.goals import Goal
 from joyful_ray.tune.hparams import write_hparams
 from joyful_ray.tune.reporting import Reporter, Result
-from joyful_ray.tune.space import job_with
+from joyful_ray.tune.search_context import Prepared, SearchContext, data_key
 
 POINTER = "trial.json"
 TRIALS = "trials"
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """The corpus as trials of one data section share it: one copy a node, without the test split."""
-
-    corpus_info: CorpusInfo
-    ingested: Mapping[Split, IngestedSplit]
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What all trials of a search have in common.
-
-    Attributes:
-        prepared: by `data_key`.
-        points: whether each report leaves a pointer to its checkpoint (hyperband and pbt, which pause trials).
-    """
-
-    base: JobConfig
-    search: SearchConfig
-    home: Location
-    goal: Goal
-    corpus_hash: str
-    prepared: Mapping[str, Prepared]
-    points: bool
-
-    def directory(self, trial: str) -> RunDirectory:
-        """Where a trial's run lies."""
-        return RunDirectory(self.home.join(TRIALS, trial))
-
-    def job(self, settings: Mapping[str, Any], seed: int) -> JobConfig:
-        """The job of a trial: its settings, and what the search gives each trial."""
-        search = self.search
-        return job_with(
-            self.base,
-            {
-                **settings,
-                "seed": seed,
-                "cluster.workers": search.workers_per_trial if search.workers_per_trial > 1 else 0,
-                "cluster.cpus_per_worker": search.cpus_per_trial / search.workers_per_trial,
-                "cluster.gpus_per_worker": search.gpus_per_trial / search.workers_per_trial,
-                "train.device": "auto" if search.gpus_per_trial else "cpu",
-                "train.keep_checkpoints": search.perturb_epochs + 2 if search.scheduler == "pbt" else 1,
-            },
-        )
-
-
-def data_key(job: JobConfig) -> str:
-    """What trials must agree in to share a prepared corpus."""
-    return json.dumps([setting(job, "data.modalities"), setting(job, "data.normalise")])
-
-
-def run_trial(config: dict[str, Any], shared: Shared) -> None:
+def run_trial(config: dict[str, Any], context: SearchContext) -> None:
     """Train one config; the result of each epoch goes to Ray Tune.
 
     What would fail again is told as a failure; what may be the machine's fault is raised, so that Ray tries again.
@@ -100,39 +43,39 @@ def run_trial(config: dict[str, Any], shared: Shared) -> None:
     """
     # After pbt copied a trial, its config holds the other's name; the context holds its own.
     trial = tune.get_context().get_trial_name()
-    directory = shared.directory(trial)
+    directory = context.directory(trial)
     known = directory.read_failure()
     if known is not None:
         tune.report({"failure": known})
         return
-    with _time_limit(shared.search.trial_time_limit_s, directory):
+    with _time_limit(context.search.trial_time_limit_s, directory):
         try:
-            _train(trial, config, shared, directory)
+            _train(trial, config, context, directory)
         except (TrainingError, UserError) as error:
             directory.write_failure(str(error))
             tune.report({"failure": str(error)})
 
 
-def _train(trial: str, config: dict[str, Any], shared: Shared, directory: RunDirectory) -> None:
-    job = shared.job(config["settings"], config["seed"])
+def _train(trial: str, config: dict[str, Any], context: SearchContext, directory: RunDirectory) -> None:
+    job = context.job(config["settings"], config["seed"])
     pointer = _pointer()
     extra: dict[str, Any] = {}
     if pointer is not None and pointer["trial"] != trial:
-        exploit(shared.directory(pointer["trial"]), directory, epoch=pointer["epoch"])
+        exploit(context.directory(pointer["trial"]), directory, epoch=pointer["epoch"])
         extra = {"changed": {"source": pointer["trial"], "epoch": pointer["epoch"], "settings": config["settings"]}}
-    send = _sender(trial, shared)
-    reporter = Reporter(shared.goal, send, extra=extra)
+    send = _sender(trial, context)
+    reporter = Reporter(context.goal, send, extra=extra)
     record = directory.read_record()
     if record is None:
-        directory.begin(job, corpus_hash=shared.corpus_hash)
+        directory.begin(job, corpus_hash=context.corpus_hash)
     done = _epochs_done(directory) if record is None else record.epochs
     told = pointer["epoch"] + 1 if pointer is not None else 0
     lines = [line for line in directory.metrics() if line.epoch < done]
     reporter.remember(line for line in lines if line.epoch < told)
     reporter.replay(line for line in lines if line.epoch >= told)
-    prepared = shared.prepared[data_key(job)]
+    prepared = context.prepared[data_key(job)]
     if record is None:
-        write_hparams(directory.location.join("tensorboard"), {**config["settings"], "seed": job.seed}, shared.goal)
+        write_hparams(directory.location.join("tensorboard"), {**config["settings"], "seed": job.seed}, context.goal)
         if job.cluster.workers:
             from joyful_ray.tune.distributed_trial import train_on_workers
 
@@ -141,7 +84,7 @@ def _train(trial: str, config: dict[str, Any], shared: Shared, directory: RunDir
             record = _train_here(job, prepared, directory, reporter)
     if config.get("counts") and not has_dev_counts(directory):
         write_dev_counts(directory, _source(job, prepared, "dev"))
-    if shared.search.scheduler != "pbt":  # there another trial may go on from it
+    if context.search.scheduler != "pbt":  # there another trial may go on from it
         directory.checkpoints.remove()
     send(reporter.ending(_why(record, job)))
 
@@ -180,9 +123,9 @@ def _why(record: RunRecord, job: JobConfig) -> str:
     return f"no better dev score for {job.train.patience} epochs"
 
 
-def _sender(trial: str, shared: Shared) -> Callable[[Result], None]:
+def _sender(trial: str, context: SearchContext) -> Callable[[Result], None]:
     def send(result: Result) -> None:
-        if not shared.points:
+        if not context.points:
             tune.report(result)
             return
         with tempfile.TemporaryDirectory() as folder:

@@ -13,15 +13,16 @@ from ray.tune.schedulers import TrialScheduler
 from joyful_ray.tune.footprint import CONTROLLER_CPUS
 from joyful_ray.tune.ledger import Drawn
 from joyful_ray.tune.schedulers import PAUSING
+from joyful_ray.tune.search_context import SearchContext
 from joyful_ray.tune.search_state import Trial
 from joyful_ray.tune.searcher import LedgerCallback, LedgerSearcher, LedgerWriter, config_of
-from joyful_ray.tune.trial import Shared, run_trial
+from joyful_ray.tune.trial import run_trial
 
 CACHE = ".ray"
 
 
 def run_trials(
-    shared: Shared,
+    context: SearchContext,
     writer: LedgerWriter,
     scheduler: TrialScheduler,
     *,
@@ -39,13 +40,13 @@ def run_trials(
         learned: told of each config whose trials have all ended.
         most: trials at most.
     """
-    cache = shared.home.join(CACHE)
+    cache = context.home.join(CACHE)
     cache.remove()
     # A limit on live trials would count those that a scheduler has put aside.
-    limit = None if shared.search.scheduler in PAUSING and shared.points else slots
+    limit = None if context.search.scheduler in PAUSING and context.points else slots
     # Population-based training takes no search algorithm: its population is drawn at once.
-    population = _population(writer, unfinished, new) if shared.search.scheduler == "pbt" and shared.points else None
-    trainable = tune.with_resources(tune.with_parameters(run_trial, shared=shared), _resources(shared, slots))
+    population = _population(writer, unfinished, new) if context.search.scheduler == "pbt" and context.points else None
+    trainable = tune.with_resources(tune.with_parameters(run_trial, context=context), _resources(context, slots))
     tuner = tune.Tuner(
         trainable,
         param_space=population or {},
@@ -55,15 +56,15 @@ def run_trials(
             num_samples=1 if population else most,
             max_concurrent_trials=limit,
             time_budget_s=time_budget_s,
-            reuse_actors=shared.search.workers_per_trial == 1 and not shared.points,
+            reuse_actors=context.search.workers_per_trial == 1 and not context.points,
             trial_name_creator=lambda trial: trial.config["trial"],
             trial_dirname_creator=lambda trial: trial.config["trial"],
         ),
         run_config=tune.RunConfig(
             name=f"sitting-{time.time_ns()}",
             storage_path=cache.uri,
-            callbacks=[LedgerCallback(writer, shared, session=session, learned=learned)],
-            failure_config=tune.FailureConfig(max_failures=shared.base.cluster.max_failures),
+            callbacks=[LedgerCallback(writer, context, session=session, learned=learned)],
+            failure_config=tune.FailureConfig(max_failures=context.base.cluster.max_failures),
             verbose=0,
         ),
     )
@@ -91,12 +92,12 @@ def _population(writer: LedgerWriter, unfinished: Sequence[Trial], new: Callable
     }
 
 
-def _resources(shared: Shared, slots: int) -> dict[str, float]:
-    search = shared.search
+def _resources(context: SearchContext, slots: int) -> dict[str, float]:
+    search = context.search
     if search.workers_per_trial > 1:
         return {"cpu": CONTROLLER_CPUS}
     cpus = search.cpus_per_trial
-    if shared.points and search.max_concurrent is not None:
+    if context.points and search.max_concurrent is not None:
         # Trials that are put aside cannot be counted, so that each takes its share of the cores instead.
         cpus = max(cpus, int(1000 * ray.cluster_resources()["CPU"] / slots) / 1000)
     return {"cpu": cpus} | ({"gpu": search.gpus_per_trial} if search.gpus_per_trial else {})

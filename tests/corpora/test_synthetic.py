@@ -13,8 +13,9 @@ from sklearn.metrics import f1_score
 
 from joyful_ray.corpora.card import inspect_corpus
 from joyful_ray.corpora.shards import Corpus, open_corpus
-from joyful_ray.corpora.synthetic import LABELS, Turns, draw_states, draw_turns, synthesize, transitions
+from joyful_ray.corpora.synthetic import synthesize
 from joyful_ray.corpora.synthetic_optimum import chain_posterior, guess_in_context
+from joyful_ray.corpora.synthetic_process import LABELS, Turns, draw_states, draw_turns, transitions
 from joyful_ray.errors import ConfigError
 from joyful_ray.schema import Conversation, Task
 
@@ -149,7 +150,8 @@ def test_the_optimum_falls_without_context_and_without_each_modality(corpus: Cor
 
 def test_the_optimum_is_that_of_the_corpus_as_written(corpus: Corpus) -> None:
     """From the shards alone, with the planted model known: the same guesses, so the same accuracy."""
-    from joyful_ray.corpora.synthetic import WIDTHS, signals_of
+    from joyful_ray.corpora.synthetic import WIDTHS
+    from joyful_ray.corpora.synthetic_process import signals_of
 
     test = list(corpus.conversations("test"))
     lengths_N = np.array([len(item) for item in test])

@@ -65,5 +65,5 @@ def test_a_prediction_in_a_bucket_is_that_of_a_folder_and_goes_on(bucket: str, t
 def test_a_bucket_that_is_not_there_is_one_clear_line(bucket: str, tmp_path: Path) -> None:
     corpus = write_tiny(tmp_path / "corpus", counts={"train": 9, "dev": 3})
     bundle = write_random_bundle(tmp_path / "bundle", corpus)
-    with pytest.raises(StorageError, match="there is no bucket elsewhere"):
+    with pytest.raises(StorageError, match="no bucket elsewhere"):
         predict_corpus(bundle, corpus, "s3://elsewhere/out", cluster=HERE)

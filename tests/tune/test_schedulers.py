@@ -83,8 +83,8 @@ def test_optuna_learns_from_what_the_ledger_knows() -> None:
     curves = {f"{place:02d}": [1.0 - abs(draw["objective.contrast_weight"] - 0.8)] for place, draw in enumerate(random)}
     known = study_of(curves, {f"{place:02d}": draw for place, draw in enumerate(random)})
     groups: list[list[Trial]] = [[trial] for trial in known.trials.values()]
-    draws = build_sampler(space, [F1], groups)
-    found = [draws.config(number) for number in range(10)]
+    sampler = build_sampler(space, [F1], groups)
+    found = [sampler.sample(number) for number in range(10)]
     assert all(config is not None and 0.0 <= config["objective.contrast_weight"] <= 1.0 for config in found)
     near = sum(abs(config["objective.contrast_weight"] - 0.8) < 0.2 for config in found if config is not None)
     assert near >= 7, "at random it would be four of ten"
@@ -96,12 +96,12 @@ def test_optuna_learns_from_what_the_ledger_knows() -> None:
 
 def test_several_goals_are_told_to_optuna() -> None:
     space = space_of(algorithm="optuna", metric=["weighted_f1", "seconds"])
-    draws = build_sampler(space, [F1, Goal("seconds", -1)], [])
-    config = draws.config(0)
+    sampler = build_sampler(space, [F1, Goal("seconds", -1)], [])
+    config = sampler.sample(0)
     assert config is not None
     state = study_of({"0000": [0.5]}, {"0000": config})
-    draws.ended([state.trials["0000"]])
-    assert draws.config(1) is not None
+    sampler.observe([state.trials["0000"]])
+    assert sampler.sample(1) is not None
 
 
 def test_trials_at_a_time_follow_from_what_is_free() -> None:

@@ -1,0 +1,188 @@
+"""Runs a search on Ray: prepares the corpus, runs the trials, then the confirmation."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import ray
+from ray.tune.schedulers import FIFOScheduler
+
+from joyful_ray.config import JobConfig, setting
+from joyful_ray.data.ingest import ingest
+from joyful_ray.data.prepare import widths_of
+from joyful_ray.train.launch import ray_cluster
+from joyful_ray.tune.confirm import planned
+from joyful_ray.tune.footprint import check_exploit, concurrent_trials, estimate_footprint
+from joyful_ray.tune.ledger import Drawn
+from joyful_ray.tune.samplers import build_sampler
+from joyful_ray.tune.schedulers import PAUSING, ReplayingScheduler, replay_trials, scheduler_of
+from joyful_ray.tune.search_context import Prepared, SearchContext, data_key
+from joyful_ray.tune.search_setup import SearchSetup
+from joyful_ray.tune.search_state import Trial
+from joyful_ray.tune.searcher import LedgerWriter, new_trials, prune_trials
+from joyful_ray.tune.space import Space, job_with
+from joyful_ray.tune.tuner import run_trials
+
+Stage = Callable[[str], None]
+
+
+def run_on_ray(setup: SearchSetup, writer: LedgerWriter, session: int, stage: Stage) -> int:
+    """Run the trials of the search, then the confirmation runs.
+
+    Args:
+        setup: the checked search.
+        writer: records what happens.
+        session: number of this session.
+        stage: called with a line before each stage.
+
+    Returns:
+        How many trials ran at a time.
+    """
+    search = setup.search
+    _quiet()
+    stage("starting Ray")
+    with ray_cluster(_cluster_job(setup), dashboard=True):
+        slots = concurrent_trials(search, ray.available_resources())
+        stage("preparing the corpus")
+        context = _context(setup, slots, writer.state.added, stage)
+        _search(setup, writer, context, session=session, slots=slots)
+        if search.confirm is not None and writer.state.ranked(setup.goal):
+            stage("confirming the best configs over fresh seeds")
+            _confirm(setup, writer, context, session=session, slots=slots)
+        prune_trials(writer.state, context)
+    return slots
+
+
+def _cluster_job(setup: SearchSetup) -> JobConfig:
+    """The job whose workers tell how many cores and GPUs a trial needs."""
+    search = setup.search
+    settings: dict[str, Any] = {"cluster.workers": 0}
+    if search.workers_per_trial > 1:
+        settings = {
+            "cluster.workers": search.workers_per_trial,
+            "cluster.cpus_per_worker": search.cpus_per_trial / search.workers_per_trial,
+            "cluster.gpus_per_worker": search.gpus_per_trial / search.workers_per_trial,
+        }
+    return job_with(setup.space.job, settings)
+
+
+def _context(setup: SearchSetup, slots: int, added: int, stage: Stage) -> SearchContext:
+    search = setup.search
+    prepared = _prepare(setup)
+    corpus_info = next(iter(prepared.values())).corpus_info
+    footprint = estimate_footprint(setup.space, corpus_info, slots=slots, trials=search.max_trials + added)
+    if search.scheduler == "pbt":
+        check_exploit(setup.space, corpus_info)
+    stage(
+        f"{slots} trial{'' if slots == 1 else 's'} at a time; models of up to {footprint.parameters:,} parameters; "
+        f"at most {footprint.storage_bytes / 2**20:,.0f} MiB of models and checkpoints at a time"
+    )
+    return SearchContext(
+        base=setup.space.job,
+        search=search,
+        home=setup.home.location,
+        goal=setup.goal,
+        corpus_hash=setup.corpus.hash,
+        prepared=prepared,
+        points=search.scheduler in PAUSING,
+    )
+
+
+def _search(setup: SearchSetup, writer: LedgerWriter, context: SearchContext, *, session: int, slots: int) -> None:
+    search, state = setup.search, writer.state
+    left_s = None if search.time_budget_s is None else search.time_budget_s - state.spent_s
+    sampler = build_sampler(setup.space, setup.goals, _groups([trial for trial in state.searched if trial.outcome]))
+    wanted = search.max_trials + state.added
+    unfinished = [trial for trial in state.own if trial.outcome is None]
+    most = len(unfinished) + max(wanted - len(state.own), 0)
+    if not most or (left_s is not None and left_s <= 0):
+        return
+    epochs = max(setting(job, "train.epochs") for job in _ends(setup.space))
+    scheduler = scheduler_of(setup.space, epochs=epochs)
+    known = (trial for trial in state.searched if trial.outcome in ("finished", "stopped"))
+    replay_trials(scheduler, known, setup.goal)
+    first_seed = setup.space.job.seed
+    run_trials(
+        context,
+        writer,
+        ReplayingScheduler(scheduler, state, pauses=search.scheduler in PAUSING),
+        unfinished=unfinished,
+        new=new_trials(writer, sampler, wanted=wanted, seeds=search.repeat.seeds, first_seed=first_seed),
+        learned=sampler.observe,
+        session=session,
+        slots=slots,
+        most=most,
+        time_budget_s=left_s,
+    )
+
+
+def _confirm(setup: SearchSetup, writer: LedgerWriter, context: SearchContext, *, session: int, slots: int) -> None:
+    confirm = setup.search.confirm
+    assert confirm is not None
+    wanted = planned(writer.state, setup.goal, top=confirm.top, seeds=confirm.seeds, first_seed=setup.space.job.seed)
+    missing = [drawn for drawn in wanted if drawn.trial not in writer.state.trials]
+    writer.write(*missing)
+    names = {drawn.trial for drawn in wanted}
+    unfinished = [trial for trial in writer.state.confirming if trial.outcome is None and trial.name in names]
+    if unfinished:
+        run_trials(
+            replace(context, points=False),
+            writer,
+            FIFOScheduler(),
+            unfinished=unfinished,
+            new=_no_more,
+            learned=lambda trials: None,
+            session=session,
+            slots=slots,
+            most=len(unfinished),
+            time_budget_s=None,
+        )
+
+
+def _no_more() -> Drawn | None:
+    return None
+
+
+def _prepare(setup: SearchSetup) -> dict[str, Any]:
+    """The corpus for each choice of what is read from it, without the test split."""
+    paths = [path for path in (*setup.space.ranges, *setup.space.constants) if path.startswith("data.")]
+    columns = [
+        setup.space.ranges[path].choice or [] if path in setup.space.ranges else [setup.space.constants[path]]
+        for path in paths
+    ]
+    jobs = [setup.space.job] + [
+        job_with(setup.space.job, dict(zip(paths, values, strict=True))) for values in itertools.product(*columns)
+    ]
+    found: dict[str, Any] = {}
+    for job in jobs:
+        if data_key(job) not in found:
+            widths_of(setup.corpus.manifest, job)
+            found[data_key(job)] = Prepared(*ingest(setup.corpus, job, ("train", "dev")))
+    return found
+
+
+def _groups(trials: Sequence[Trial]) -> list[list[Trial]]:
+    groups: dict[str, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(trial.drawn.config, []).append(trial)
+    return list(groups.values())
+
+
+def _ends(space: Space) -> list[JobConfig]:
+    """Jobs with the fewest and the most epochs that the space allows."""
+    entry = space.ranges.get("train.epochs")
+    values = [] if entry is None else entry.choice or list(entry.bounds)
+    base = job_with(space.job, space.constants)
+    return [base, *(job_with(base, {"train.epochs": int(value)}) for value in values)]
+
+
+def _quiet() -> None:
+    """Ray Tune writes no files and no words of its own; ours are the ledger and the table."""
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+    os.environ.setdefault("TUNE_WARN_THRESHOLD_S", "60")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")

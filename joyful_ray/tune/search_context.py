@@ -1,0 +1,71 @@
+"""What all trials of a search share: the base job, the prepared corpus, and where trials are kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from joyful_ray.config import JobConfig, setting
+from joyful_ray.data.ingest import IngestedSplit
+from joyful_ray.data.prepare import CorpusInfo
+from joyful_ray.schema import Split
+from joyful_ray.search_settings import SearchConfig
+from joyful_ray.storage import Location
+from joyful_ray.train.run_directory import RunDirectory
+from joyful_ray.tune.goals import Goal
+from joyful_ray.tune.space import job_with
+
+TRIALS = "trials"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The corpus as trials of one data section share it: one copy a node, without the test split."""
+
+    corpus_info: CorpusInfo
+    ingested: Mapping[Split, IngestedSplit]
+
+
+@dataclass(frozen=True)
+class SearchContext:
+    """What all trials of a search have in common.
+
+    Attributes:
+        prepared: by `data_key`.
+        points: whether each report leaves a pointer to its checkpoint (hyperband and pbt, which pause trials).
+    """
+
+    base: JobConfig
+    search: SearchConfig
+    home: Location
+    goal: Goal
+    corpus_hash: str
+    prepared: Mapping[str, Prepared]
+    points: bool
+
+    def directory(self, trial: str) -> RunDirectory:
+        """Where a trial's run lies."""
+        return RunDirectory(self.home.join(TRIALS, trial))
+
+    def job(self, settings: Mapping[str, Any], seed: int) -> JobConfig:
+        """The job of a trial: its settings, and what the search gives each trial."""
+        search = self.search
+        return job_with(
+            self.base,
+            {
+                **settings,
+                "seed": seed,
+                "cluster.workers": search.workers_per_trial if search.workers_per_trial > 1 else 0,
+                "cluster.cpus_per_worker": search.cpus_per_trial / search.workers_per_trial,
+                "cluster.gpus_per_worker": search.gpus_per_trial / search.workers_per_trial,
+                "train.device": "auto" if search.gpus_per_trial else "cpu",
+                "train.keep_checkpoints": search.perturb_epochs + 2 if search.scheduler == "pbt" else 1,
+            },
+        )
+
+
+def data_key(job: JobConfig) -> str:
+    """What trials must agree in to share a prepared corpus."""
+    return json.dumps([setting(job, "data.modalities"), setting(job, "data.normalise")])

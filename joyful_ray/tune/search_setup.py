@@ -1,0 +1,51 @@
+"""A search that is checked and not started: its space, corpus, goals and folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from joyful_ray.config import JobConfig
+from joyful_ray.corpora.shards import Corpus, open_corpus
+from joyful_ray.data.prepare import task_of, widths_of
+from joyful_ray.data.split_rows import split_rows
+from joyful_ray.errors import ConfigError
+from joyful_ray.search_settings import SearchConfig
+from joyful_ray.tune.goals import Goal, goals_of
+from joyful_ray.tune.search_directory import SearchDirectory
+from joyful_ray.tune.space import Space
+
+
+@dataclass(frozen=True)
+class SearchSetup:
+    """A search as far as it is known before Ray starts."""
+
+    space: Space
+    corpus: Corpus
+    goals: list[Goal]
+    home: SearchDirectory
+
+    @property
+    def search(self) -> SearchConfig:
+        """How it searches."""
+        return self.space.search
+
+    @property
+    def goal(self) -> Goal:
+        """What decides about stopping and the winner."""
+        return self.goals[0]
+
+
+def setup(job: JobConfig, *, name: str | None = None) -> SearchSetup:
+    """Check a search job against its corpus; nothing is spent.
+
+    Raises:
+        UserError: a setting, range, metric or the corpus is not as it must be.
+    """
+    space = Space.of(job)
+    if job.corpus is None:
+        raise ConfigError("corpus is not set; name one in the job file or with --set corpus=PATH")
+    corpus = open_corpus(job.corpus)
+    goals = goals_of(space.search, task_of(corpus.manifest, job))
+    widths_of(corpus.manifest, job)
+    split_rows(corpus, job)
+    return SearchSetup(space, corpus, goals, SearchDirectory.of(job, name))
