@@ -19,7 +19,7 @@ from joyful_ray.corpora.label_map import LabelMap
 from joyful_ray.corpora.shards import open_corpus, write_corpus
 from joyful_ray.data.encode import Moments
 from joyful_ray.errors import ConfigError, CorpusError
-from joyful_ray.predict.prediction_table import PredictionTable
+from joyful_ray.predict.decoder import PredictionDecoder
 from joyful_ray.predict.predictor import Predictor
 from joyful_ray.schema import Conversation, FeatureContract
 from joyful_ray.train.evaluate import evaluate_bundle
@@ -210,21 +210,21 @@ def two_to_one(**changes: Any) -> SharedLabels:
         "to": {"name": "c", "labels": ["x", "y"]},
         "map": {"a": "x", "b": "x", "c": "y"},
     } | changes
-    return SharedLabels.between(["a", "b", "c"], ["x", "y"], LabelMap.model_validate(tree))
+    return SharedLabels.from_label_map(["a", "b", "c"], ["x", "y"], LabelMap.model_validate(tree))
 
 
 def test_labels_that_share_a_name_add_up() -> None:
     # The single best is c, but a and b together are x.
     scores = torch.log(torch.tensor([[0.3, 0.3, 0.4]]))
-    shared, answers = two_to_one(), PredictionTable("single-label", ["a", "b", "c"])
+    shared, answers = two_to_one(), PredictionDecoder("single-label", ["a", "b", "c"])
     assert shared.mapped(answers, scores, np.array([0]), "single-label").predicted.tolist() == [0]
     assert shared.raw(answers, scores, np.array([0]), "single-label").predicted.tolist() == [1]
 
 
 def test_several_labels_an_utterance_on_either_side() -> None:
     scores = torch.logit(torch.tensor([[0.2, 0.7, 0.4], [0.1, 0.3, 0.9]]))
-    several = PredictionTable("multi-label", ["a", "b", "c"])
-    single = PredictionTable("single-label", ["a", "b", "c"])
+    several = PredictionDecoder("multi-label", ["a", "b", "c"])
+    single = PredictionDecoder("single-label", ["a", "b", "c"])
     shared = two_to_one()
     both = shared.mapped(several, scores, np.array([[1.0, 0.0], [0.0, 1.0]]), "multi-label")
     assert both.probability == pytest.approx(np.array([[0.7, 0.4], [0.3, 0.9]]))

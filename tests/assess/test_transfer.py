@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from joyful_ray.assess.assessment import assess_bundle
-from joyful_ray.assess.overlap import known_lines, line_of, repeats
+from joyful_ray.assess.overlap import line_of, repeats, training_lines
 from joyful_ray.assess.transfer import transfer
 from joyful_ray.cli import main
 from joyful_ray.config import JobConfig
@@ -111,7 +111,7 @@ def test_a_bundle_holds_the_temperature_that_fits_dev(job: JobConfig, record: Tr
     scores = predictor.scores(dev)[0][labeled]
     expected = fit_temperature(scores, torch.tensor(truth)[labeled], task="single-label")
     assert predictor.bundle.card.temperature == pytest.approx(expected, rel=1e-4)
-    assert predictor.answers.temperature == predictor.bundle.card.temperature
+    assert predictor.decoder.temperature == predictor.bundle.card.temperature
 
 
 def test_a_cell_is_what_evaluate_says_through_a_map(record: TransferRecord, job: JobConfig, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_what_is_trained_is_not_trained_again_and_other_settings_are_refused(
     assert not [stage for stage in stages if stage.startswith("training")]
     assert {place: place.stat().st_mtime_ns for place in Path(job.storage).rglob("model.safetensors")} == before
     changed = job.model_copy(update={"train": job.train.model_copy(update={"learning_rate": 0.5})})
-    with pytest.raises(CheckpointError, match=r"run tiny-ours-0 .* is finished, with other settings"):
+    with pytest.raises(CheckpointError, match=r"run tiny-ours-0 .* is finished, but with other settings"):
         transfer(changed)
 
 
@@ -169,7 +169,7 @@ def test_the_command_prints_the_table(
 
 
 def test_a_job_without_the_section_or_with_unknown_names_is_refused(job: JobConfig) -> None:
-    with pytest.raises(ConfigError, match="has no transfer section"):
+    with pytest.raises(ConfigError, match="has no section transfer"):
         transfer(job.model_copy(update={"transfer": None}))
     assert job.transfer is not None
     tree = job.model_dump(mode="json")
@@ -193,7 +193,7 @@ def test_lines_are_compared_without_case_and_punctuation_and_short_ones_not_at_a
 
 def test_known_lines_are_those_of_train_and_dev(job: JobConfig) -> None:
     assert job.transfer is not None
-    known = known_lines([open_corpus(job.transfer.corpora["ours"].corpus)])
+    known = training_lines([open_corpus(job.transfer.corpora["ours"].corpus)])
     assert known is not None
     assert len(known) == 18
     assert "this is what dev 3 of ours said" in known
