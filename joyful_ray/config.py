@@ -18,6 +18,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from joyful_ray.components import is_component, load_component, source_hash
 from joyful_ray.errors import ConfigError
 from joyful_ray.graph_settings import AugmentConfig, GraphConfig
 from joyful_ray.schema import Task
@@ -45,6 +46,8 @@ RENAMED = {
     "search.confirm.draws": "search.confirm.bootstrap_samples",
 }
 """Old names of settings and sections, each with its present name."""
+UNION_MEMBERS = ("literal[", "constrained-str")
+"""How pydantic marks the alternatives of a setting that takes a name or an import path."""
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
@@ -82,7 +85,7 @@ class JobConfig(Section):
             raise ValueError("model.fusion needs global_branch or specific_branch, or kind: concatenation")
         if self.objective.contrast_pairs == "original" and self.augment.classify == "views":
             raise ValueError("objective.contrast_pairs: original needs augment.classify: graph")
-        if self.train.stages == "two-phase":
+        if self.train.stages == "two-phase" and not is_component(fusion.kind):
             self._fusion_trains_alone()
         return self
 
@@ -99,6 +102,20 @@ class JobConfig(Section):
             raise ValueError("two-phase training needs objective.global_reconstruction for the global branch")
         if fusion.specific_branch and not objective.specific_reconstruction:
             raise ValueError("two-phase training needs objective.specific_reconstruction for the specific branch")
+
+    @property
+    def components(self) -> dict[str, str]:
+        """Import paths of the user's own components of the model and the objective, by the setting that names them."""
+        model = self.model
+        kinds = {f"model.{name}": getattr(model, name).kind for name in ("fusion", "context", "encoder")}
+        kinds |= {f"objective.extra_terms.{name}": term.kind for name, term in self.objective.extra_terms.items()}
+        return {path: kind for path, kind in kinds.items() if is_component(kind)}
+
+    def component_hashes(self) -> dict[str, str]:
+        """sha256 of the source file of each component, by import path."""
+        for path, kind in self.components.items():
+            load_component(kind, path.split(".")[1] if path.startswith("model.") else "term")
+        return {kind: source_hash(kind) for kind in self.components.values()}
 
     @property
     def fingerprint(self) -> str:
@@ -230,7 +247,7 @@ def setting(job: BaseModel, path: str) -> Any:
     """The value at a dotted path; None if a section on the way is null."""
     value: Any = job
     for part in path.split("."):
-        value = None if value is None else getattr(value, part)
+        value = value.get(part) if isinstance(value, Mapping) else None if value is None else getattr(value, part)
     return value
 
 
@@ -271,7 +288,8 @@ def _override(text: str) -> dict[str, Any]:
 def first_problem(error: ValidationError) -> str:
     """The first problem that pydantic found, in one line that names the setting."""
     problem = error.errors()[0]
-    path = ".".join(str(part) for part in problem["loc"] if part not in UNION_TAGS)
+    parts = [str(part) for part in problem["loc"] if part not in UNION_TAGS]
+    path = ".".join(part for part in parts if not part.startswith(UNION_MEMBERS))
     if problem["type"] == "extra_forbidden" and path.startswith("search.space."):
         place, _, wrong = path.rpartition(".")
         return f"{place}: unknown range {wrong}; {nearest(wrong, list(RANGE_KEYS))}"
@@ -283,9 +301,13 @@ def first_problem(error: ValidationError) -> str:
         return f"unknown setting {path}; {nearest(path, settings + sorted(sections))}"
     message = problem["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    if not path:
-        return message
+    if not path or is_component(str(_kind_of(problem["input"]))):
+        return f"{path}: {message}" if path else message
     return f"setting {path} is {problem['input']!r}: {message}"
+
+
+def _kind_of(section: Any) -> Any:
+    return section.get("kind", section.get("scheduler", "")) if isinstance(section, Mapping) else ""
 
 
 def nearest(wrong: str, valid: list[str]) -> str:

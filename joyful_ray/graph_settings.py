@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from joyful_ray.settings import Section
+from joyful_ray.sections import Section
 
 
 class GraphConfig(Section):

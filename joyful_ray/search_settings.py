@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
-from joyful_ray.settings import Section
+from joyful_ray.components import ComponentPath, is_component, resolved_options
+from joyful_ray.errors import ConfigError
+from joyful_ray.sections import Section
 
 KINDS = ("uniform", "log", "int", "choice", "same_as")
 RANGE_KEYS = (*KINDS, "step", "when")
@@ -112,9 +114,11 @@ class SearchConfig(Section):
     such as [weighted_f1, seconds], needs `algorithm: optuna`; its first entry decides early stopping and the winner."""
     algorithm: Literal["random", "grid", "optuna"] = "random"
     """`random`: independent draws. `grid`: every combination once. `optuna`: TPE, which learns from earlier trials."""
-    scheduler: Literal["asha", "median", "hyperband", "pbt", "none"] = "asha"
+    scheduler: Literal["asha", "median", "hyperband", "pbt", "none"] | ComponentPath = "asha"
     """How bad trials are stopped early. `pbt` stops none; the worst continue from copies of the best. `none` trains
-    every trial to its end."""
+    every trial to its end. `my_package.module:Class`: a scheduler of your own."""
+    scheduler_options: dict[str, Any] = {}
+    """Settings of a scheduler of your own, if `scheduler` is an import path; the class itself defines them."""
     max_trials: int = Field(24, ge=1)
     """Number of trials in the search, without the confirmation runs."""
     max_concurrent: int | None = Field(None, ge=1)
@@ -154,6 +158,22 @@ class SearchConfig(Section):
     def metrics(self) -> list[str]:
         """The metrics named; empty where the task decides."""
         return [] if self.metric is None else [self.metric] if isinstance(self.metric, str) else self.metric
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve_options(cls, values: Any) -> Any:
+        scheduler = values.get("scheduler") if isinstance(values, Mapping) else None
+        options = values.get("scheduler_options", {}) if isinstance(values, Mapping) else {}
+        if not isinstance(scheduler, str) or not isinstance(options, Mapping):
+            return values
+        if not is_component(scheduler):
+            if options:
+                raise ValueError(f"scheduler_options belong to a scheduler of your own, not to {scheduler}")
+            return values
+        try:
+            return {**values, "scheduler_options": resolved_options(scheduler, "scheduler", options)}
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
 
     @model_validator(mode="after")
     def _fits_together(self) -> SearchConfig:

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from joyful_ray.components import PATTERN
 from joyful_ray.config import JobConfig, nearest, resolve, setting
 from joyful_ray.errors import ConfigError
 from joyful_ray.settings import PRESETS
@@ -137,7 +138,8 @@ def _number(value: float) -> str:
 def _type(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _type(arguments[0])
+        is_path = any(getattr(rule, "pattern", None) == PATTERN for rule in arguments[1:])
+        return "an import path" if is_path else _type(arguments[0])
     if origin is Literal:
         return " or ".join(f"`{value}`" for value in arguments)
     if origin in (Union, types.UnionType):

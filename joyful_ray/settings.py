@@ -6,20 +6,16 @@ and checks them all.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
+from joyful_ray.components import ComponentPath
 from joyful_ray.schema import Modality
+from joyful_ray.sections import ComponentSection, Section, TermConfig
 
 Preset = Literal["joyful", "paper", "released"]
 PRESETS: tuple[str, ...] = get_args(Preset)
-
-
-class Section(BaseModel):
-    """Settings that belong together."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class DataConfig(Section):
@@ -59,12 +55,14 @@ class NgramsConfig(Section):
     """Share of the n-grams that is left out in training."""
 
 
-class FusionConfig(Section):
+class FusionConfig(ComponentSection):
     """Fusion of the modalities' vectors into one vector per utterance (JOYFUL, section 3.1)."""
 
-    kind: Literal["dual-branch", "auto-fusion", "concatenation"] = "dual-branch"
+    role: ClassVar[str] = "fusion"
+
+    kind: Literal["dual-branch", "auto-fusion", "concatenation"] | ComponentPath = "dual-branch"
     """`dual-branch`: the paper's fusion. `auto-fusion`: the two auto-encoders of the released code. `concatenation`: no
-    fusion model."""
+    fusion model. `my_package.module:Class`: a fusion of your own."""
     global_branch: bool = True
     """Use the contextual branch (B1 in the paper); with `auto-fusion`, the auto-encoder over all modalities."""
     specific_branch: bool = True
@@ -95,12 +93,14 @@ class FusionConfig(Section):
     """Dropout in the transformer of the contextual branch."""
 
 
-class ContextConfig(Section):
+class ContextConfig(ComponentSection):
     """Conversation context: how an utterance's vector takes in the rest of its conversation."""
 
-    kind: Literal["transformer", "gru", "none", "identity"] = "transformer"
+    role: ClassVar[str] = "context"
+
+    kind: Literal["transformer", "gru", "none", "identity"] | ComponentPath = "transformer"
     """`transformer` or `gru`: over the whole conversation. `none`: a linear map of each utterance by itself.
-    `identity`: fused vectors enter the graph unchanged, as in the paper."""
+    `identity`: fused vectors enter the graph unchanged, as in the paper. `my_package.module:Class`: your own."""
     width: int = Field(100, ge=1)
     """Width of the vectors that enter the graph; `identity` ignores it."""
     hidden: int | None = Field(None, ge=1)
@@ -118,12 +118,17 @@ class ContextConfig(Section):
     """Hide padding from attention (`transformer`); false attends to padding, as the released code does."""
 
 
-class EncoderConfig(Section):
+class EncoderConfig(ComponentSection):
     """The graph encoder."""
 
-    kind: Literal["relational-transformer", "gcn", "relational-attention", "none"] = "relational-transformer"
+    role: ClassVar[str] = "encoder"
+
+    kind: Literal["relational-transformer", "gcn", "relational-attention", "none"] | ComponentPath = (
+        "relational-transformer"
+    )
     """`relational-transformer`: relational GCN, then graph transformer, as in the released code. `gcn`: the paper's
-    encoder. `relational-attention`: attention with a trained vector per relation. `none`: no graph."""
+    encoder. `relational-attention`: attention with a trained vector per relation. `none`: no graph.
+    `my_package.module:Class`: your own."""
     width: int | None = Field(100, ge=1)
     """Width of a layer, or of each attention head; null means the width of the input, as in the paper."""
     layers: int = Field(1, ge=1)
@@ -212,6 +217,8 @@ class ObjectiveConfig(Section):
     """Exponent of the focal loss; 0 is plain cross-entropy (single-label only)."""
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
     """Share of each target that is spread evenly over all labels (single-label only)."""
+    extra_terms: dict[str, TermConfig] = {}
+    """Terms of your own, by a name of your choice: each with `kind` (an import path), `weight` and `options`."""
 
 
 class TrainConfig(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from joyful_ray.settings import Section
+from joyful_ray.sections import Section
 
 
 class TransferCorpus(Section):

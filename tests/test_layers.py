@@ -16,8 +16,10 @@ PACKAGE = CHECKOUT / "joyful_ray"
 ROOMS = [
     "version",
     "errors",
-    "plurals",
+    "wording",
     "schema",
+    "components",
+    "sections",
     "settings",
     "graph_settings",
     "search_settings",
@@ -49,15 +51,15 @@ ROOMS = [
 MAY_IMPORT_RAY = {"data.ingest", "train.worker", "train.launch", "tune", "predict", "submit"}
 # Rank and world size exist from here on.
 MAY_IMPORT_DISTRIBUTED = {"train", "tune", "predict"}
-SETTINGS = {"settings", "graph_settings", "search_settings", "transfer_settings"}
+SETTINGS = {"sections", "settings", "graph_settings", "search_settings", "transfer_settings"}
 # Rooms that see less than the order would let them.
 SEES_ONLY = {
-    "objective": {"errors", "schema", *SETTINGS, "config", "data", "model", "objective"},
-    "report": {"errors", "schema", *SETTINGS, "config", "records", "storage", "tune", "report"},
+    "objective": {"errors", "schema", "components", *SETTINGS, "config", "data", "model", "objective"},
+    "report": {"errors", "schema", "components", *SETTINGS, "config", "records", "storage", "tune", "report"},
 }
 KNOWS_NEITHER_TORCH_NOR_RAY = [
     "errors",
-    "plurals",
+    "wording",
     "schema",
     "settings",
     "graph_settings",

@@ -15,8 +15,8 @@ from joyful_ray.assess.bootstrap import intervals
 from joyful_ray.assess.labeled_predictions import LabeledPredictions
 from joyful_ray.assess.overlap import repeats
 from joyful_ray.assess.scored_split import ScoredSplit
-from joyful_ray.plurals import counted
 from joyful_ray.records import GroupScore
+from joyful_ray.wording import counted
 
 MAX_SPEAKERS, MIN_SPEAKER_UTTERANCES = 12, 20
 """Other speakers form one group."""

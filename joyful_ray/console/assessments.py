@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from joyful_ray.console.runs import show_scores
 from joyful_ray.console.screen import Screen, metric_name
-from joyful_ray.plurals import counted
+from joyful_ray.wording import counted
 
 if TYPE_CHECKING:
     from joyful_ray.records import Assessment, GroupScore, Interval

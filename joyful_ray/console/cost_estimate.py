@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from joyful_ray.console.screen import Screen
-from joyful_ray.plurals import counted
+from joyful_ray.wording import counted
 
 if TYPE_CHECKING:
     from joyful_ray.submit.cost_estimate import CostEstimate

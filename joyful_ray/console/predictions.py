@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from joyful_ray.console.cost_estimate import duration
 from joyful_ray.console.screen import Screen
-from joyful_ray.plurals import counted
+from joyful_ray.wording import counted
 
 if TYPE_CHECKING:
     from joyful_ray.predict.jsonl import JsonlPredictions

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from joyful_ray.components import build_component, is_component
 from joyful_ray.data.batch import Layout
 from joyful_ray.model.transformer import ConversationTransformer
 from joyful_ray.settings import ContextConfig
@@ -111,11 +112,18 @@ class PassThrough(nn.Module):
         return nodes_ND
 
 
-Context = TransformerContext | RecurrentContext | NoContext | PassThrough
+BuiltInContext = TransformerContext | RecurrentContext | NoContext | PassThrough
+"""A context of the user has the same interface."""
 
 
-def build_context(width: int, config: ContextConfig) -> Context:
-    """Build the context that the config names."""
+def build_context(width: int, config: ContextConfig) -> BuiltInContext:
+    """Build the context that the config names.
+
+    Raises:
+        ConfigError: it is the user's own, and cannot be built.
+    """
+    if is_component(config.kind):
+        return build_component(config.kind, "context", config.options, width)
     if config.kind == "transformer":
         return TransformerContext(width, config)
     if config.kind == "gru":

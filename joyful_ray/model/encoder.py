@@ -10,6 +10,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from joyful_ray.components import build_component, is_component
 from joyful_ray.graph.edges import Graph
 from joyful_ray.graph.operators import neighbour_convolution, relational_convolution, transformer_convolution
 from joyful_ray.settings import EncoderConfig
@@ -120,11 +121,18 @@ class NoGraph(nn.Module):
         return embedding_NK
 
 
-Encoder = RelationalTransformerEncoder | LayeredEncoder | NoGraph
+BuiltInEncoder = RelationalTransformerEncoder | LayeredEncoder | NoGraph
+"""An encoder of the user has the same interface."""
 
 
-def build_encoder(width: int, config: EncoderConfig, *, relations: int) -> Encoder:
-    """Build the encoder that the config names."""
+def build_encoder(width: int, config: EncoderConfig, *, relations: int) -> BuiltInEncoder:
+    """Build the encoder that the config names.
+
+    Raises:
+        ConfigError: it is the user's own, and cannot be built.
+    """
+    if is_component(config.kind):
+        return build_component(config.kind, "encoder", config.options, width, relations=relations)
     if config.kind == "none":
         return NoGraph(width)
     if config.kind == "relational-transformer":

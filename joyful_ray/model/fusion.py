@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from joyful_ray.components import build_component, is_component
 from joyful_ray.data.batch import Batch, Layout
 from joyful_ray.model.interfaces import Fused
 from joyful_ray.model.released import AutoFusion
@@ -198,8 +199,18 @@ def topic_vectors(contextual_NG: Tensor, layout: Layout, *, rate: float) -> Tens
     return layout.unpad(topics).to(contextual_NG.dtype)
 
 
-def build_fusion(widths: Mapping[Modality, int], config: FusionConfig) -> DualBranchFusion | AutoFusion | Concatenation:
-    """Build the fusion that the config names."""
+BuiltInFusion = DualBranchFusion | AutoFusion | Concatenation
+"""A fusion of the user has the same interface."""
+
+
+def build_fusion(widths: Mapping[Modality, int], config: FusionConfig) -> BuiltInFusion:
+    """Build the fusion that the config names.
+
+    Raises:
+        ConfigError: it is the user's own, and cannot be built.
+    """
+    if is_component(config.kind):
+        return build_component(config.kind, "fusion", config.options, widths)
     if config.kind == "dual-branch":
         return DualBranchFusion(widths, config)
     return AutoFusion(widths, config) if config.kind == "auto-fusion" else Concatenation(widths)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from joyful_ray.components import build_component
 from joyful_ray.data.batch import Batch, Layout
 from joyful_ray.model.joyful import Output
 from joyful_ray.objective import terms
@@ -52,6 +54,10 @@ class JointObjective(nn.Module):
             self.weights |= {n: config.fusion_weight for n, on in zip(FUSION_TERMS, switches, strict=True) if on}
         if config.contrast_weight and (config.inter_view or config.intra_view):
             self.weights[CONTRAST] = config.contrast_weight
+        self.extra: dict[str, Any] = {
+            name: build_component(term.kind, "term", term.options) for name, term in config.extra_terms.items()
+        }
+        self.weights |= {name: term.weight for name, term in config.extra_terms.items() if term.weight}
 
     def only(self, names: Sequence[str]) -> JointObjective:
         """The same objective with only some of its terms."""
@@ -74,6 +80,7 @@ class JointObjective(nn.Module):
         utterances = torch.tensor(float(batch.utterances), device=classified.device)
         later = utterances - len(batch.lengths_C)
         counts = {CLASSIFICATION: classified, "smoothing": later, CONTRAST: utterances}
+        counts |= {name: self._counted(term, batch).sum() for name, term in self.extra.items()}
         if self.config.reconstruction_scope == "last-conversation":
             return counts | {"global": torch.ones_like(utterances), "specific": torch.ones_like(utterances)}
         return counts | {"global": utterances, "specific": utterances}
@@ -86,6 +93,9 @@ class JointObjective(nn.Module):
         sums |= self._fusion(output, batch)
         if CONTRAST in self.weights and output.views is not None:
             sums[CONTRAST] = self._contrast(output, output.views, batch)
+        for name, term in self.extra.items():
+            if name in self.weights:
+                sums[name] = (term.losses(output, batch) * self._counted(term, batch)).sum()
         return sums
 
     def total(self, sums: Mapping[str, Tensor], counts: Mapping[str, Tensor]) -> Tensor:
@@ -100,6 +110,13 @@ class JointObjective(nn.Module):
         if task == "multi-label":
             return terms.binary_cross_entropy(scores_NK, labels)
         return terms.absolute_error(scores_NK, labels)
+
+    @staticmethod
+    def _counted(term: Any, batch: Batch) -> Tensor:
+        """Which utterances a term of the user counts, (N,); all if it does not say."""
+        if hasattr(term, "counted"):
+            return term.counted(batch).float()
+        return torch.ones(batch.utterances, device=batch.labeled_N.device)
 
     def _classification(self, scores_NK: Tensor, batch: Batch) -> Tensor:
         if self.task == "single-label":

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 
 from joyful_ray.corpora.importers.files import read_npy
 from joyful_ray.errors import ConfigError, CorpusError, StorageError
-from joyful_ray.plurals import counted
 from joyful_ray.predict.predictor import Predictor
 from joyful_ray.schema import MODALITIES
 from joyful_ray.storage import Location, open_location
+from joyful_ray.wording import counted
 
 CONVERSATIONS_PER_CHUNK = 256
 FORMATS = (".jsonl", ".csv", ".parquet")

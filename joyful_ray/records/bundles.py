@@ -20,6 +20,7 @@ class BundleCard(Record):
         thresholds: threshold of each label, tuned on dev (multi-label).
         temperature: scores are divided by it before they become probabilities; fitted on dev. None if it was not
             fitted.
+        components: sha256 of the source file of each component of the user, by import path.
         trained_on: the corpus, the dev scores, and the selected epoch, which is counted from 0.
     """
 
@@ -35,6 +36,7 @@ class BundleCard(Record):
     thresholds: dict[str, float] = {}
     temperature: float | None = None
     trained_on: dict[str, Any] = {}
+    components: dict[str, str] = {}
 
 
 class PredictionCard(Record):

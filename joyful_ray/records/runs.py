@@ -50,6 +50,7 @@ class RunRecord(Record):
             served as dev.
         config: the complete settings of the run.
         versions: versions of Python and of the packages that determine the result.
+        components: sha256 of the source file of each component of the user, by import path.
         parameters: number of parameters of the model.
         workers: Ray Train workers; 0 means that the run used no Ray.
         epochs: number of epochs that were trained.
@@ -71,6 +72,7 @@ class RunRecord(Record):
     corpus: dict[str, Any]
     config: dict[str, Any]
     versions: dict[str, str]
+    components: dict[str, str] = {}
     parameters: int
     workers: int
     epochs: int

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import joyful_ray
 from joyful_ray.errors import ClusterError
+from joyful_ray.submit.connection import submit_when_ready
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -87,8 +88,10 @@ def cluster_environment(client: JobSubmissionClient, *, python: str) -> Iterator
     Raises:
         ClusterError: the cluster could not run the job.
     """
-    job = client.submit_job(
-        entrypoint=f"{shlex.quote(python)} -c {shlex.quote(PROBE_PROGRAM)}", submission_id=_probe_job_id()
+    job = submit_when_ready(
+        client,
+        entrypoint=f"{shlex.quote(python)} -c {shlex.quote(PROBE_PROGRAM)}",
+        submission_id=_probe_job_id(),
     )
     environment = _wait_for_environment(client, job, python)
     ended = time.monotonic()

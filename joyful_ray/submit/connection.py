@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from joyful_ray.errors import ClusterError
 
@@ -19,6 +20,9 @@ ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 DEFAULT_TOKEN_FILE = Path("~/.ray/auth_token")
 CONNECT_TIMEOUT_S = 10.0
+AGENT_TIMEOUT_S, AGENT_POLL_S = 90.0, 2.0
+NO_AGENT = "No available agent"
+"""Ray's message while the agent that starts jobs is not running yet."""
 
 
 def job_server(address: str | None) -> str:
@@ -87,6 +91,25 @@ def connect(address: str | None) -> JobSubmissionClient:
             return JobSubmissionClient(url, headers=headers)
     finally:
         os.environ.update(hidden)
+
+
+def submit_when_ready(client: JobSubmissionClient, **job: Any) -> str:
+    """Submit a job, and wait for the cluster's agent if it has not started yet.
+
+    Returns:
+        The id of the job.
+
+    Raises:
+        RuntimeError: the job server refused the job, or no agent started within `AGENT_TIMEOUT_S`.
+    """
+    deadline = time.monotonic() + AGENT_TIMEOUT_S
+    while True:
+        try:
+            return client.submit_job(**job)
+        except RuntimeError as error:
+            if NO_AGENT not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(AGENT_POLL_S)
 
 
 def _check_connection(url: str, headers: dict[str, str]) -> None:

@@ -12,10 +12,10 @@ from joyful_ray.data.plan import cut_dev
 from joyful_ray.data.prepare import task_of, widths_of
 from joyful_ray.data.split_rows import split_rows
 from joyful_ray.errors import ConfigError
-from joyful_ray.plurals import counted
 from joyful_ray.submit.cost_warnings import find_warnings, lacks_gpu
 from joyful_ray.submit.resources import Resources, resources_of
 from joyful_ray.train.dry_run import DryRun, dry_run
+from joyful_ray.wording import counted
 
 RAY_START_S, RAY_START_IN_PROCESSES = 4.0, 3.5
 """Ray's start with its workers: seconds of waiting, plus the time of starting this many processes with torch."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus
-from joyful_ray.plurals import counted
 from joyful_ray.submit.resources import Resources
 from joyful_ray.train.dry_run import DryRun
+from joyful_ray.wording import counted
 
 SMALL_MICRO_BATCH_UTTERANCES = 64
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from joyful_ray.errors import ClusterError
-from joyful_ray.plurals import counted
 from joyful_ray.submit.cluster_environment import cluster_environment, summarize
-from joyful_ray.submit.connection import cluster_errors, connect, job_server
+from joyful_ray.submit.connection import cluster_errors, connect, job_server, submit_when_ready
 from joyful_ray.submit.failure import first_error
 from joyful_ray.submit.packing import Packing
 from joyful_ray.submit.runtime_env import Dependencies, WriteLine, runtime_env_of
 from joyful_ray.submit.submission import Submission
 from joyful_ray.version import __version__
+from joyful_ray.wording import counted
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -107,7 +107,8 @@ class JobServer:
                 package = Path(folder) / "package.zip"
                 size = packing.write(package)
                 write_line(_package_line(packing, size))
-                return self._client.submit_job(
+                return submit_when_ready(
+                    self._client,
                     entrypoint=submission.entrypoint(python),
                     submission_id=_job_id(submission.run),
                     runtime_env={"working_dir": str(package), **runtime_env},

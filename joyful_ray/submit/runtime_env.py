@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from typing import Any, Literal
 
-from joyful_ray.plurals import counted
 from joyful_ray.submit.cluster_environment import (
     ClusterEnvironment,
     compare_packages,
@@ -16,6 +15,7 @@ from joyful_ray.submit.cluster_environment import (
 from joyful_ray.submit.packing import Packing
 from joyful_ray.submit.secrets import refuse_secrets
 from joyful_ray.submit.submission import Submission
+from joyful_ray.wording import counted
 
 Dependencies = Literal["auto", "locked", "none"]
 WriteLine = Callable[[str], None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from joyful_ray.components import is_component, load_component
 from joyful_ray.config import JobConfig
 from joyful_ray.data.prepare import CorpusInfo
 from joyful_ray.model.joyful import Joyful
@@ -37,6 +38,8 @@ def build_objective(job: JobConfig, corpus_info: CorpusInfo) -> JointObjective:
 
 def fusion_terms(config: FusionConfig) -> set[str]:
     """The terms of the objective that this fusion has outputs for."""
+    if is_component(config.kind):
+        return set(getattr(load_component(config.kind, "fusion"), "terms", ()))
     if config.kind == "concatenation":
         return set()
     of_global = {"global", "smoothing"} if config.kind == "dual-branch" else {"global"}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -118,6 +119,7 @@ def write_bundle(
         speakers=corpus_info.speakers,
         thresholds={name: values["threshold"] for name, values in dev.per_label.items() if "threshold" in values},
         temperature=temperature,
+        components=job.component_hashes(),
         trained_on=dict(corpus_info.corpus) | {"epoch": epoch, "dev": dev.values},
     )
     write_tensors(location.join(MODEL), weights)
@@ -141,8 +143,11 @@ def read_bundle(uri: str) -> Bundle:
     card = _read_card(location.join(CARD))
     try:
         job = resolve(card.config)
+        changed = [path for path, found in job.component_hashes().items() if card.components.get(path) != found]
     except ConfigError as error:
-        raise CheckpointError(f"{location.join(CARD).uri} is not a bundle of this version: {error}") from None
+        raise CheckpointError(f"{location.join(CARD).uri} cannot be opened: {error}") from None
+    if changed:
+        warnings.warn(f"the source of {', '.join(changed)} has changed since this model was trained", stacklevel=2)
     scaling = {
         name: Scaling(np.array(values["mean"], np.float32), np.array(values["deviation"], np.float32))
         for name, values in card.scaling.items()

@@ -19,6 +19,7 @@ from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import ConfigError, TrainingError
 from joyful_ray.records import EpochMetrics, RunRecord
 from joyful_ray.train.callbacks import Callback, CallbackList, RunInfo, WatchEpochs
+from joyful_ray.train.component_check import check_components
 from joyful_ray.train.follow import following
 from joyful_ray.train.lock import run_lock
 from joyful_ray.train.loop import RunSpec, run
@@ -83,6 +84,7 @@ def check_job(job: JobConfig) -> Corpus:
     task_of(corpus.manifest, job)
     widths_of(corpus.manifest, job)
     split_rows(corpus, job)
+    check_components(job, corpus)
     if job.cluster.workers == 0:
         pick_device(job.train.device)
     else:

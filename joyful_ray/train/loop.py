@@ -252,6 +252,7 @@ def _select_and_score(spec: RunSpec, process_group: ProcessGroup, trainer: Train
         corpus=dict(corpus_info.corpus) | {"dev_cut_conversations": len(corpus_info.dev_cut)},
         config=job.model_dump(mode="json"),
         versions=versions(),
+        components=job.component_hashes(),
         parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
         workers=spec.workers,
         epochs=progress.next_epoch,

@@ -1,4 +1,4 @@
-"""What a search came to: the chosen config, whether it is better than the default, and its one reading of test."""
+"""Concludes a search: chooses a config on dev, compares it with the default, and scores it on test once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def conclude(
     slots: int,
     wall_seconds: float,
 ) -> SearchRecord:
-    """Choose on dev, read test once for the chosen config, and write record and best config."""
+    """Choose a config on dev, score it on test once, and write the record and the best config."""
     state = writer.state
     choice = _choose(space, goal, home, state)
     best_run = max(choice.trials, key=lambda trial: trial.score(goal))
@@ -114,7 +114,7 @@ def _write_best(space: Space, goal: Goal, home: SearchDirectory, choice: _Choice
 
 
 def _candidates(space: Space, goal: Goal, home: SearchDirectory, state: SearchState) -> list[Candidate]:
-    """Configs of which every run was finished, against the default where that was finished too; the best first."""
+    """Configs whose runs all finished, compared with the default if its runs finished too; the best first."""
     confirm = space.search.confirm
     assert confirm is not None
     wanted = [DEFAULT, *(name for name, _, _ in state.ranked(goal)[: confirm.top])]
@@ -129,12 +129,12 @@ def _candidates(space: Space, goal: Goal, home: SearchDirectory, state: SearchSt
     for name, trials in runs.items():
         difference = None
         if name != DEFAULT and DEFAULT in runs:
-            # All intervals hold together: each has its share of the error rate.
+            # The intervals hold jointly: each has its share of the error rate.
             difference = paired_bootstrap(
                 counts[name],
                 counts[DEFAULT],
                 goal,
-                draws=confirm.bootstrap_samples,
+                samples=confirm.bootstrap_samples,
                 error_rate=ERROR_RATE / max(len(runs) - 1, 1),
             )
         rows.append(candidate(name, trials, goal, difference))
@@ -144,21 +144,21 @@ def _candidates(space: Space, goal: Goal, home: SearchDirectory, state: SearchSt
 def _test(
     corpus: Corpus, home: SearchDirectory, writer: LedgerWriter, run: Trial, warnings: list[str]
 ) -> Scores | None:
-    """Scores of the chosen run on test; a second sitting that chooses the same does not read it again."""
+    """Test scores of the chosen run. A later session that chooses the same run does not read test again."""
     known = next((tested.scores for tested in writer.state.tests if tested.trial == run.name), None)
     if known is not None or "test" not in corpus.splits():
         return known
     bundle = _run(home, run).bundle
     if not bundle.exists():
-        where = f"it is of {run.drawn.origin}" if run.drawn.origin else "no trial ran to its end"
-        warnings.append(f"test was not read, since trial {run.name} has no model here ({where})")
+        where = f"it belongs to {run.drawn.origin}" if run.drawn.origin else "no trial finished"
+        warnings.append(f"test was not read, because trial {run.name} has no model here ({where})")
         return None
     from joyful_ray.train.evaluate import evaluate_bundle
 
     scores = evaluate_bundle(bundle.uri, corpus.location.uri, split="test", device="cpu")
     writer.write(Tested(trial=run.name, scores=scores))
     if len(writer.state.tests) > 1:
-        warnings.append(f"test was read {len(writer.state.tests)} times, each for another chosen config")
+        warnings.append(f"test was read {len(writer.state.tests)} times, each time for another chosen config")
     return scores
 
 

@@ -1,6 +1,6 @@
-"""Is the winner real? The best configs and the default over fresh seeds, compared by a paired bootstrap.
+"""Confirmation: the best configs and the default over fresh seeds, compared by a paired bootstrap.
 
-Shapes: C = conversations, S = numbers of a tally's state.
+Shapes: C = conversations, S = size of a tally's state.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from joyful_ray.tune.space import Settings
 DEFAULT = "default"
 ERROR_RATE = 0.05
 SEED_GAP = 1000
-"""Fresh seeds begin this far above the job's, beyond those that trials had."""
+"""Fresh seeds start at this distance above the job's seed, so that no trial had them."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better one config is than another, with its interval."""
+    """How much better one config is than another, with a confidence interval."""
 
     mean: float
     low: float
@@ -34,7 +34,7 @@ class Difference:
 
 
 def planned(state: SearchState, goal: Goal, *, top: int, seeds: int, first_seed: int) -> list[Drawn]:
-    """The runs that confirm: the best configs and the default, each over the same fresh seeds; default first."""
+    """The confirmation runs: the default first, then the best configs, each over the same fresh seeds."""
     configs: list[tuple[str, Settings]] = [(DEFAULT, {})]
     configs += [(name, trials[0].settings) for name, trials, _ in state.ranked(goal)[:top]]
     return [
@@ -45,21 +45,30 @@ def planned(state: SearchState, goal: Goal, *, top: int, seeds: int, first_seed:
 
 
 def paired_bootstrap(
-    ours: Sequence[DevCounts], theirs: Sequence[DevCounts], goal: Goal, *, draws: int, error_rate: float, seed: int = 0
+    ours: Sequence[DevCounts],
+    theirs: Sequence[DevCounts],
+    goal: Goal,
+    *,
+    samples: int,
+    error_rate: float,
+    seed: int = 0,
 ) -> Difference:
-    """How much better `ours` is than `theirs` on dev: the mean over seeds, and an interval.
+    """How much better `ours` is than `theirs` on dev: the mean over seeds, and a confidence interval.
 
-    Each draw takes conversations with replacement, the same ones for both, and seeds with replacement, in pairs; so the
-    interval holds what another dev split and other seeds would change.
+    Each sample draws conversations with replacement, the same for both, and pairs of seeds with replacement. So the
+    interval covers what another dev split and other seeds would change.
 
     Args:
-        ours, theirs: one entry a seed, in the same order, over the same conversations.
-        error_rate: share of draws outside the interval.
+        ours, theirs: one entry per seed, in the same order, over the same conversations.
+        goal: the score that is compared.
+        samples: number of bootstrap samples.
+        error_rate: share of the samples outside the interval.
+        seed: seed of the bootstrap.
     """
     random = np.random.default_rng(seed)
     conversations = len(ours[0].states_CS)
     differences = []
-    for _ in range(draws):
+    for _ in range(samples):
         weights_C = np.bincount(random.integers(conversations, size=conversations), minlength=conversations)
         chosen = random.integers(len(ours), size=len(ours))
         pairs = [_gap(ours[place], theirs[place], weights_C.astype(np.float64), goal) for place in set(chosen.tolist())]
@@ -97,7 +106,7 @@ def candidate(config: str, trials: Sequence[Trial], goal: Goal, difference: Diff
 
 
 def verdict(best: Candidate) -> str:
-    """Whether a candidate is better than the default, in words: "better than the default by x ± y"."""
+    """One sentence: whether a candidate is better than the default, and by how much."""
     if best.difference is None or best.low is None or best.high is None:
         return "no config was better than the default"
     size = f"{abs(best.difference):.4f} ± {(best.high - best.low) / 2:.4f}"

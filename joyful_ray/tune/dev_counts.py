@@ -1,6 +1,6 @@
-"""What a model got right and wrong in each dev conversation, as counts that add up: what a bootstrap draws from.
+"""Counts of right and wrong predictions in each dev conversation, from which a bootstrap computes scores.
 
-Shapes: C = conversations, S = numbers of a tally's state.
+Shapes: C = conversations, S = size of a tally's state.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ COUNTS = "dev-counts.json"
 
 @dataclass(frozen=True)
 class DevCounts:
-    """One model's tallies, a conversation a row, in the order of the dev split."""
+    """The tallies of one model, one row per conversation, in the order of the dev split."""
 
     task: Task
     labels: list[str]
     states_CS: NDArray[np.float64]
 
     def scores(self, weights_C: NDArray[np.float64]) -> Scores:
-        """The scores where each conversation counts this many times."""
+        """The scores if each conversation counts this many times."""
         tally = Tally(self.task, self.labels)
         tally.state = torch.from_numpy(weights_C @ self.states_CS)
         return tally.scores()
@@ -41,7 +41,7 @@ class DevCounts:
 
 @torch.no_grad()
 def write_dev_counts(directory: RunDirectory, dev: BatchLoader) -> None:
-    """Run a finished run's bundle over dev, and write the counts of each conversation."""
+    """Predict dev with the bundle of a finished run, and write the counts of each conversation."""
     bundle = read_bundle(directory.bundle.uri)
     task, labels = bundle.encoding.task, list(bundle.encoding.labels)
     states = []
@@ -71,7 +71,7 @@ def read_dev_counts(directory: RunDirectory) -> DevCounts:
     """
     place = directory.location.join(COUNTS)
     if not place.exists():
-        raise CheckpointError(f"{place.uri} is absent; remove {directory.location.uri} and run the search again")
+        raise CheckpointError(f"{place.uri} is missing; remove {directory.location.uri} and run the search again")
     try:
         content = json.loads(place.read_text())
         return DevCounts(content["task"], content["labels"], np.array(content["states"], dtype=np.float64))

@@ -1,4 +1,4 @@
-"""A trial that does not fit one worker: a Ray Train run of its own inside a Ray Tune trial."""
+"""A trial with several workers: a Ray Train run inside a Ray Tune trial."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ CACHE = ".ray"
 
 
 class WorkerReporter(Reporter):
-    """A reporter on a worker of Ray Train: every rank reports each epoch, and Ray Tune hears the first.
+    """Reports from a Ray Train worker: every rank reports each epoch, and Ray Tune receives the report of the first rank.
 
-    The last epoch is held back, as in a trial without workers; the trial itself tells it once the record is written.
+    The last epoch is held back; the trial itself reports it after the record is written.
     """
 
     def __init__(self, goal: Goal, directory: RunDirectory) -> None:
@@ -38,13 +38,16 @@ class WorkerReporter(Reporter):
 
 
 def train_on_workers(job: JobConfig, prepared: Prepared, directory: RunDirectory, reporter: Reporter) -> RunRecord:
-    """Train a trial on its own workers, and give its record.
+    """Train a trial on its workers, and return its record.
 
     Args:
-        reporter: of the trial; it takes note of what the workers told.
+        job: settings of the trial.
+        prepared: the prepared corpus.
+        directory: folder of the trial.
+        reporter: reporter of the trial; it notes what the workers reported.
 
     Raises:
-        TrainingError: the run began and cannot go on.
+        TrainingError: the run started and failed.
     """
     cluster = job.cluster
     resources = {"CPU": cluster.cpus_per_worker}
@@ -52,7 +55,7 @@ def train_on_workers(job: JobConfig, prepared: Prepared, directory: RunDirectory
         resources["GPU"] = cluster.gpus_per_worker
     before = len(directory.metrics())
     goal = reporter.goal
-    tell: Any = TuneReportCallback()
+    to_tune: Any = TuneReportCallback()
     trainer = TorchTrainer(
         train_on_worker,
         train_loop_config={
@@ -71,7 +74,7 @@ def train_on_workers(job: JobConfig, prepared: Prepared, directory: RunDirectory
             name=f"{tune.get_context().get_trial_name()}-{time.time_ns()}",
             storage_path=directory.location.join(CACHE).uri,
             failure_config=FailureConfig(max_failures=cluster.max_failures),
-            callbacks=[tell],
+            callbacks=[to_tune],
         ),
     )
     try:

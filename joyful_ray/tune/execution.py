@@ -112,7 +112,7 @@ def _search(setup: SearchSetup, writer: LedgerWriter, context: SearchContext, *,
         ReplayingScheduler(scheduler, state, pauses=search.scheduler in PAUSING),
         unfinished=unfinished,
         new=new_trials(writer, sampler, wanted=wanted, seeds=search.repeat.seeds, first_seed=first_seed),
-        learned=sampler.observe,
+        observe=sampler.observe,
         session=session,
         slots=slots,
         most=most,
@@ -135,7 +135,7 @@ def _confirm(setup: SearchSetup, writer: LedgerWriter, context: SearchContext, *
             FIFOScheduler(),
             unfinished=unfinished,
             new=_no_more,
-            learned=lambda trials: None,
+            observe=lambda trials: None,
             session=session,
             slots=slots,
             most=len(unfinished),
@@ -148,7 +148,7 @@ def _no_more() -> Drawn | None:
 
 
 def _prepare(setup: SearchSetup) -> dict[str, Any]:
-    """The corpus for each choice of what is read from it, without the test split."""
+    """The prepared corpus for each choice of its encoding, without the test split."""
     paths = [path for path in (*setup.space.ranges, *setup.space.constants) if path.startswith("data.")]
     columns = [
         setup.space.ranges[path].choice or [] if path in setup.space.ranges else [setup.space.constants[path]]
@@ -173,7 +173,7 @@ def _groups(trials: Sequence[Trial]) -> list[list[Trial]]:
 
 
 def _ends(space: Space) -> list[JobConfig]:
-    """Jobs with the fewest and the most epochs that the space allows."""
+    """Jobs with the smallest and the largest number of epochs in the space."""
     entry = space.ranges.get("train.epochs")
     values = [] if entry is None else entry.choice or list(entry.bounds)
     base = job_with(space.job, space.constants)
@@ -181,7 +181,7 @@ def _ends(space: Space) -> list[JobConfig]:
 
 
 def _quiet() -> None:
-    """Ray Tune writes no files and no words of its own; ours are the ledger and the table."""
+    """Turn off Ray Tune's own files and output; the ledger and the live table replace them."""
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("TUNE_WARN_THRESHOLD_S", "60")

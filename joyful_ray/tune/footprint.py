@@ -1,4 +1,4 @@
-"""How much a search will take, before it starts: trials at a time from what is free, and bytes on storage."""
+"""Resources of a search, before it starts: how many trials fit at a time, and bytes on storage."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from joyful_ray.train.build import build_model
 from joyful_ray.tune.space import PROBES, Space, job_with
 
 CONTROLLER_CPUS = 0.01
-"""What a trial itself asks for where its workers have the cores; Ray takes no zero."""
+"""What a trial asks for if its workers have the cores; Ray does not accept zero."""
 NUMBER_BYTES = 4
 OPTIMIZER_COPIES = 2
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What was found out before the start.
+    """The resources of a search.
 
     Attributes:
-        parameters: of the largest model among those looked at.
-        storage_bytes: models and checkpoints at a time, at most.
+        slots: trials at a time.
+        parameters: parameters of the largest sampled model.
+        storage_bytes: largest size of models and checkpoints at a time.
     """
 
     slots: int
@@ -37,10 +38,10 @@ class Footprint:
 
 
 def concurrent_trials(search: SearchConfig, free: Mapping[str, float]) -> int:
-    """Trials that fit into free resources at a time.
+    """How many trials fit into the free resources at a time.
 
     Raises:
-        ConfigError: not one fits.
+        ConfigError: not even one fits.
     """
     nested = CONTROLLER_CPUS if search.workers_per_trial > 1 else 0.0
     fits = [math.floor(free.get("CPU", 0.0) / (search.cpus_per_trial + nested) + 1e-6)]
@@ -56,7 +57,7 @@ def concurrent_trials(search: SearchConfig, free: Mapping[str, float]) -> int:
 
 
 def estimate_footprint(space: Space, corpus_info: CorpusInfo, *, slots: int, trials: int) -> Footprint:
-    """Predict what lies on storage at a time.
+    """Estimate the largest size on storage at a time.
 
     Raises:
         ConfigError: it is more than `search.storage_limit_bytes`.
@@ -86,19 +87,19 @@ def estimate_footprint(space: Space, corpus_info: CorpusInfo, *, slots: int, tri
 
 
 def check_exploit(space: Space, corpus_info: CorpusInfo) -> None:
-    """See that pbt changes nothing that decides a weight's shape, since a trial goes on with another's weights.
+    """Check that pbt changes no setting that decides the shape of weights, because trials exchange weights.
 
     Raises:
-        ConfigError: a setting does.
+        ConfigError: it does; the message names the setting.
     """
     expected = _shapes(job_with(space.job, space.constants), corpus_info)
     for path, entry in space.ranges.items():
         if entry.when is not None:
-            raise ConfigError(f"search.space.{path}: pbt changes settings as it goes, and knows no when")
+            raise ConfigError(f"search.space.{path}: pbt changes settings during training, and does not support when")
         for value in entry.choice or entry.bounds:
             if _shapes(job_with(space.job, space.complete({path: value})), corpus_info) != expected:
                 raise ConfigError(
-                    f"search.space.{path} changes the shape of weights, which pbt passes on; give it one value, or "
+                    f"search.space.{path} changes the shape of weights, which trials exchange in pbt; give it one value, or "
                     "search.scheduler: asha"
                 )
 
@@ -110,7 +111,7 @@ def _looked_at(space: Space) -> list[dict]:
 
 
 def _weightless(job: JobConfig, corpus_info: CorpusInfo) -> nn.Module:
-    """The model as it is built, without memory for its weights."""
+    """The model without memory for its weights."""
     state = torch.get_rng_state()
     with torch.device("meta"):
         model = build_model(job, corpus_info)

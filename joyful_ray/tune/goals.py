@@ -1,4 +1,4 @@
-"""What a search looks for: the scores there are for a task, and which way each is better."""
+"""Goals of a search: the scores of each task, and in which direction each is better."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ SELECTS: dict[Task, str] = {"single-label": "weighted_f1", "multi-label": "weigh
 
 @dataclass(frozen=True)
 class Goal:
-    """One score that is searched for: on dev, or `seconds` of training.
+    """One score that the search optimises: a dev score, or `seconds` of training.
 
     Attributes:
-        sign: 1 where greater is better, -1 where less is.
+        sign: 1 if greater is better, -1 if smaller is better.
     """
 
     name: str
     sign: int
 
     def score(self, values: Mapping[str, float]) -> float:
-        """The score such that greater is better."""
+        """The score with its sign chosen so that greater is better."""
         return self.sign * values[self.name]
 
 
 def goals_of(search: SearchConfig, task: Task) -> list[Goal]:
-    """The goals of a search; the first decides about stopping and the winner.
+    """The goals of a search. The first decides about early stopping and the winner.
 
     Raises:
-        ConfigError: a metric that this task does not have, with the nearest that it has.
+        ConfigError: the task does not have this metric; the message has the nearest one.
     """
     names: Sequence[str] = search.metrics or [SELECTS[task]]
     known = [*GREATER[task], *LESS[task]]
@@ -51,5 +51,5 @@ def goals_of(search: SearchConfig, task: Task) -> list[Goal]:
         if name not in known:
             raise ConfigError(f"search.metric: {task} has no {name}; {nearest(name, known)}")
     if names[0] == "seconds":
-        raise ConfigError("search.metric: seconds cannot come first, since the winner is chosen by a dev score")
+        raise ConfigError("search.metric: seconds cannot come first, because a dev score chooses the winner")
     return [Goal(name, 1 if name in GREATER[task] else -1) for name in names]

@@ -1,4 +1,4 @@
-"""TensorBoard's HParams tab: what a trial's settings are, beside its curves."""
+"""TensorBoard's HParams tab: the settings of each trial beside its curves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from joyful_ray.tune.goals import Goal
 
 
 def write_hparams(location: Location, settings: Mapping[str, Any], goal: Goal) -> None:
-    """Write a trial's settings next to its events, so that `tensorboard --logdir SEARCH/trials` compares trials."""
+    """Write the settings of a trial next to its events, so that `tensorboard --logdir SEARCH/trials` compares trials."""
     from torch.utils.tensorboard.summary import hparams
     from torch.utils.tensorboard.writer import FileWriter
 

@@ -1,4 +1,4 @@
-"""What mattered: how much each searched setting decides whether a trial is good, by optuna's PED-ANOVA."""
+"""Importance of settings: how much each one decides whether a trial is good, by optuna's PED-ANOVA."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from joyful_ray.tune.ranges import as_optuna, contains, distribution
 from joyful_ray.tune.search_state import SearchState
 
 LEAST = 8
-"""Ended trials below which shares would be noise."""
+"""With fewer ended trials, the shares would be noise."""
 
 
 def importance(state: SearchState, space: Mapping[str, RangeConfig], goal: Goal) -> dict[str, float]:
-    """Share of each setting, the greatest first; they add to 1. Empty with fewer than 8 trials, or all alike.
+    """Share of each setting, the largest first; the shares add up to 1. Empty with fewer than 8 trials, or equal scores.
 
-    PED-ANOVA asks what sets the better trials apart from all, so trials that were stopped early count as they should:
-    as not among the better ones.
+    PED-ANOVA compares the best quarter of the trials with all of them. Trials that were stopped early count as not among
+    the best.
 
     Source: Watanabe, Bansal and Hutter, PED-ANOVA (IJCAI 2023).
     """

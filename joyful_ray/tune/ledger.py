@@ -1,7 +1,7 @@
-"""The ledger of a search: what happened, event by event, only ever added to. It is the truth; Ray's state is a cache.
+"""The ledger of a search: an append-only list of events. It is the source of truth; Ray's state is a cache.
 
-In a folder it is one file, `ledger.jsonl`; in a bucket, where nothing can be appended to, one small object an event in
-`ledger/`, which are listed and sorted.
+In a folder it is one file, `ledger.jsonl`. In a bucket, where nothing can be appended, it is one small object per event
+in `ledger/`; the objects are listed and sorted.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ Outcome = Literal["finished", "stopped", "failed"]
 
 
 class Event(BaseModel):
-    """Something that happened.
+    """An event.
 
     Attributes:
-        at: seconds of the epoch, from the driver's clock.
+        at: Unix time in seconds, from the driver's clock.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -35,7 +35,7 @@ class Event(BaseModel):
 
 
 class Opened(Event):
-    """A sitting began: a command that works on the search."""
+    """A session started: a command that works on the search."""
 
     kind: Literal["opened"] = "opened"
     session: int
@@ -46,18 +46,18 @@ class Opened(Event):
 
 
 class Extended(Event):
-    """More trials were asked for than `search.max_trials`."""
+    """Trials were added to `search.max_trials`."""
 
     kind: Literal["extended"] = "extended"
     trials: int
 
 
 class Drawn(Event):
-    """A trial was chosen.
+    """A trial was sampled.
 
     Attributes:
-        number: its place in the order of draws; None of a trial that was not drawn here.
-        config: what trials of the same settings share.
+        number: its position in the order of sampling; None if the trial was not sampled here.
+        config: name that trials with the same settings share.
         origin: the search that it was merged from.
     """
 
@@ -72,7 +72,7 @@ class Drawn(Event):
 
 
 class Started(Event):
-    """A trial began to run, or went on."""
+    """A trial started or continued."""
 
     kind: Literal["started"] = "started"
     trial: str
@@ -80,11 +80,12 @@ class Started(Event):
 
 
 class Epoch(Event):
-    """A trial ended an epoch.
+    """A trial finished an epoch.
 
     Attributes:
+        epoch: counted from 0.
         dev: dev scores by name, and `loss`.
-        seconds: of this epoch.
+        seconds: wall time of the epoch.
     """
 
     kind: Literal["epoch"] = "epoch"
@@ -97,7 +98,7 @@ class Epoch(Event):
 
 
 class Changed(Event):
-    """A trial went on from a copy of another one, with other settings (pbt)."""
+    """A trial continued from a copy of another one, with changed settings (pbt)."""
 
     kind: Literal["changed"] = "changed"
     trial: str
@@ -107,7 +108,7 @@ class Changed(Event):
 
 
 class Restarted(Event):
-    """A trial's process was lost, and begun again."""
+    """The process of a trial was lost, and the trial restarted."""
 
     kind: Literal["restarted"] = "restarted"
     trial: str
@@ -115,7 +116,7 @@ class Restarted(Event):
 
 
 class Ended(Event):
-    """A trial ended, for this reason."""
+    """A trial ended, for the given reason."""
 
     kind: Literal["ended"] = "ended"
     trial: str
@@ -124,7 +125,7 @@ class Ended(Event):
 
 
 class Tested(Event):
-    """The test split was read, for the chosen config."""
+    """The test split was read for the chosen config."""
 
     kind: Literal["tested"] = "tested"
     trial: str
@@ -147,11 +148,11 @@ class Ledger:
         self._file, self._folder = home.join(FILE), home.join(FOLDER)
 
     def exists(self) -> bool:
-        """Whether anything was written."""
+        """Whether any event was written."""
         return self._folder.is_dir() if self.home.is_remote else self._file.exists()
 
     def add(self, *events: AnyEvent) -> None:
-        """Add events; they are on disk, or in the bucket, when this returns."""
+        """Append events. When this returns, they are on disk or in the bucket."""
         lines = [event.model_dump_json() for event in events]
         if self.home.is_remote:
             for line in lines:
@@ -162,10 +163,10 @@ class Ledger:
             os.fsync(file.fileno())
 
     def events(self) -> list[AnyEvent]:
-        """All events in the order in which they were written; a last line that a crash cut off is left out.
+        """All events in the order of writing; an incomplete last line is skipped.
 
         Raises:
-            CheckpointError: a line is none that this version wrote.
+            CheckpointError: a line is damaged, or another version wrote it.
         """
         if self.home.is_remote:
             return [self._event(self._folder.join(name).read_text(), name) for name in self._folder.list()]
@@ -174,8 +175,8 @@ class Ledger:
         lines = self._file.read_text().split("\n")
         return [self._event(line, f"{FILE}:{place}") for place, line in enumerate(lines[:-1], start=1) if line]
 
-    def mend(self) -> None:
-        """Drop a last line that a crash cut off, so that the next event begins a line of its own."""
+    def repair(self) -> None:
+        """Remove an incomplete last line, which a crash may have left, so that the next event starts on a new line."""
         if self.home.is_remote or not self._file.exists():
             return
         text = self._file.read_text()
@@ -187,4 +188,4 @@ class Ledger:
             return _EVENT.validate_json(line)
         except ValidationError as error:
             problem = error.errors()[0]["msg"]
-            raise CheckpointError(f"{self.home.uri}/{place} is no event of this version: {problem}") from None
+            raise CheckpointError(f"{self.home.uri}/{place} is not an event of this version: {problem}") from None

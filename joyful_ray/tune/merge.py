@@ -1,4 +1,4 @@
-"""Two searches become one: the other's ended trials enter this ledger, under a name that says where they are from."""
+"""Merges searches: the ended trials of another search enter this ledger, under names that show their origin."""
 
 from __future__ import annotations
 
@@ -16,13 +16,19 @@ if TYPE_CHECKING:
 
 
 def merge_search(uri: str, job: JobConfig, corpus_hash: str, writer: LedgerWriter) -> int:
-    """Take in another search's ended trials; those that were taken in before are left out.
+    """Add the ended trials of another search; trials that were added before are skipped.
+
+    Args:
+        uri: folder of the other search.
+        job: job of this search.
+        corpus_hash: hash of this search's corpus.
+        writer: writes the ledger of this search.
 
     Returns:
-        How many are new.
+        Number of new trials.
 
     Raises:
-        CheckpointError: it is no search, of another job or over another corpus.
+        CheckpointError: it is not a search, or has another job or corpus.
     """
     other = SearchDirectory(open_location(uri))
     changed = [line for line in differences(job, other.config()) if not line.startswith(MAY_DIFFER)]
@@ -30,7 +36,7 @@ def merge_search(uri: str, job: JobConfig, corpus_hash: str, writer: LedgerWrite
         raise CheckpointError(f"search {uri} has other settings ({'; '.join(changed)}); its trials cannot be compared")
     state = SearchState.of(other.ledger.events())
     if state.sessions and state.sessions[-1].corpus != corpus_hash:
-        raise CheckpointError(f"search {uri} is over another corpus; its trials cannot be compared")
+        raise CheckpointError(f"search {uri} uses another corpus; its trials cannot be compared")
     added = 0
     for trial in state.searched:
         origin = trial.drawn.origin or other.location.uri

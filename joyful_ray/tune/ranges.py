@@ -20,17 +20,17 @@ INNER = 0.381966
 
 
 def as_optuna(entry: RangeConfig, value: Any) -> Any:
-    """A setting's value as optuna takes it."""
+    """A value of a setting as optuna takes it."""
     return json.dumps(value) if entry.kind == "choice" else value
 
 
 def of_optuna(entry: RangeConfig, value: Any) -> Any:
-    """What optuna gave, as a setting's value."""
+    """A value from optuna as a value of a setting."""
     return json.loads(value) if entry.kind == "choice" else rounded(value)
 
 
 def rounded(value: Any) -> Any:
-    """A number with six digits, which a person can read and a file holds exactly."""
+    """A number with six digits, which is readable and is written to a file without loss."""
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
@@ -49,7 +49,7 @@ def draw_value(entry: RangeConfig, random: np.random.Generator) -> Any:
 
 
 def all_values(entry: RangeConfig) -> list[Any]:
-    """All values of a range that has finitely many; the ends of any other."""
+    """All values of a finite range; both ends of any other."""
     if entry.kind == "choice":
         return list(entry.choice or [])
     low, high = entry.bounds
@@ -81,7 +81,7 @@ def probe_values(entry: RangeConfig) -> Iterator[Any]:
 
 
 def distribution(entry: RangeConfig) -> BaseDistribution:
-    """A range as optuna knows it."""
+    """A range as an optuna distribution."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if entry.kind == "choice":
@@ -96,7 +96,7 @@ def distribution(entry: RangeConfig) -> BaseDistribution:
 
 
 def contains(distribution: BaseDistribution, value: Any) -> bool:
-    """Whether a value, as optuna takes it, lies in a range."""
+    """Whether a value, as optuna takes it, is in a range."""
     try:
         return bool(distribution._contains(distribution.to_internal_repr(value)))
     except (ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""What a trial tells the search: after each epoch the best so far, and at the end how it ended. No ray."""
+"""Reports from a trial to its search: the best score so far after each epoch, and how the trial ended. No ray."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ Result = dict[str, Any]
 
 
 class Reporter:
-    """Turns the loop's numbers into results that schedulers compare.
+    """Converts the metrics of the training loop to results that schedulers compare.
 
-    The last epoch is told only with the ending, once all is written: a scheduler that stopped the trial there would
-    cut its record off.
+    The last epoch is reported together with the ending, after everything is written: a scheduler that stopped the
+    trial before could lose its record.
 
     Args:
-        send: takes a result: `epochs` done, `score` (best so far, greater is better), `numbers` of the epoch.
-        extra: goes with the first result.
+        goal: the score that the search optimises.
+        send: receives a result: `epochs` done, `score` (best so far, greater is better), `numbers` of the epoch.
+        extra: is added to the first result.
     """
 
     def __init__(self, goal: Goal, send: Callable[[Result], None], *, extra: Mapping[str, Any] | None = None) -> None:
@@ -31,17 +32,17 @@ class Reporter:
         self._last: Result = {}
 
     def remember(self, lines: Iterable[EpochMetrics]) -> None:
-        """Epochs that were already told."""
+        """Note epochs that were reported before."""
         for line in lines:
             self._result(report_of(line, is_last=False))
 
     def replay(self, lines: Iterable[EpochMetrics]) -> None:
-        """Tell epochs of an earlier sitting again, so that a new scheduler knows them."""
+        """Report the epochs of an earlier session again, so that a new scheduler knows them."""
         for line in lines:
             self._tell(self._result(report_of(line, is_last=False)))
 
     def __call__(self, numbers: Mapping[str, float]) -> None:
-        """One epoch ended."""
+        """Report one epoch."""
         result = self._result(numbers)
         if numbers["is_last"]:
             self._held = result
@@ -49,7 +50,7 @@ class Reporter:
             self._tell(result)
 
     def ending(self, reason: str) -> Result:
-        """The last result: the last epoch, and that the trial came to its own end."""
+        """The last result: the last epoch, and why the trial ended."""
         return {**self._extra, **(self._held or self._last), "ending": reason}
 
     def _tell(self, result: Result) -> None:

@@ -1,4 +1,4 @@
-"""Which config comes next: at random, from a grid, or from optuna's TPE, told of all that the ledger knows."""
+"""Samplers choose the next config: at random, from a grid, or by optuna's TPE from all ended trials."""
 
 from __future__ import annotations
 
@@ -18,22 +18,24 @@ if TYPE_CHECKING:
 
 
 class Sampler(Protocol):
-    """A source of configs, numbered from 0."""
+    """Samples configs, numbered from 0."""
 
     def sample(self, number: int) -> Settings | None:
-        """The config of a number; None where there are no more."""
+        """The config with this number; None if there are no more."""
         ...
 
     def observe(self, trials: Sequence[Trial]) -> None:
-        """All trials of one config ended."""
+        """Observe the ended trials of one config."""
         ...
 
 
 def build_sampler(space: Space, goals: Sequence[Goal], known: Sequence[Sequence[Trial]]) -> Sampler:
-    """The source that a search names.
+    """Build the sampler of a search.
 
     Args:
-        known: ended trials, a group a config.
+        space: the search space.
+        goals: what the search optimises.
+        known: ended trials, one group per config.
     """
     if space.search.algorithm == "optuna":
         sampler = TPESampler(space, goals, seed=space.search.seed + len(known))
@@ -44,17 +46,17 @@ def build_sampler(space: Space, goals: Sequence[Goal], known: Sequence[Sequence[
 
 
 class RandomSampler:
-    """A function of the search's seed and the number alone, so that an interrupted search draws what it would have."""
+    """Samples at random. A config depends only on the search's seed and its number, also after an interruption."""
 
     def __init__(self, space: Space) -> None:
         self._space = space
 
     def sample(self, number: int) -> Settings | None:
-        """The config of a number."""
+        """The config with this number."""
         return self._space.draw(number)
 
     def observe(self, trials: Sequence[Trial]) -> None:
-        """Nothing is learned."""
+        """Ignore it."""
 
 
 class GridSampler:
@@ -64,17 +66,17 @@ class GridSampler:
         self._configs = space.grid()
 
     def sample(self, number: int) -> Settings | None:
-        """The config of a number."""
+        """The config with this number."""
         return self._configs[number] if number < len(self._configs) else None
 
     def observe(self, trials: Sequence[Trial]) -> None:
-        """Nothing is learned."""
+        """Ignore it."""
 
 
 class TPESampler:
-    """optuna's TPE: settings near those of good trials become more likely; several goals give a front.
+    """optuna's TPE: settings near those of good trials become more likely; several goals give a Pareto front.
 
-    Trials that were stopped early count as what they came to, and running ones as bad for the moment, so that trials at
+    Trials that were stopped early count with their score so far. Running trials count as bad, so that trials that run at
     the same time differ.
     """
 
@@ -92,7 +94,7 @@ class TPESampler:
         self._asked: dict[str, list[optuna.trial.Trial]] = {}
 
     def sample(self, number: int) -> Settings | None:
-        """The config of a number, in the light of all that has ended."""
+        """The next config, given all trials that have ended."""
         problem = ""
         for _ in range(ATTEMPTS):
             asked = self._study.ask()
@@ -105,10 +107,10 @@ class TPESampler:
                 continue
             self._asked.setdefault(_key(settings), []).append(asked)
             return settings
-        raise ConfigError(f"search.space: no draw of {ATTEMPTS} fits together; the last one: {problem}")
+        raise ConfigError(f"search.space: none of {ATTEMPTS} samples is a valid combination; the last one: {problem}")
 
     def observe(self, trials: Sequence[Trial]) -> None:
-        """Learn what a config came to: the mean over its trials."""
+        """Learn from the mean score over the trials of a config."""
         settings = trials[0].settings
         values = [sum(trial.score(goal) for trial in trials) / len(trials) for goal in self._goals]
         if any(trial.outcome == "failed" or trial.values() is None for trial in trials):
@@ -123,7 +125,7 @@ class TPESampler:
         drawn: Settings = {}
         for path, kind in self._space.distributions().items():
             entry = self._space.ranges[path]
-            # A range whose condition does not hold is not asked for.
+            # A range whose condition does not hold is not sampled.
             if path in self._space.complete({**drawn, path: None}):
                 drawn[path] = of_optuna(entry, _suggest(asked, path, kind))
         return self._space.complete(drawn)
@@ -134,7 +136,7 @@ class TPESampler:
         self._study.tell(asked, values, state=None if values else optuna.trial.TrialState.FAIL)
 
     def _add(self, settings: Settings, values: list[float]) -> None:
-        """A trial of an earlier sitting, or of another search."""
+        """Add a trial of an earlier session, or of another search."""
         import optuna
 
         found = self._space.known_values(settings)

@@ -1,4 +1,4 @@
-"""Ray Tune's schedulers, as a search names them, told of the trials that the ledger knows."""
+"""Builds the scheduler of a search, and replays the trials of earlier sessions to it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 from ray.tune import schedulers
 from ray.tune.schedulers import TrialScheduler
 
+from joyful_ray.components import build_component, is_component
+from joyful_ray.errors import ConfigError
 from joyful_ray.tune.goals import Goal
 from joyful_ray.tune.ranges import rounded
 from joyful_ray.tune.search_state import SearchState, Trial
@@ -17,19 +19,29 @@ from joyful_ray.tune.space import Space
 
 EPOCHS, SCORE = "epochs", "score"
 PAUSING = ("hyperband", "pbt")
-"""Schedulers that put trials aside and take them up again."""
+"""Schedulers that pause trials and resume them."""
 
 
 def scheduler_of(space: Space, *, epochs: int) -> TrialScheduler:
-    """The scheduler that a search names; all compare the best dev score so far, at the same number of epochs.
+    """Build the scheduler of a search. All schedulers compare the best dev score so far after the same number of epochs.
 
     Args:
-        epochs: the most that a trial may run.
+        space: the search space, with the settings of the search.
+        epochs: largest number of epochs of a trial.
+
+    Raises:
+        ConfigError: a scheduler of the user cannot be built, or is not one of Ray Tune's.
     """
-    # Some results hold no score: an epoch that does not count, a failure.
+    # Some results have no score: epochs of the fusion phase, and failures.
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
     search = space.search
     common: dict[str, Any] = {"time_attr": EPOCHS, "metric": SCORE, "mode": "max"}
+    if is_component(search.scheduler):
+        own = build_component(search.scheduler, "scheduler", search.scheduler_options)
+        built = own.build(**common, max_epochs=epochs)
+        if not isinstance(built, TrialScheduler):
+            raise ConfigError(f"{search.scheduler}.build returned a {type(built).__name__}, not a Ray Tune scheduler")
+        return built
     match search.scheduler:
         case "asha":
             return schedulers.ASHAScheduler(
@@ -56,30 +68,32 @@ def scheduler_of(space: Space, *, epochs: int) -> TrialScheduler:
                 require_attrs=False,
                 log_config=False,
             )
-        case "none":
+        case _:
             return schedulers.FIFOScheduler()
 
 
 class ReplayingScheduler(TrialScheduler):
-    """Judges no epoch twice: one that the ledger holds was judged in an earlier sitting, and is only taken note of.
+    """Judges no epoch twice: epochs in the ledger were judged in an earlier session, and are only recorded.
 
-    A trial that goes on tells its earlier epochs again. With the rungs of the trials that went on beside it, a new
-    scheduler would now stop it at a rung that it had passed.
+    A continued trial reports its earlier epochs again. Compared with trials that continued at the same time, a new
+    scheduler could stop it at a rung that it had already passed.
 
     Args:
-        pauses: whether trials may be put aside; the median rule would do so while it knows too few others.
+        inner: the scheduler that decides.
+        state: the state of the search.
+        pauses: whether trials may pause; the median rule would pause them while it knows too few others.
     """
 
     def __init__(self, inner: TrialScheduler, state: SearchState, *, pauses: bool = False) -> None:
         super().__init__()
-        self._inner, self._study, self._pauses = inner, state, pauses
+        self._inner, self._state, self._pauses = inner, state, pauses
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_inner"], name)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
-        """The inner scheduler's decision, or to go on."""
-        known = self._study.trials[str(trial)].epochs
+        """The decision of the inner scheduler, or to continue."""
+        known = self._state.trials[str(trial)].epochs
         number, seconds = result.get("numbers/epoch"), result.get("numbers/seconds")
         was_judged = any(line.epoch == number and line.seconds == seconds for line in known)
         decision = self._inner.on_trial_result(tune_controller, trial, result)
@@ -88,36 +102,36 @@ class ReplayingScheduler(TrialScheduler):
         return TrialScheduler.CONTINUE if was_judged and decision == TrialScheduler.STOP else decision
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
-        """The inner scheduler knows what it compares."""
+        """Nothing: the inner scheduler is already configured."""
         return True
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Passed on."""
+        """Forward to the inner scheduler."""
         self._inner.on_trial_add(tune_controller, trial)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Passed on."""
+        """Forward to the inner scheduler."""
         self._inner.on_trial_error(tune_controller, trial)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict) -> None:
-        """Passed on."""
+        """Forward to the inner scheduler."""
         self._inner.on_trial_complete(tune_controller, trial, result)
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        """Passed on."""
+        """Forward to the inner scheduler."""
         self._inner.on_trial_remove(tune_controller, trial)
 
     def choose_trial_to_run(self, tune_controller: Any, **more: Any) -> Any:
-        """Passed on."""
+        """Forward to the inner scheduler."""
         return self._inner.choose_trial_to_run(tune_controller, **more)
 
     def debug_string(self) -> str:
-        """Passed on."""
+        """Forward to the inner scheduler."""
         return self._inner.debug_string()
 
 
 def replay_trials(scheduler: TrialScheduler, trials: Iterable[Trial], goal: Goal) -> None:
-    """Tell a new scheduler of ended trials, so that it compares with them (asha and median; others begin anew)."""
+    """Replay ended trials to a new scheduler, so that it compares with them (asha and median; others start again)."""
     if not isinstance(scheduler, schedulers.AsyncHyperBandScheduler | schedulers.MedianStoppingRule):
         return
     for trial in trials:
@@ -134,21 +148,21 @@ def replay_trials(scheduler: TrialScheduler, trials: Iterable[Trial], goal: Goal
 
 @dataclass(frozen=True)
 class _Known:
-    """What these schedulers look at in a trial."""
+    """The part of a trial that these schedulers read."""
 
     trial_id: str
 
 
 class NoOthers:
-    """Ray Tune's controller, as long as nothing runs."""
+    """Stands for Ray Tune's controller while nothing runs."""
 
     def get_live_trials(self) -> list[Any]:
-        """None."""
+        """No trials."""
         return []
 
 
 class _Keep:
-    """After pbt changed settings: numbers go back into their ranges, and equal settings stay equal."""
+    """After pbt changed settings: numbers return to their ranges, and settings that must be equal stay equal."""
 
     def __init__(self, space: Space) -> None:
         self._space = space

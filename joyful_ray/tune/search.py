@@ -1,4 +1,4 @@
-"""A search from the driver: checks before anything is spent, trials on Ray Tune, the winner confirmed and tested."""
+"""Runs a search: checks before any resources are used, trials on Ray Tune, confirmation, and the test score."""
 
 from __future__ import annotations
 
@@ -31,17 +31,19 @@ def search(
     watch: Watch | None = None,
     stage: Stage = lambda text: None,
 ) -> SearchRecord:
-    """Search to the record; an interrupted search of this name goes on from its ledger.
+    """Run a search and return its record. An interrupted search with this name continues from its ledger.
 
     Args:
-        add_trials: to a search that has done what was asked; space and scheduler may have changed.
-        merge: directories of searches over the same job and corpus, whose trials count as known.
-        watch: called with the study after each event.
-        stage: told what is being done.
+        job: the settings, with a section `search`.
+        name: name of the search; None takes the job's name.
+        add_trials: number of trials to add to a finished search; space and scheduler may have changed.
+        merge: folders of searches with the same job and corpus, whose trials count as known.
+        watch: called with the state of the search after each event.
+        stage: called with a line before each stage.
 
     Raises:
-        UserError: the job, corpus or directory is not as it must be; nothing has been spent.
-        TrainingError: no trial came to a score.
+        UserError: the job, the corpus or the folder of the search cannot be used; nothing was started.
+        TrainingError: no trial has a score.
     """
     checked = setup(job, name=name)
     home = checked.home
@@ -85,7 +87,7 @@ def search(
 
 
 def _check_open(setup: SearchSetup, state: SearchState, *, add_trials: int, merged: int) -> None:
-    """See that there is something to do, and that trials are only added to a search that is done."""
+    """Check that there is something to do, and that trials are only added to a finished search."""
     name, wanted = setup.home.location.name, setup.search.max_trials + state.added
     unfinished = [trial for trial in state.own if trial.outcome is None]
     budget = setup.search.time_budget_s
@@ -95,7 +97,7 @@ def _check_open(setup: SearchSetup, state: SearchState, *, add_trials: int, merg
     if add_trials and state.sessions and not is_done:
         left = len(unfinished) + max(wanted - len(state.own), 0)
         raise CheckpointError(
-            f"search {name} has {left} of its {wanted} trials to do; finish it without --add-trials first"
+            f"search {name} has {left} of its {wanted} trials left; finish it without --add-trials first"
         )
     if add_trials and is_spent:
         raise CheckpointError(f"search {name} has spent its search.time_budget_s {budget:g}; raise it to add trials")
@@ -108,4 +110,4 @@ def _nothing(state: SearchState) -> str:
     reasons = Counter(trial.reason for trial in state.own if trial.outcome == "failed")
     most = reasons.most_common(1)
     why = f"; {most[0][1]} failed with: {most[0][0]}" if most else "; search.time_budget_s may be too short"
-    return f"none of {len(state.own)} trials came to a score{why}"
+    return f"none of {len(state.own)} trials has a score{why}"

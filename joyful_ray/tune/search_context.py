@@ -22,7 +22,7 @@ TRIALS = "trials"
 
 @dataclass(frozen=True)
 class Prepared:
-    """The corpus as trials of one data section share it: one copy a node, without the test split."""
+    """The prepared corpus that trials with the same encoding share: one copy per node, without the test split."""
 
     corpus_info: CorpusInfo
     ingested: Mapping[Split, IngestedSplit]
@@ -30,11 +30,11 @@ class Prepared:
 
 @dataclass(frozen=True)
 class SearchContext:
-    """What all trials of a search have in common.
+    """What all trials of a search share.
 
     Attributes:
         prepared: by `data_key`.
-        points: whether each report leaves a pointer to its checkpoint (hyperband and pbt, which pause trials).
+        points: whether each report has a pointer to its checkpoint (hyperband and pbt, which pause trials).
     """
 
     base: JobConfig
@@ -46,11 +46,11 @@ class SearchContext:
     points: bool
 
     def directory(self, trial: str) -> RunDirectory:
-        """Where a trial's run lies."""
+        """The run directory of a trial."""
         return RunDirectory(self.home.join(TRIALS, trial))
 
     def job(self, settings: Mapping[str, Any], seed: int) -> JobConfig:
-        """The job of a trial: its settings, and what the search gives each trial."""
+        """The job of a trial: its settings, and the resources that the search gives each trial."""
         search = self.search
         return job_with(
             self.base,
@@ -67,5 +67,5 @@ class SearchContext:
 
 
 def data_key(job: JobConfig) -> str:
-    """What trials must agree in to share a prepared corpus."""
+    """The settings that trials must have in common to share a prepared corpus."""
     return json.dumps([setting(job, "data.modalities"), setting(job, "data.normalise")])

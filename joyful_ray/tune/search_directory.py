@@ -1,4 +1,4 @@
-"""A search on disk: what is where, and whether a search of that name may go on."""
+"""The directory of a search: the files in it, and whether an existing search may continue."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ALWAYS_FREE = (
     "storage_limit_bytes",
     "confirm",
 )
-"""Parts of the search that change how much and how fast, but not what is compared with what."""
+"""Settings of the search that change its size and speed, but not which trials are compared."""
 
 
 @dataclass(frozen=True)
@@ -38,42 +38,50 @@ class SearchDirectory:
 
     @classmethod
     def of(cls, job: JobConfig, name: str | None = None) -> SearchDirectory:
-        """Where a job's search of this name lies.
+        """The directory of a job's search.
+
+        Args:
+            job: its `storage` is used.
+            name: name of the search; None takes the job's name.
 
         Raises:
-            ConfigError: the name is none that a search may have.
+            ConfigError: the name is not valid for a search.
         """
         name = job.name if name is None else name
         if not re.fullmatch(NAME_PATTERN, name):
-            raise ConfigError(f"{name!r} names no search; use letters, digits and . _ -, the first a letter or digit")
+            raise ConfigError(
+                f"{name!r} is not a valid name of a search; use letters, digits and . _ - after a letter or digit"
+            )
         return cls(open_location(job.storage).join(name))
 
     @property
     def ledger(self) -> Ledger:
-        """What happened."""
+        """The ledger."""
         return Ledger(self.location)
 
     def begin(self, job: JobConfig, *, corpus_hash: str, is_extended: bool) -> bool:
-        """Write the config of a new search, or see that an earlier one may go on with this one.
+        """Write the config of a new search, or check that an existing search may continue with this one.
 
         Args:
-            is_extended: trials are added, so space and scheduler may have changed.
+            job: the settings.
+            corpus_hash: hash of the corpus.
+            is_extended: whether trials are added, so that space and scheduler may have changed.
 
         Returns:
             Whether it continues an earlier search.
 
         Raises:
-            CheckpointError: it is another search; the message names the setting that differs.
+            CheckpointError: the existing search has other settings; the message names them.
         """
         place, name = self.location.join(CONFIG), self.location.name
         if not place.exists():
             if self.location.join("metrics.jsonl").exists() or self.location.join(RECORD).exists():
-                raise CheckpointError(f"{self.location.uri} holds a run, not a search; give this one another --name")
+                raise CheckpointError(f"{self.location.uri} is a run, not a search; give this one another --name")
             self._write(job, corpus_hash)
             return False
         earlier, text = self.config(), place.read_text()
         if earlier.search is None or job.search is None:
-            raise CheckpointError(f"{self.location.uri} holds a run, not a search; give this one another --name")
+            raise CheckpointError(f"{self.location.uri} is a run, not a search; give this one another --name")
         changed = [line for line in differences(earlier, job) if not line.startswith(MAY_DIFFER)]
         if changed:
             raise CheckpointError(
@@ -83,8 +91,8 @@ class SearchDirectory:
         parts = _changed_parts(earlier.search, job.search)
         if parts and not is_extended:
             raise CheckpointError(
-                f"search {name} was started with another search.{parts[0]}; give this one another --name, or go on "
-                "with what is known and --add-trials N"
+                f"search {name} was started with another search.{parts[0]}; give this one another --name, or "
+                "continue with --add-trials N"
             )
         known = re.search(r"^# corpus: (\w+)$", text, re.MULTILINE)
         if known and known[1] != corpus_hash:
@@ -93,39 +101,39 @@ class SearchDirectory:
         return True
 
     def config(self) -> JobConfig:
-        """The job as the last sitting had it.
+        """The job of the last session.
 
         Raises:
             CheckpointError: there is none, or it is damaged.
         """
         place = self.location.join(CONFIG)
         if not place.exists():
-            raise CheckpointError(f"there is no search at {self.location.uri} ({CONFIG} is absent)")
+            raise CheckpointError(f"there is no search at {self.location.uri} ({CONFIG} is missing)")
         try:
             content = yaml.safe_load(place.read_text())
             return resolve(content if isinstance(content, dict) else {"config": content})
         except (*NOT_YAML, ConfigError):
             raise CheckpointError(
-                f"{place.uri} is damaged, or of another version; remove {self.location.uri} or give another --name"
+                f"{place.uri} is damaged, or was written by another version; remove {self.location.uri} or give another --name"
             ) from None
 
     def write_best(self, job: JobConfig, comment: str) -> Location:
-        """Write a job that `joyful train` takes."""
+        """Write the chosen settings as a job for `joyful train`; returns where it is."""
         place = self.location.join(BEST)
         place.write_text(f"# {comment}\n# fingerprint: {job.fingerprint}\n{to_yaml(job)}")
         return place
 
     def write_record(self, record: SearchRecord) -> None:
-        """Write what the search came to."""
+        """Write the record of the search."""
         self.location.join(RECORD).write_text(record.model_dump_json(indent=1))
 
     def read_record(self) -> SearchRecord | None:
-        """What the search came to, or None while it goes on."""
+        """The record of the search; None if it is not finished."""
         place = self.location.join(RECORD)
         return read_as(SearchRecord, place.read_text(), place=place.uri) if place.exists() else None
 
     def forget_record(self) -> None:
-        """The search goes on."""
+        """Remove the record, because the search continues."""
         self.location.join(RECORD).remove()
 
     def _write(self, job: JobConfig, corpus_hash: str) -> None:

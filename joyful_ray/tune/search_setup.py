@@ -10,6 +10,7 @@ from joyful_ray.data.prepare import task_of, widths_of
 from joyful_ray.data.split_rows import split_rows
 from joyful_ray.errors import ConfigError
 from joyful_ray.search_settings import SearchConfig
+from joyful_ray.train.component_check import check_components
 from joyful_ray.tune.goals import Goal, goals_of
 from joyful_ray.tune.search_directory import SearchDirectory
 from joyful_ray.tune.space import Space
@@ -17,7 +18,7 @@ from joyful_ray.tune.space import Space
 
 @dataclass(frozen=True)
 class SearchSetup:
-    """A search as far as it is known before Ray starts."""
+    """A checked search, before Ray starts."""
 
     space: Space
     corpus: Corpus
@@ -26,20 +27,20 @@ class SearchSetup:
 
     @property
     def search(self) -> SearchConfig:
-        """How it searches."""
+        """The settings of the search."""
         return self.space.search
 
     @property
     def goal(self) -> Goal:
-        """What decides about stopping and the winner."""
+        """The first goal, which decides about early stopping and the winner."""
         return self.goals[0]
 
 
 def setup(job: JobConfig, *, name: str | None = None) -> SearchSetup:
-    """Check a search job against its corpus; nothing is spent.
+    """Check a search job and its corpus, without starting anything.
 
     Raises:
-        UserError: a setting, range, metric or the corpus is not as it must be.
+        UserError: a setting, a range, a metric or the corpus cannot be used.
     """
     space = Space.of(job)
     if job.corpus is None:
@@ -48,4 +49,5 @@ def setup(job: JobConfig, *, name: str | None = None) -> SearchSetup:
     goals = goals_of(space.search, task_of(corpus.manifest, job))
     widths_of(corpus.manifest, job)
     split_rows(corpus, job)
+    check_components(space.job, corpus)
     return SearchSetup(space, corpus, goals, SearchDirectory.of(job, name))

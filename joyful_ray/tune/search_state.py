@@ -1,4 +1,4 @@
-"""What the events of a ledger come to: trials with their epochs, and which of them are best."""
+"""The state of a search, computed from the events of its ledger: trials with their epochs, and the best of them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from joyful_ray.tune.ledger import (
 
 @dataclass
 class Trial:
-    """One config with one seed, as far as it came.
+    """One config with one seed.
 
     Attributes:
-        epochs: one entry an epoch, in order.
-        outcome: None while it is not ended.
-        restarts: why its process was begun again, each time.
+        epochs: one entry per epoch, in order.
+        outcome: None until the trial has ended.
+        restarts: why it restarted, each time.
     """
 
     drawn: Drawn
@@ -45,31 +45,31 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """The trial's name, which is its folder's too."""
+        """Name of the trial and of its folder."""
         return self.drawn.trial
 
     @property
     def seconds(self) -> float:
-        """Seconds of all its epochs."""
+        """Wall time of all epochs."""
         return math.fsum(line.seconds for line in self.epochs)
 
     @property
     def selected(self) -> Epoch | None:
-        """The epoch that the trial itself selected on dev."""
+        """The epoch that the trial selected on dev."""
         return next((line for line in reversed(self.epochs) if line.is_best), None)
 
     def values(self) -> dict[str, float] | None:
-        """Dev scores at the selected epoch, and `seconds` of training; None before the first epoch."""
+        """Dev scores of the selected epoch, and `seconds` of training; None before the first epoch."""
         selected = self.selected
         return None if selected is None else dict(selected.dev) | {"seconds": self.seconds}
 
     def score(self, goal: Goal) -> float:
-        """What it came to by one goal, greater is better; minus infinity of nothing."""
+        """Its score for a goal, greater is better; minus infinity before the first epoch."""
         values = self.values()
         return -math.inf if values is None else goal.score(values)
 
     def curve(self, goal: Goal) -> list[tuple[int, float]]:
-        """(epochs done, best so far) after each epoch, as schedulers see it."""
+        """(epochs done, best score so far) after each epoch, as schedulers see it."""
         points: list[tuple[int, float]] = []
         best = None
         for line in self.epochs:
@@ -81,7 +81,7 @@ class Trial:
 
 @dataclass
 class SearchState:
-    """A search as its ledger tells it."""
+    """The state of a search."""
 
     trials: dict[str, Trial] = field(default_factory=dict)
     sessions: list[Opened] = field(default_factory=list)
@@ -92,14 +92,14 @@ class SearchState:
 
     @classmethod
     def of(cls, events: Iterable[AnyEvent]) -> SearchState:
-        """Fold events."""
+        """Compute the state from events."""
         state = cls()
         for event in events:
-            state.saw(event)
+            state.apply(event)
         return state
 
-    def saw(self, event: AnyEvent) -> None:
-        """One more event."""
+    def apply(self, event: AnyEvent) -> None:
+        """Update the state with one event."""
         self._count_time(event)
         match event:
             case Opened():
@@ -125,23 +125,23 @@ class SearchState:
 
     @property
     def searched(self) -> list[Trial]:
-        """Trials of the search itself, those of merged searches included."""
+        """Trials of the search, including those of merged searches, without confirmation runs."""
         return [trial for trial in self.trials.values() if trial.drawn.role == "search"]
 
     @property
     def own(self) -> list[Trial]:
-        """Trials that were drawn here."""
+        """Trials that were sampled by this search."""
         return [trial for trial in self.searched if trial.drawn.origin is None]
 
     @property
     def confirming(self) -> list[Trial]:
-        """Trials that run the best configs again, and the default beside them."""
+        """The confirmation runs."""
         return [trial for trial in self.trials.values() if trial.drawn.role == "confirm"]
 
     def ranked(self, goal: Goal) -> list[tuple[str, list[Trial], float]]:
-        """Configs, the best first: name, trials and mean merit.
+        """Configs, the best first: name, trials and mean score.
 
-        A config counts once all its trials ended; finished ones come before those that were stopped early.
+        A config counts once all its trials have ended. Finished ones come before those that were stopped early.
         """
         configs: dict[str, list[Trial]] = {}
         for trial in self.searched:
@@ -158,12 +158,12 @@ class SearchState:
         return [(name, trials, score) for _, score, name, trials in rows]
 
     def best(self, goal: Goal) -> Trial | None:
-        """The best trial so far, whether ended or not."""
+        """The best trial so far, ended or not."""
         found = [trial for trial in self.searched if math.isfinite(trial.score(goal))]
         return max(found, key=lambda trial: trial.score(goal), default=None)
 
     def keepers(self, goal: Goal, count: int) -> set[str]:
-        """The trials whose models are kept: the best few, the best run of each confirmed config, what has not ended."""
+        """Trials whose models are kept: the best ones, the best run of each confirmed config, and unfinished ones."""
         ended = [trial for trial in self.searched if trial.outcome == "finished" and trial.drawn.origin is None]
         best: Sequence[Trial] = sorted(ended, key=lambda trial: -trial.score(goal))[:count]
         leading = [trial for _, trials, _ in self.ranked(goal)[:1] for trial in trials]
@@ -171,7 +171,7 @@ class SearchState:
         return {trial.name for trial in [*best, *leading, *running, *self._confirmed_best(goal)]}
 
     def _confirmed_best(self, goal: Goal) -> list[Trial]:
-        """Of each confirmed config the run that is best on dev; all of its runs until the last has ended."""
+        """The best run of each confirmed config on dev; all of its runs until the last one has ended."""
         configs: dict[str, list[Trial]] = {}
         for trial in self.confirming:
             configs.setdefault(trial.drawn.config, []).append(trial)
@@ -190,7 +190,7 @@ class SearchState:
         trial.sources.append(event)
 
     def _count_time(self, event: AnyEvent) -> None:
-        """Wall time between two events of one sitting, where the second is of a trial of the search."""
+        """Add the wall time between two events of one session if the second belongs to a trial of the search."""
         trial = self.trials.get(getattr(event, "trial", ""))
         if trial is not None and trial.drawn.role == "search" and not isinstance(event, Opened):
             self.spent_s += max(event.at - self._last, 0.0)

@@ -1,4 +1,4 @@
-"""What Ray Tune asks for the next trial, and tells what happened: the one writer of the ledger."""
+"""Ray Tune's searcher and callback: they hand out trials, and are the only writers of the ledger."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from joyful_ray.tune.reporting import Result, dev_of
 from joyful_ray.tune.samplers import Sampler
 from joyful_ray.tune.search_context import SearchContext
 from joyful_ray.tune.search_state import SearchState, Trial
+from joyful_ray.wording import counted
 
 Watch = Callable[[SearchState], None]
 
 
 class LedgerWriter:
-    """A ledger and what it comes to, written together."""
+    """Writes events to the ledger, and keeps the state that follows from them."""
 
     def __init__(self, ledger: Ledger, *, watch: Watch | None = None) -> None:
-        ledger.mend()
+        ledger.repair()
         self.ledger, self.state = ledger, SearchState.of(ledger.events())
         self._watch = watch
 
     def write(self, *events: AnyEvent) -> None:
-        """Add events."""
+        """Write events to the ledger, and update the state."""
         self.ledger.add(*events)
         for event in events:
             self.state.saw(event)
@@ -37,10 +38,12 @@ class LedgerWriter:
 
 
 class LedgerSearcher(Searcher):
-    """Gives out the trials that the ledger says are not ended, then new ones.
+    """Hands out the unfinished trials of the ledger, then new ones.
 
     Args:
-        new: draws the next trial and gives its event; None where there are to be no more.
+        writer: records new trials.
+        unfinished: trials that have not ended.
+        new: samples the next trial and returns its event; None if there are no more.
     """
 
     def __init__(self, writer: LedgerWriter, unfinished: Sequence[Trial], new: Callable[[], Drawn | None]) -> None:
@@ -48,7 +51,7 @@ class LedgerSearcher(Searcher):
         self._writer, self._waiting, self._new = writer, list(unfinished), new
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial's config, or that there are no more."""
+        """The config of the next trial, or `Searcher.FINISHED`."""
         if self._waiting:
             trial = self._waiting.pop(0)
             return config_of(trial.drawn, trial.settings)
@@ -59,49 +62,49 @@ class LedgerSearcher(Searcher):
         return config_of(drawn, drawn.settings)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """The ledger is told by `LedgerCallback`."""
+        """Nothing: `LedgerCallback` writes to the ledger."""
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray Tune pickles its parts into its own state, which is never read: the ledger is the truth.
         return {}
 
     def save(self, checkpoint_path: str) -> None:
-        """An empty file, which Ray expects: the ledger is the state."""
+        """Write the empty file that Ray expects; the ledger is the state."""
         Path(checkpoint_path).touch()
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: the ledger is the state."""
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec: Any) -> bool:
-        """The goals are known without Ray."""
+        """Nothing: the goals are not Ray's."""
         return True
 
 
 class LedgerCallback(tune.Callback):
-    """Writes what Ray Tune reports into the ledger, and keeps the search's storage small.
+    """Writes the reports of Ray Tune to the ledger, and removes checkpoints and models that are no longer needed.
 
     Args:
-        learned: called with the trials of a config that has ended.
+        observe: called with the trials of a config once all of them have ended.
     """
 
     def __init__(
-        self, writer: LedgerWriter, context: SearchContext, *, session: int, learned: Callable[[Sequence[Trial]], None]
+        self, writer: LedgerWriter, context: SearchContext, *, session: int, observe: Callable[[Sequence[Trial]], None]
     ) -> None:
-        self._writer, self._context, self._session, self._learned = writer, context, session, learned
+        self._writer, self._context, self._session, self._observe = writer, context, session, observe
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """A trial began, or went on."""
+        """A trial started or continued."""
         self._writer.write(Started(trial=name_of(trial), session=self._session))
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: Result, **info: Any) -> None:
-        """A trial ended an epoch."""
+        """A trial finished an epoch."""
         self._epoch(name_of(trial), result)
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """A trial came to its end, or was stopped."""
+        """A trial finished, or the scheduler stopped it."""
         name, last = name_of(trial), trial.last_result or {}
         known = self._writer.state.trials[name]
         if "failure" in last:
@@ -109,14 +112,14 @@ class LedgerCallback(tune.Callback):
         elif "ending" in last:
             self._end(name, "finished", str(last["ending"]))
         else:
-            self._end(name, "stopped", f"{self._context.search.scheduler} after {len(known.epochs)} epochs")
+            self._end(name, "stopped", f"{self._context.search.scheduler} after {counted(len(known.epochs), 'epoch')}")
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """A trial's process was lost, and is begun again."""
+        """The process of a trial was lost, and the trial restarts."""
         self._writer.write(Restarted(trial=name_of(trial), reason=_reason(trial)))
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """A trial failed for good."""
+        """A trial failed and does not restart."""
         name = name_of(trial)
         self._end(name, "failed", self._context.directory(name).read_failure() or _reason(trial))
 
@@ -151,17 +154,17 @@ class LedgerCallback(tune.Callback):
         config = state.trials[name].drawn.config
         group = [trial for trial in state.searched if trial.drawn.config == config]
         if all(trial.outcome for trial in group):
-            self._learned(group)
+            self._observe(group)
         prune_trials(self._writer.state, self._context)
 
 
 def prune_trials(state: SearchState, context: SearchContext) -> None:
-    """Remove the checkpoints of trials that ended, and the models of all but the best few of the search."""
+    """Remove the checkpoints of ended trials, and all models except those of the best trials."""
     keep = state.keepers(context.goal, context.search.keep_best)
     for trial in state.trials.values():
         if trial.outcome is not None and trial.drawn.origin is None:
             directory = context.directory(trial.name)
-            # Until the last has ended, another trial of pbt may go on from a checkpoint.
+            # As long as a trial runs, pbt may continue it from the checkpoint of another one.
             is_source = context.search.scheduler == "pbt" and any(each.outcome is None for each in state.own)
             unwanted: list[Location] = [] if is_source else [directory.checkpoints]
             if trial.name not in keep:
@@ -172,14 +175,14 @@ def prune_trials(state: SearchState, context: SearchContext) -> None:
 
 
 def name_of(trial: Any) -> str:
-    """The name that the ledger knows one of Ray's trials by."""
+    """The name of a Ray Tune trial in the ledger."""
     return str(trial.custom_trial_name)
 
 
 def new_trials(
     writer: LedgerWriter, sampler: Sampler, *, wanted: int, seeds: int, first_seed: int
 ) -> Callable[[], Drawn | None]:
-    """The trials of the search that are still to be drawn, up to the number wanted."""
+    """A function that samples the next trial, and returns None once `wanted` trials exist."""
 
     def new() -> Drawn | None:
         numbers = [trial.drawn.number for trial in writer.state.own if trial.drawn.number is not None]
@@ -199,7 +202,7 @@ def new_trials(
 
 
 def config_of(drawn: Drawn, settings: dict[str, Any]) -> dict[str, Any]:
-    """What Ray Tune hands to a trial."""
+    """The config that Ray Tune passes to a trial."""
     return {"trial": drawn.trial, "settings": settings, "seed": drawn.seed, "counts": drawn.role == "confirm"}
 
 
@@ -213,4 +216,4 @@ def _reason(trial: Any) -> str:
         return "its process was lost"
     cause: BaseException = getattr(error, "cause", None) or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return f"{type(cause).__name__}: {lines[-1] if lines else 'no word'}"[:300]
+    return f"{type(cause).__name__}: {lines[-1] if lines else 'no message'}"[:300]

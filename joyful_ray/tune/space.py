@@ -1,4 +1,4 @@
-"""The space of a search: ranges checked against real jobs, and draws from it. No torch, no ray."""
+"""The search space: ranges checked against real jobs, and configs sampled from them. No torch, no ray."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 Settings = dict[str, Any]
-"""By the path of a setting its value."""
+"""Values of settings, by path."""
 
 NOT_SEARCHED = {
-    "name": "it names the search",
+    "name": "it is the name of the search",
     "corpus": "trials are compared on one corpus",
-    "storage": "it is where the search lives",
+    "storage": "it is where the search is written",
     "seed": "use search.repeat to try seeds",
-    "task": "the corpus decides it",
-    "search": "a search does not search itself",
-    "cluster": "search.cpus_per_trial and its neighbours say what a trial gets",
+    "task": "the corpus determines it",
+    "search": "a search cannot search its own settings",
+    "cluster": "search.cpus_per_trial, gpus_per_trial and workers_per_trial determine it",
     "data.dev_fraction": "trials are compared on one dev split",
-    "data.ingest": "it does not change the answer",
-    "data.streaming_buffer_conversations": "it does not change the answer of a corpus in memory",
-    "model.preset": "it lies under the job's own settings; name those that should differ",
-    "train.device": "search.gpus_per_trial decides it",
-    "train.keep_checkpoints": "search.keep_best decides what is kept",
-    "train.diagnostics": "it does not change the answer",
-    "train.evaluation_utterances": "it does not change the answer",
+    "data.ingest": "it does not change the result",
+    "data.streaming_buffer_conversations": "it does not change the result with a corpus in memory",
+    "model.preset": "it is below the job's own settings; search the settings that should differ",
+    "train.device": "search.gpus_per_trial determines it",
+    "train.keep_checkpoints": "search.keep_best determines what is kept",
+    "train.diagnostics": "it does not change the result",
+    "train.evaluation_utterances": "it does not change the result",
 }
 ATTEMPTS = 200
 PROBES = 24
@@ -53,11 +53,12 @@ PROBES = 24
 
 @dataclass(frozen=True)
 class Space:
-    """What a search draws, laid over its job.
+    """The ranges of a search, on top of its job.
 
     Attributes:
-        ranges: what is drawn, in an order in which conditions come after what they look at.
-        same: by path the path whose value it takes.
+        ranges: what is sampled, ordered so that conditions come after the settings that they refer to.
+        constants: settings with one value.
+        same: by path, the path whose value it takes.
     """
 
     job: JobConfig
@@ -68,15 +69,15 @@ class Space:
 
     @classmethod
     def of(cls, job: JobConfig) -> Space:
-        """The space of a search job, with each path and range checked by building real jobs.
+        """The space of a search job. Each path and range is checked by building real jobs.
 
         Raises:
-            ConfigError: the job has no search, a path is unknown, or a value is none that its setting takes.
+            ConfigError: the job has no search, a path is unknown, or a value is not valid for its setting.
         """
         if job.search is None:
             raise ConfigError(f"job {job.name} has no section search; see jobs/meld-search.yaml for one")
         entries = job.search.space
-        _check_paths(list(entries))
+        _check_paths(list(entries), job)
         drawn = {path: entry for path, entry in entries.items() if isinstance(entry, RangeConfig)}
         same = {path: entry.same_as for path, entry in drawn.items() if entry.same_as is not None}
         space = cls(
@@ -90,10 +91,10 @@ class Space:
         return space
 
     def draw(self, index: int) -> Settings:
-        """The random config of a number: a function of the search's seed and this number alone.
+        """The random config with this number; it depends only on the search's seed and the number.
 
         Raises:
-            ConfigError: none of many draws fits together.
+            ConfigError: none of many samples is a valid combination.
         """
         random = np.random.default_rng([self.search.seed, index])
         problem = ""
@@ -105,10 +106,10 @@ class Space:
                 problem = str(error)
             else:
                 return settings
-        raise ConfigError(f"search.space: no draw of {ATTEMPTS} fits together; the last one: {problem}")
+        raise ConfigError(f"search.space: none of {ATTEMPTS} samples is a valid combination; the last one: {problem}")
 
     def grid(self) -> list[Settings]:
-        """Every combination once, without those that do not fit together.
+        """Every valid combination once.
 
         Raises:
             ConfigError: a range has no step.
@@ -125,7 +126,7 @@ class Space:
         return list(found.values())
 
     def complete(self, drawn: Mapping[str, Any]) -> Settings:
-        """Drawn values with constants and equal settings, without what its condition leaves out."""
+        """Add constants and equal settings to sampled values, and drop settings whose condition does not hold."""
         settings = dict(self.constants)
         for path, entry in self.ranges.items():
             if path in drawn and _holds(entry.when, settings):
@@ -139,18 +140,18 @@ class Space:
         """The job of one config.
 
         Raises:
-            ConfigError: the settings do not fit together.
+            ConfigError: the settings are not a valid combination.
         """
         return job_with(self.job, dict(settings) | ({} if seed is None else {"seed": seed}))
 
     def distributions(self) -> dict[str, BaseDistribution]:
-        """The ranges as optuna knows them; choices stand for themselves as JSON."""
+        """The ranges as optuna's distributions; choices are encoded as JSON."""
         return {path: distribution(entry) for path, entry in self.ranges.items()}
 
     def known_values(self, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-        """What a trial of another space has in the ranges of this one, as optuna takes it; None where it lies outside.
+        """The values of a trial of another space in the ranges of this one, for optuna; None if they are outside.
 
-        A setting that the trial did not draw has the job's own value.
+        A setting that the trial did not sample has the job's value.
         """
         found: dict[str, Any] = {}
         complete = self.complete({path: settings.get(path, setting(self.job, path)) for path in self.ranges})
@@ -186,7 +187,7 @@ class Space:
                 self._check_value(path, value)
         if self.search.algorithm == "grid":
             if not self.grid():
-                raise ConfigError("search.space: no combination fits together")
+                raise ConfigError("search.space: no combination is valid")
         else:
             for index in range(PROBES):
                 self.draw(index)
@@ -195,7 +196,7 @@ class Space:
         try:
             JobConfig.model_validate(merge(self.job.model_dump(mode="json"), tree_of({path: value})))
         except ValidationError as error:
-            # What lies between settings is judged by whole draws.
+            # Rules between settings are checked on whole configs.
             if error.errors()[0]["loc"]:
                 raise ConfigError(f"search.space: {first_problem(error)}") from None
 
@@ -208,14 +209,14 @@ class Space:
             values = all_values(looked_at) if looked_at is not None else [self.constants[other]]
             for value in wanted if isinstance(wanted, list) else [wanted]:
                 if value not in values:
-                    raise ConfigError(f"search.space.{path}.when: {other} never is {value!r}, only one of {values}")
+                    raise ConfigError(f"search.space.{path}.when: {other} is never {value!r}; its values are {values}")
 
 
 def job_with(job: JobConfig, settings: Mapping[str, Any]) -> JobConfig:
-    """A job with some settings changed, each named by its path.
+    """A job with some settings changed, by path.
 
     Raises:
-        ConfigError: they do not fit.
+        ConfigError: they are not valid.
     """
     try:
         return JobConfig.model_validate(merge(job.model_dump(mode="json"), tree_of(settings)))
@@ -224,7 +225,7 @@ def job_with(job: JobConfig, settings: Mapping[str, Any]) -> JobConfig:
 
 
 def tree_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by path as a tree of sections."""
+    """Convert settings by path to a tree of sections."""
     tree: dict[str, Any] = {}
     for path, value in settings.items():
         branch: Any = value
@@ -234,12 +235,14 @@ def tree_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _check_paths(paths: list[str]) -> None:
+def _check_paths(paths: list[str], job: JobConfig) -> None:
     known = [path for path in setting_paths() if not _reason_against(path)]
+    for part in ("fusion", "context", "encoder"):
+        known += [f"model.{part}.options.{name}" for name in getattr(job.model, part).options]
     for path in paths:
         reason = _reason_against(path)
         if reason:
-            raise ConfigError(f"search.space: {path} is not searched, since {reason}")
+            raise ConfigError(f"search.space: {path} cannot be searched, because {reason}")
         if path not in known:
             raise ConfigError(f"search.space: unknown setting {path}; {nearest(path, known)}")
 
@@ -255,7 +258,7 @@ def _in_order(ranges: dict[str, RangeConfig]) -> dict[str, RangeConfig]:
     while waiting:
         ready = [path for path, entry in waiting.items() if not set(entry.when or {}) & set(waiting)]
         if not ready:
-            raise ConfigError(f"search.space: the conditions of {', '.join(waiting)} go in a circle")
+            raise ConfigError(f"search.space: the conditions of {', '.join(waiting)} refer to each other in a circle")
         ordered |= {path: waiting.pop(path) for path in ready}
     return ordered
 

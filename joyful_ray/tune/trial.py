@@ -1,4 +1,4 @@
-"""One trial: a run of the training loop inside a Ray Tune actor, in its own directory, which it can go on from."""
+"""One trial: a run of the training loop inside a Ray Tune actor, in a directory from which it can continue."""
 
 from __future__ import annotations
 
@@ -28,20 +28,22 @@ from joyful_ray.tune.exploit import exploit
 from joyful_ray.tune.hparams import write_hparams
 from joyful_ray.tune.reporting import Reporter, Result
 from joyful_ray.tune.search_context import Prepared, SearchContext, data_key
+from joyful_ray.wording import counted
 
 POINTER = "trial.json"
 TRIALS = "trials"
 
 
 def run_trial(config: dict[str, Any], context: SearchContext) -> None:
-    """Train one config; the result of each epoch goes to Ray Tune.
+    """Train one config, and report each epoch to Ray Tune.
 
-    What would fail again is told as a failure; what may be the machine's fault is raised, so that Ray tries again.
+    Errors that would occur again are reported as a failure. Other errors are raised, so that Ray restarts the trial.
 
     Args:
-        config: `settings` by path, and `seed`.
+        config: `settings` by path, `seed`, and `counts` (whether to write the counts for confirmation).
+        context: what all trials share.
     """
-    # After pbt copied a trial, its config holds the other's name; the context holds its own.
+    # After pbt copied a trial, its config has the name of the other one; only the context has its own.
     trial = tune.get_context().get_trial_name()
     directory = context.directory(trial)
     known = directory.read_failure()
@@ -69,10 +71,10 @@ def _train(trial: str, config: dict[str, Any], context: SearchContext, directory
     if record is None:
         directory.begin(job, corpus_hash=context.corpus_hash)
     done = _epochs_done(directory) if record is None else record.epochs
-    told = pointer["epoch"] + 1 if pointer is not None else 0
+    reported = pointer["epoch"] + 1 if pointer is not None else 0
     lines = [line for line in directory.metrics() if line.epoch < done]
-    reporter.remember(line for line in lines if line.epoch < told)
-    reporter.replay(line for line in lines if line.epoch >= told)
+    reporter.remember(line for line in lines if line.epoch < reported)
+    reporter.replay(line for line in lines if line.epoch >= reported)
     prepared = context.prepared[data_key(job)]
     if record is None:
         write_hparams(directory.location.join("tensorboard"), {**config["settings"], "seed": job.seed}, context.goal)
@@ -84,7 +86,7 @@ def _train(trial: str, config: dict[str, Any], context: SearchContext, directory
             record = _train_here(job, prepared, directory, reporter)
     if config.get("counts") and not has_dev_counts(directory):
         write_dev_counts(directory, _source(job, prepared, "dev"))
-    if context.search.scheduler != "pbt":  # there another trial may go on from it
+    if context.search.scheduler != "pbt":  # there, another trial may continue from it
         directory.checkpoints.remove()
     send(reporter.ending(_why(record, job)))
 
@@ -112,15 +114,15 @@ def _source(job: JobConfig, prepared: Prepared, split: Split) -> BatchLoader:
 
 
 def _epochs_done(directory: RunDirectory) -> int:
-    """Epochs behind the last complete checkpoint, from which the run goes on."""
+    """Number of epochs before the last complete checkpoint, from which the run continues."""
     found = latest_checkpoint(directory.checkpoints)
     return 0 if found is None else read_progress(found).next_epoch
 
 
 def _why(record: RunRecord, job: JobConfig) -> str:
     if record.outcome == "finished":
-        return f"all {record.epochs} epochs"
-    return f"no better dev score for {job.train.patience} epochs"
+        return f"all {counted(record.epochs, 'epoch')}"
+    return f"no better dev score for {counted(job.train.patience, 'epoch')}"
 
 
 def _sender(trial: str, context: SearchContext) -> Callable[[Result], None]:
@@ -136,7 +138,7 @@ def _sender(trial: str, context: SearchContext) -> Callable[[Result], None]:
 
 
 def _pointer() -> dict[str, Any] | None:
-    """Which trial this one goes on from, and after which epoch."""
+    """The trial that this one continues from, and the epoch of its checkpoint."""
     checkpoint = tune.get_checkpoint()
     if checkpoint is None:
         return None
@@ -146,7 +148,7 @@ def _pointer() -> dict[str, Any] | None:
 
 @contextmanager
 def _time_limit(seconds: float, directory: RunDirectory) -> Iterator[None]:
-    """End this process where the trial takes longer, whatever it hangs in."""
+    """End this process if the trial takes longer, wherever it hangs."""
 
     def end() -> None:
         directory.write_failure(f"it took longer than {seconds:g} s (search.trial_time_limit_s)")

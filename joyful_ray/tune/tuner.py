@@ -1,4 +1,4 @@
-"""Ray Tune over a list of trials: resources, concurrency, what it keeps of its own, and for how long."""
+"""Runs trials with Ray Tune: resources, concurrency, time budget, and Ray's own files."""
 
 from __future__ import annotations
 
@@ -28,23 +28,31 @@ def run_trials(
     *,
     unfinished: Sequence[Trial],
     new: Callable[[], Drawn | None],
-    learned: Callable[[Sequence[Trial]], None],
+    observe: Callable[[Sequence[Trial]], None],
     session: int,
     slots: int,
     most: int,
     time_budget_s: float | None,
 ) -> None:
-    """Run unfinished trials, then new ones, until there are no more or the time is up.
+    """Run unfinished trials, then new ones, until there are no more or the time budget is spent.
 
     Args:
-        learned: told of each config whose trials have all ended.
-        most: trials at most.
+        context: what all trials share.
+        writer: writes the ledger.
+        scheduler: stops bad trials early.
+        unfinished: trials that have not ended.
+        new: samples the next trial.
+        observe: called with the trials of a config once all of them have ended.
+        session: number of this session.
+        slots: trials at a time.
+        most: largest number of trials.
+        time_budget_s: seconds after which no more trials start; None is no limit.
     """
     cache = context.home.join(CACHE)
     cache.remove()
-    # A limit on live trials would count those that a scheduler has put aside.
+    # A limit on live trials would also count the paused ones.
     limit = None if context.search.scheduler in PAUSING and context.points else slots
-    # Population-based training takes no search algorithm: its population is drawn at once.
+    # Population-based training takes no search algorithm: its whole population is sampled at the start.
     population = _population(writer, unfinished, new) if context.search.scheduler == "pbt" and context.points else None
     trainable = tune.with_resources(tune.with_parameters(run_trial, context=context), _resources(context, slots))
     tuner = tune.Tuner(
@@ -61,9 +69,9 @@ def run_trials(
             trial_dirname_creator=lambda trial: trial.config["trial"],
         ),
         run_config=tune.RunConfig(
-            name=f"sitting-{time.time_ns()}",
+            name=f"session-{time.time_ns()}",
             storage_path=cache.uri,
-            callbacks=[LedgerCallback(writer, context, session=session, learned=learned)],
+            callbacks=[LedgerCallback(writer, context, session=session, observe=observe)],
             failure_config=tune.FailureConfig(max_failures=context.base.cluster.max_failures),
             verbose=0,
         ),
@@ -75,7 +83,7 @@ def run_trials(
 
 
 def _population(writer: LedgerWriter, unfinished: Sequence[Trial], new: Callable[[], Drawn | None]) -> dict[str, Any]:
-    """All trials as a grid over their names."""
+    """All trials as a grid search over their names."""
     configs = {trial.name: config_of(trial.drawn, trial.settings) for trial in unfinished}
     while (drawn := new()) is not None:
         writer.write(drawn)
@@ -98,6 +106,6 @@ def _resources(context: SearchContext, slots: int) -> dict[str, float]:
         return {"cpu": CONTROLLER_CPUS}
     cpus = search.cpus_per_trial
     if context.points and search.max_concurrent is not None:
-        # Trials that are put aside cannot be counted, so that each takes its share of the cores instead.
+        # Paused trials cannot be counted, so each trial asks for its share of the cores instead.
         cpus = max(cpus, int(1000 * ray.cluster_resources()["CPU"] / slots) / 1000)
     return {"cpu": cpus} | ({"gpu": search.gpus_per_trial} if search.gpus_per_trial else {})

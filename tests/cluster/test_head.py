@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
+import sys
 import time
 import urllib.request
 from dataclasses import replace
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from joyful_ray.corpora.synthetic import synthesize
 from joyful_ray.storage import Location, open_location
 from tests.cluster.conftest import BUCKET, Head
 
@@ -124,6 +127,34 @@ def test_a_wrong_token_is_one_line(head: Head) -> None:
         assert done.returncode == 2
         (line,) = done.stderr.splitlines()
         assert expected in line
+
+
+def test_a_submitted_job_includes_its_component(head: Head, bucket: Location, tmp_path: Path) -> None:
+    shutil.copytree(CHECKOUT / "tests/components/my_package", tmp_path / "my_package")
+    shutil.copy(CHECKOUT / "requirements.lock", tmp_path)
+    (tmp_path / "job.yaml").write_text(
+        "name: gated\n"
+        "model: {fusion: {kind: 'my_package.gated:GatedSum', options: {width: 8}}}\n"
+        "train: {epochs: 1}\n"
+        "cluster: {workers: 2}\n"
+    )
+    place = bucket.join("components")
+    synthesize(place.join("corpus").uri, conversations=30, seed=0)
+    without_endpoint = f"s3://{place.path}"
+    settings = [f"corpus={without_endpoint}/corpus", f"storage={without_endpoint}/runs"]
+    done = subprocess.run(
+        [sys.executable, "-m", "joyful_ray", "submit", "train", "job.yaml", "--set", settings[0], "--set", settings[1]],
+        cwd=tmp_path,
+        env={**head.shell, "PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, printed(done)
+    record = json.loads(place.join("runs", "gated", "record.json").read_text())
+    assert record["workers"] == 2
+    assert list(record["components"]) == ["my_package.gated:GatedSum"]
 
 
 # This test is last in the file, because it searches everything that the tests before it wrote.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from joyful_ray.components import is_component, load_component
 from joyful_ray.corpora.importers import emorynlp, iemocap, jsonl, meld, meld_pickle, mosei, mosi
 from joyful_ray.corpora.importers.base import Importer, nearest
 from joyful_ray.corpora.writer import CorpusWriter
@@ -11,11 +12,26 @@ from joyful_ray.errors import ConfigError, CorpusError
 from joyful_ray.schema import Manifest
 from joyful_ray.storage import open_location
 
-__all__ = ["IMPORTERS", "Importer", "import_corpus"]
+__all__ = ["IMPORTERS", "Importer", "find_importer", "import_corpus"]
 
 IMPORTERS: dict[str, Importer] = {
     module.IMPORTER.format: module.IMPORTER for module in (meld, jsonl, iemocap, mosei, mosi, emorynlp, meld_pickle)
 }
+
+
+def find_importer(format: str) -> Importer:
+    """The importer of a format, or the user's own, named by import path.
+
+    Raises:
+        ConfigError: unknown format, or the user's class cannot be used.
+    """
+    if is_component(format):
+        own = load_component(format, "importer")()
+        summary = (type(own).__doc__ or format).strip().splitlines()[0]
+        return Importer(format=format, summary=summary, read=own.read, options=dict(getattr(own, "options", {})))
+    if format not in IMPORTERS:
+        raise ConfigError(f"unknown format {format}; {nearest(format, IMPORTERS)}")
+    return IMPORTERS[format]
 
 
 def import_corpus(
@@ -40,9 +56,7 @@ def import_corpus(
         ConfigError: an unknown format or option.
         CorpusError: a file of the source is not what it must be; says which, where and why.
     """
-    if format not in IMPORTERS:
-        raise ConfigError(f"unknown format {format}; {nearest(format, IMPORTERS)}")
-    importer = IMPORTERS[format]
+    importer = find_importer(format)
     given = dict(options or {})
     importer.check_options(given)
     place = open_location(source)

@@ -1,0 +1,19 @@
+"""Counts with their nouns, for everything that is printed."""
+
+from __future__ import annotations
+
+
+def counted(count: float, noun: str, plural: str | None = None) -> str:
+    """Return a count with its noun: `1 epoch`, `2 epochs`, `1,200 utterances`, `0.5 GPUs`, `4 micro-batches`.
+
+    Args:
+        count: how many; whole numbers get thousands separators.
+        noun: the singular.
+        plural: the plural, unless it is the singular with `s`, or with `es` after `s`, `x` or `tch`.
+    """
+    number = f"{int(count):,}" if float(count).is_integer() else f"{count:g}"
+    return f"{number} {noun if count == 1 else plural or _plural(noun)}"
+
+
+def _plural(noun: str) -> str:
+    return noun + ("es" if noun.endswith(("tch", "s", "x")) else "s")
