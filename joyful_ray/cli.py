@@ -1,4 +1,4 @@
-"""`joyful`: its verbs, and how a command ends. Each verb's options stand in `commands/`."""
+"""The command `joyful`: its subcommands, and how a command ends. The options of each are in `commands/`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from joyful_ray.version import __version__
 
 app = typer.Typer(
     name="joyful",
-    help="Emotions in conversations from text, audio and vision: train and score JOYFUL on a laptop or a Ray cluster.",
-    epilog="Start with `joyful demo`. Exit status: 0 done, 1 failed while working, 2 the input is wrong.",
+    help="Recognise emotions in conversations from text, audio and vision: train, search, evaluate and predict with "
+    "JOYFUL, on a laptop or a Ray cluster.",
+    epilog="Start with `joyful demo`. `joyful COMMAND --help` explains a command, and `joyful config --list` every "
+    "setting. Exit status: 0 done, 1 failed while working, 2 the input is wrong.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -24,23 +26,24 @@ app = typer.Typer(
 )
 
 STOPPED = "stopped; the same command continues a run"
-VERBS: dict[str, Callable[..., None]] = {
-    "demo": runs.demo,
-    "synth": corpora.synth,
-    "import": corpora.import_,
-    "inspect": corpora.inspect,
-    "merge": cross_corpus.merge,
-    "train": runs.train,
-    "evaluate": runs.evaluate,
-    "predict": predictions.predict,
-    "transfer": cross_corpus.transfer,
-    "search": searches.search,
-    "report": searches.report,
-    "plan": cluster.plan,
-    "submit": cluster.submit,
-    "config": settings.config,
-    "doctor": settings.doctor,
+COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    "Start": {"demo": runs.demo, "doctor": settings.doctor, "config": settings.config},
+    "Corpora": {
+        "import": corpora.import_,
+        "synth": corpora.synth,
+        "inspect": corpora.inspect,
+        "merge": cross_corpus.merge,
+    },
+    "Training": {
+        "train": runs.train,
+        "search": searches.search,
+        "transfer": cross_corpus.transfer,
+        "report": searches.report,
+    },
+    "Trained models": {"evaluate": runs.evaluate, "predict": predictions.predict},
+    "Clusters": {"plan": cluster.plan, "submit": cluster.submit},
 }
+"""Every command by name, in the groups in which `joyful --help` shows them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,9 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = join_seeds(list(sys.argv[1:] if arguments is None else arguments))
     try:
         status = app(args=given, prog_name="joyful", standalone_mode=False) or 0
-        # Typer makes this status, and no word, of Ctrl-C.
+        # Typer turns Ctrl-C into this status without a message.
         return _ends(given, STOPPED, kind="interrupt", status=130) if status == 130 else status
-    except typer.TyperException as error:  # an unknown verb or option, a value that is missing or of another kind
+    except typer.TyperException as error:  # an unknown command or option, or a value that is missing or of a wrong type
+        if (
+            type(error).__name__ == "NoArgsIsHelpError"
+        ):  # Typer has printed the help, and exports no name for this error
+            return 0
         return _ends(given, error.format_message(), kind="usage", status=2, more=_help_of(error))
     except UserError as error:
         return _ends(given, str(error), kind=type(error).__name__, status=2)
@@ -84,12 +91,14 @@ def _print_version(is_wanted: bool) -> None:
 @app.callback()
 def _joyful(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
     pass
 
 
-for name, verb in VERBS.items():
-    app.command(name=name, context_settings=cluster.ANY_ARGUMENTS if name == "submit" else None)(verb)
-app.add_typer(cluster.jobs_group())
+for group, commands in COMMANDS.items():
+    for name, command in commands.items():
+        accepts = cluster.ANY_ARGUMENTS if name == "submit" else None
+        app.command(name=name, context_settings=accepts, rich_help_panel=group)(command)
+app.add_typer(cluster.jobs_group(), rich_help_panel="Clusters")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,6 @@ from joyful_ray.settings import PRESETS
 
 WORDS: Mapping[type, str] = {bool: "true or false", int: "whole number", float: "number", str: "text"}
 LARGE = 2**20
-TABLE_HEAD = ("| setting | type and range | default | meaning |", "|---|---|---|---|")
 BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
@@ -95,7 +95,7 @@ def as_markdown(entries: Sequence[SettingEntry]) -> str:
         "",
         "Every setting of a job file, generated from the schema by `joyful config --list --markdown`. Set one in the",
         "file, or with `--set path=value` on the command line. The default is the value in force under each preset",
-        "(`model.preset`); one value means that all three presets agree.",
+        "(`model.preset`); one value means that all three presets agree. `*` stands for a name that you choose.",
         "",
     ]
     sections = list(dict.fromkeys(entry.section for entry in entries))
@@ -157,12 +157,23 @@ def _type(annotation: Any) -> str:
 
 
 def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+    """Paths and fields below a section; `*` stands for the names of a mapping, such as the settings of a search."""
     for name, info in model.model_fields.items():
-        section = next((each for each in (info.annotation, *get_args(info.annotation)) if _is_section(each)), None)
-        if section is not None and get_origin(info.annotation) not in (dict, list):
-            yield from _fields(section, f"{prefix}{name}.")
-        else:
-            yield prefix + name, info
+        path = prefix + (info.alias or name)
+        sections = [each for each in _parts(info.annotation) if _is_section(each)]
+        is_mapping = get_origin(info.annotation) is dict
+        if is_mapping or not sections:
+            yield path, info
+        for section in sections:
+            yield from _fields(section, f"{path}.*." if is_mapping else f"{path}.")
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    """An annotation, and all annotations inside of it except those in a list."""
+    yield annotation
+    if get_origin(annotation) is not list:
+        for part in get_args(annotation):
+            yield from _parts(part)
 
 
 def _is_section(annotation: Any) -> bool:
@@ -170,7 +181,7 @@ def _is_section(annotation: Any) -> bool:
 
 
 def _default(job: JobConfig, path: str, info: FieldInfo) -> str:
-    value = setting(job, path)
+    value = None if "*" in path else setting(job, path)
     if value is None and info.default is not PydanticUndefined and path.split(".")[0] in ("search", "transfer"):
         value = info.default
     if info.is_required():
@@ -187,4 +198,4 @@ def _marked(entry: SettingEntry) -> str:
 
 
 def _anchor(heading: str) -> str:
-    return heading.lower().replace(".", "").replace(" ", "-")
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

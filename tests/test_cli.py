@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 
-from joyful_ray.cli import main
+from joyful_ray.cli import app, main
 from joyful_ray.errors import TrainingError
 from joyful_ray.train import launch
 
@@ -163,6 +164,43 @@ def test_help_waits_for_no_heavy_library() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "--workers" in done.stdout
     assert not set(HEAVY) & set(done.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("arguments", [[], ["jobs"]])
+def test_a_group_without_a_command_prints_its_help_and_exits_0(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    assert "Usage: joyful" in captured.out
+    assert captured.err == ""
+
+
+@pytest.mark.parametrize("command", ["demo", "train", "evaluate", "config", "doctor"])
+def test_every_option_of_a_command_is_explained_in_sentences(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    group = typer.main.get_command(app)
+    found = group.get_command(typer.Context(group), command)  # type: ignore[attr-defined]
+    for parameter in found.params:
+        text = parameter.help or ""
+        assert text.endswith("."), f"{command} {parameter.name}: {text!r}"
+
+
+def test_a_submitted_command_may_have_several_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    def note(words: list[str], packing: object, **kwargs: object) -> None:
+        seen.update(kwargs, words=list(words))
+        raise TrainingError("enough")
+
+    monkeypatch.setattr("joyful_ray.submit.packing.pack", lambda folder: None)
+    monkeypatch.setattr("joyful_ray.submit.submission.read_submission", note)
+    given = "submit train job.yaml --seeds 0 1 2 --name x --set storage=s3://b/runs --address http://127.0.0.1:1"
+    assert main(given.split()) == 1
+    assert seen["words"] == "train job.yaml --seeds 0,1,2 --name x --set storage=s3://b/runs".split()
+    assert (seen["job_file"], seen["name"]) == (Path("job.yaml"), "x")
 
 
 def test_the_process_ends_with_the_status_and_a_clean_stdout(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,14 @@ def test_every_job_loads(path: Path) -> None:
 @every_job
 def test_every_job_is_named_after_its_file(path: Path) -> None:
     assert load_job(path).name == path.stem
+
+
+@pytest.mark.parametrize("path", [path for path in JOBS if "search" not in path.stem], ids=lambda path: path.stem)
+def test_every_job_begins_with_its_question_and_the_command_that_answers_it(path: Path) -> None:
+    comment = list(itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines()))
+    verb = "transfer" if path in TRANSFERS else "train"
+    assert "?" in comment[0]
+    assert any(f"joyful {verb} jobs/{path.name}" in line for line in comment)
 
 
 @pytest.mark.parametrize("path", TRANSFERS, ids=lambda path: path.stem)

@@ -15,8 +15,8 @@ PACKAGE = CHECKOUT / "joyful_ray"
 # A module may import from its own room and from the rooms before it.
 ROOMS = [
     "version",
-    "errors",
     "wording",
+    "errors",
     "schema",
     "components",
     "sections",
@@ -51,11 +51,23 @@ ROOMS = [
 MAY_IMPORT_RAY = {"data.ingest", "train.worker", "train.launch", "tune", "predict", "submit"}
 # Rank and world size exist from here on.
 MAY_IMPORT_DISTRIBUTED = {"train", "tune", "predict"}
+BASICS = {"wording", "errors", "schema", "components"}
 SETTINGS = {"sections", "settings", "graph_settings", "search_settings", "transfer_settings"}
 # Rooms that see less than the order would let them.
 SEES_ONLY = {
-    "objective": {"errors", "schema", "components", *SETTINGS, "config", "data", "model", "objective"},
-    "report": {"errors", "schema", "components", *SETTINGS, "config", "records", "storage", "tune", "report"},
+    "objective": {*BASICS, *SETTINGS, "config", "data", "model", "objective"},
+    "report": {
+        "wording",
+        "errors",
+        "schema",
+        "components",
+        *SETTINGS,
+        "config",
+        "records",
+        "storage",
+        "tune",
+        "report",
+    },
 }
 KNOWS_NEITHER_TORCH_NOR_RAY = [
     "errors",

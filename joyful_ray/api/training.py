@@ -92,7 +92,8 @@ def train_seeds(
         seeds: each once. Seeds that are finished are not trained again.
         overrides: settings that win over the job, as in `load_job`.
         name: name of the job; the runs are called `<name>-seed-<seed>`.
-        parallel: runs at a time; more than 1 needs `cluster.workers: 0`.
+        parallel: maximum number of runs at a time, each in its own process if there are several. The scores do not
+            depend on it.
 
     Returns:
         Scores per seed, their means and deviations.

@@ -12,22 +12,76 @@ Name = TypeVar("Name", bound=str)
 SEED_PART = re.compile(r"(\d+)(?:-(\d+))?")
 MOST_SEEDS = 1000
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; words go to stderr.")]
-Job = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The experiment.", show_default=False)]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON object on stdout, and everything else on stderr.")
+]
+Job = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="Job file, such as jobs/meld.yaml.", show_default=False)]
 Bundle = Annotated[
     str,
-    typer.Argument(metavar="BUNDLE", help="A trained model: <run>/bundle, a path or s3:// URI."),
+    typer.Argument(metavar="BUNDLE", help="Trained model: path or s3:// URI of <run>/bundle."),
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="A.B=C", help="Change one setting; may be repeated.", show_default=False),
+    typer.Option(
+        "--set",
+        metavar="A.B=C",
+        help="Change one setting, such as train.epochs=3; may be repeated. `joyful config --list` shows all.",
+        show_default=False,
+    ),
 ]
-Out = Annotated[str, typer.Option("--out", metavar="URI", help="Where the corpus goes: a path or s3:// URI.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a corpus that is already there.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Number of Ray workers; 0 trains in this process, without Ray. Short for --set cluster.workers=N.",
+        show_default=False,
+    ),
+]
+RunName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Name of the run and of its folder; the job's name if left out. An unfinished run continues.",
+        show_default=False,
+    ),
+]
+MaxHours = Annotated[
+    float | None,
+    typer.Option(
+        metavar="HOURS",
+        help="Stop with a checkpoint before this many hours have passed, all seeds together.",
+        show_default=False,
+    ),
+]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SEEDS",
+        help="Train once per seed, and print mean and standard deviation of the scores: 0 1 2, or 0,1,2, or 0-2.",
+        show_default=False,
+    ),
+]
+Parallel = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="With --seeds: maximum number of runs at a time. If left out: 1 on Ray or on a GPU, and with --workers 0 "
+        "as many as this machine has cores for.",
+        show_default=False,
+    ),
+]
+Out = Annotated[str, typer.Option("--out", metavar="URI", help="Path or s3:// URI of the new corpus.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the corpus if there is one already.")]
 
 
 def one_of(known: tuple[Name, ...], given: str, option: str) -> Name:
-    """What was given, where it is one of the known names; else a usage error that lists them."""
+    """Return `given` if it is one of the known names.
+
+    Raises:
+        BadParameter: it is not; the message lists the names.
+    """
     for name in known:
         if name == given:
             return name
@@ -35,7 +89,11 @@ def one_of(known: tuple[Name, ...], given: str, option: str) -> Name:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Seeds as the option `--seeds` gives them: `0,1,2`, `0-4`, or a mixture; else a usage error."""
+    """Read the value of `--seeds`: `0,1,2`, `0-4`, or a mixture.
+
+    Raises:
+        BadParameter: it has a word that is no seed, no seed at all, or a seed twice.
+    """
     seeds: list[int] = []
     for part in text.replace(",", " ").split():
         found = SEED_PART.fullmatch(part)
@@ -51,7 +109,7 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def join_seeds(arguments: list[str]) -> list[str]:
-    """Command-line arguments in which `--seeds 0 1 2` is one value, because an option of click takes a fixed number."""
+    """Replace `--seeds 0 1 2` by `--seeds 0,1,2`, because Typer's options take a fixed number of values."""
     joined: list[str] = []
     position = 0
     while position < len(arguments):

@@ -1,4 +1,4 @@
-"""Commands that train and score."""
+"""Commands that train and evaluate."""
 
 from __future__ import annotations
 
@@ -7,8 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from joyful_ray.commands.options import Bundle, Job, Json, Settings, one_of, parse_seeds
+from joyful_ray.commands.options import (
+    Bundle,
+    Job,
+    Json,
+    MaxHours,
+    Parallel,
+    RunName,
+    Seeds,
+    Settings,
+    Workers,
+    one_of,
+    parse_seeds,
+)
 from joyful_ray.errors import TrainingError
+from joyful_ray.wording import counted
 
 if TYPE_CHECKING:
     from joyful_ray.config import JobConfig
@@ -18,13 +31,15 @@ DEVICES: tuple[Literal["auto", "cpu", "cuda"], ...] = ("auto", "cpu", "cuda")
 
 
 def demo(
-    folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where corpus and run go.")] = Path(
+    folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the corpus and the run.")] = Path(
         "joyful-demo"
     ),
-    workers: Annotated[int, typer.Option(min=0, help="Ray workers; 0 trains without Ray.")] = 2,
+    workers: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Number of Ray workers; 0 trains in this process, without Ray.")
+    ] = 2,
     as_json: Json = False,
 ) -> None:
-    """Make a small corpus, train on local Ray with two workers, evaluate, and say where to look."""
+    """Make a small synthetic corpus, train on it, evaluate the model, and show what to try next."""
     from joyful_ray.console.progress import TrainingDisplay
     from joyful_ray.console.runs import show_demo
     from joyful_ray.console.screen import Screen
@@ -41,34 +56,17 @@ def demo(
 def train(
     job: Job,
     settings: Settings = None,
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Ray workers; 0 trains in this process without Ray.", show_default=False)
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="The run's name; continues it if unfinished.", show_default=False)
-    ] = None,
-    max_hours: Annotated[
-        float | None,
-        typer.Option(
-            metavar="H",
-            help="Stop with a checkpoint before this many hours are over. The same command continues.",
-            show_default=False,
-        ),
-    ] = None,
-    seeds: Annotated[
-        str | None,
-        typer.Option(
-            metavar="S…",
-            help="Train once per seed and print mean and standard deviation: 0 1 2, or 0,1,2, or 0-2.",
-            show_default=False,
-        ),
-    ] = None,
-    parallel: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Runs at a time with --seeds; more than 1 needs --workers 0.")
-    ] = 1,
+    workers: Workers = None,
+    name: RunName = None,
+    max_hours: MaxHours = None,
+    seeds: Seeds = None,
+    parallel: Parallel = None,
     as_json: Json = False,
 ) -> None:
-    """Train one run, or one per seed. Dev selects the epoch, and test is read once per run."""
+    """Train one run, or one per seed. Dev selects the epoch, and test is read once per run.
+
+    The same command continues an unfinished run, and refuses one with other settings.
+    """
     from joyful_ray.config import load_job
     from joyful_ray.console.progress import TrainingDisplay
     from joyful_ray.console.runs import show_run
@@ -79,6 +77,8 @@ def train(
     overrides = [*(settings or []), *([f"cluster.workers={workers}"] if workers is not None else [])]
     overrides += [f"cluster.max_hours={max_hours}"] if max_hours is not None else []
     resolved = load_job(job, overrides)
+    if seeds is None and parallel is not None:
+        raise typer.BadParameter("--parallel needs --seeds")
     if seeds is not None:
         _train_seeds(screen, resolved, parse_seeds(seeds), name=name, parallel=parallel)
         return
@@ -89,41 +89,54 @@ def train(
     screen.result(record)
 
 
-def _train_seeds(screen: Screen, job: JobConfig, seeds: list[int], *, name: str | None, parallel: int) -> None:
+def _train_seeds(screen: Screen, job: JobConfig, seeds: list[int], *, name: str | None, parallel: int | None) -> None:
     from joyful_ray.console.progress import TrainingDisplay
     from joyful_ray.console.seeds import show_seeds
     from joyful_ray.train.seeds import record_location, train_seeds
 
-    with TrainingDisplay(screen, epochs=job.train.epochs) as display:
-        record = train_seeds(job, seeds, name=name, parallel=parallel, watch=display.epoch, stage=display.stage)
+    with TrainingDisplay(screen, epochs=job.train.epochs, seeds=seeds) as display:
+        record = train_seeds(
+            job,
+            seeds,
+            name=name,
+            parallel=parallel,
+            watch=display.epoch_of_seed,
+            ended=display.seed_ended,
+            stage=display.stage,
+        )
     show_seeds(screen, record, record_location(job, record.name).uri)
     screen.result(record)
     if record.failures:
-        raise TrainingError(
-            f"{len(record.failures)} of {len(seeds)} seeds failed: {'; '.join(record.failures.values())}"
-        )
+        reasons = "; ".join(f"seed {seed}: {reason}" for seed, reason in record.failures.items())
+        raise TrainingError(f"{len(record.failures)} of {counted(len(seeds), 'seed')} did not finish; {reasons}")
 
 
 def evaluate(
     bundle: Bundle,
-    corpus: Annotated[str, typer.Option("--corpus", metavar="URI", help="The corpus to score it on.")],
-    split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
+    corpus: Annotated[
+        str, typer.Option("--corpus", metavar="URI", help="Path or s3:// URI of the corpus to score it on.")
+    ],
+    split: Annotated[str, typer.Option(metavar="SPLIT", help="Split to score: train, dev or test.")] = "test",
     label_map: Annotated[
         str | None,
         typer.Option(
             "--label-map",
             metavar="FILE",
-            help="What the model's labels are called in the corpus; see jobs/label-maps.",
+            help="File that maps the model's labels to those of the corpus; see jobs/label-maps.",
             show_default=False,
         ),
     ] = None,
     details: Annotated[
-        bool, typer.Option("--details", help="Also show scores by group, and how far the features have shifted.")
+        bool,
+        typer.Option(
+            "--details",
+            help="Also show scores by speaker, length, position and modality, and how far the features have shifted.",
+        ),
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="Device to run on: auto, cpu or cuda.")] = "auto",
     as_json: Json = False,
 ) -> None:
-    """Score a trained model on a split of any corpus, also of another domain with other labels."""
+    """Score a trained model on a split of any corpus, also on one from another domain with other labels."""
     from joyful_ray.console.assessments import show_assessment
     from joyful_ray.console.screen import Screen
     from joyful_ray.schema import SPLITS

@@ -13,8 +13,8 @@ def config(
     job: Annotated[
         str | None,
         typer.Argument(
-            metavar="[JOB.yaml | PATTERN]",
-            help="The job file; without it, the defaults. With --list, which settings to show.",
+            metavar="JOB.yaml|PATTERN",
+            help="Job file; the defaults if left out. With --list: a part of the paths to show, or a pattern with *.",
             show_default=False,
         ),
     ] = None,
@@ -23,14 +23,16 @@ def config(
         bool,
         typer.Option(
             "--list",
-            help="Explain settings: type, range, default, meaning. PATTERN is a part of a path, or has *.",
+            help="List settings with type, range, default under each preset, and meaning.",
         ),
     ] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="With --list: print Markdown.")] = False,
-    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of job files, for editors.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="With --list: print jobs/SETTINGS.md.")] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of job files, which editors understand.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Print a job with every setting written out, or explain the settings."""
+    """Print a job with every setting written out, or list all settings with their meaning."""
     from joyful_ray.config import JobConfig, load_job, to_yaml
     from joyful_ray.console.screen import Screen, json_line
 
@@ -70,12 +72,16 @@ def _list_settings(pattern: str | None, *, markdown: bool, as_json: bool) -> Non
 def doctor(
     storage: Annotated[
         str | None,
-        typer.Option(metavar="URI", help="Also write, read and remove a small object there.", show_default=False),
+        typer.Option(
+            metavar="URI",
+            help="Also check a path or s3:// URI: write, read and remove a small file there.",
+            show_default=False,
+        ),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Do not start Ray to see whether it does.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Skip the check that starts Ray.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Check this machine, Ray, storage and versions, and say what to fix."""
+    """Check this machine, Ray, versions and storage, and say what to fix."""
     from joyful_ray.console.doctor import show_doctor_report
     from joyful_ray.console.screen import Screen
     from joyful_ray.doctor import run_checks

@@ -1,4 +1,4 @@
-"""What runs came to: scores, records, the demo."""
+"""Shows the results of runs: scores, records, the demo."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from joyful_ray.console.screen import Screen, metric_name, show_locations
+from joyful_ray.wording import counted
 
 if TYPE_CHECKING:
     from joyful_ray.demo import DemoResult
@@ -13,9 +14,10 @@ if TYPE_CHECKING:
 
 
 def show_scores(screen: Screen, scores: Mapping[str, Scores]) -> None:
-    """Scores side by side, then what each label and each confusion was in the last of them.
+    """Print scores side by side, then the labels and the confusion of the last.
 
     Args:
+        screen: where to print.
         scores: by split, such as dev and test; all of one corpus and task.
     """
     last_split, last = list(scores.items())[-1]
@@ -32,9 +34,27 @@ def show_scores(screen: Screen, scores: Mapping[str, Scores]) -> None:
         screen.say()
         screen.table(["", *map(metric_name, columns)], rows, title=f"Labels, {last_split}")
     if last.confusion is not None:
-        rows = [[label, *map(str, row)] for label, row in zip(last.labels, last.confusion, strict=True)]
         screen.say()
-        screen.table(["true \\ predicted", *last.labels], rows, title=f"Confusion, {last_split}")
+        _show_confusion(screen, last, title=f"Confusion, {last_split}")
+
+
+def _show_confusion(screen: Screen, scores: Scores, *, title: str) -> None:
+    """Print the confusion; columns are numbered if their labels are too wide."""
+    assert scores.confusion is not None
+    counts = [list(map(str, row)) for row in scores.confusion]
+    labels = scores.labels
+    named = ["true \\ predicted", *labels], [[label, *row] for label, row in zip(labels, counts, strict=True)]
+    numbers = [str(place) for place in range(1, len(labels) + 1)]
+    width = len(numbers[-1]) if numbers else 0
+    numbered = (
+        ["true \\ predicted", *numbers],
+        [[f"{n:>{width}} {label}", *row] for n, label, row in zip(numbers, labels, counts, strict=True)],
+    )
+    for header, rows in (named, numbered):
+        if screen.fits(header, rows):
+            screen.table(header, rows, title=title)
+            return
+    screen.say(f"{title}: too wide for this screen with {counted(len(labels), 'label')}; --json prints it")
 
 
 def _number(value: float | None) -> str:
@@ -42,27 +62,29 @@ def _number(value: float | None) -> str:
 
 
 def show_run(screen: Screen, record: RunRecord) -> None:
-    """What a run came to, and where it lies."""
+    """Print the scores of a run, which epoch was selected, and where the results are."""
     splits = {"dev": record.dev} | ({"test": record.test} if record.test is not None else {})
     show_scores(screen, splits)
     screen.say()
-    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in record.seconds.items())
-    workers = f"{record.workers} workers" if record.workers != 1 else "1 worker"
-    screen.say(f"{record.name}: {record.outcome} after {record.epochs} epochs with {workers}; {seconds}")
+    workers = f"with {counted(record.workers, 'worker')}" if record.workers else "without Ray"
+    outcome = record.outcome.replace("-", " ")
+    screen.say(f"{record.name}: {outcome} after {counted(record.epochs, 'epoch')} {workers}")
     screen.say(
-        f"epoch {record.selected_epoch} was selected by {record.selected_by}; test was read {_times(record.test_reads)}"
+        f"epoch {record.selected_epoch + 1} of {record.epochs} was selected by {record.selected_by}; "
+        f"test was {_times(record.test_reads)}"
     )
+    screen.say("time: " + ", ".join(f"{name} {value:.1f} s" for name, value in record.seconds.items()))
     for warning in record.warnings:
         screen.say(f"warning: {warning}", style="yellow")
     show_locations(screen, record.locations)
 
 
 def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
+    return {0: "not read", 1: "read once"}.get(count, f"read {count} times")
 
 
 def show_demo(screen: Screen, result: DemoResult) -> None:
-    """What the demo came to, and what to try next."""
+    """Print the results of the demo, and what to try next."""
     show_run(screen, result.record)
     screen.say()
     found, possible = result.bundle_scores.values["weighted_f1"], result.best_possible["weighted_f1"]

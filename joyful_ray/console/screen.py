@@ -1,4 +1,4 @@
-"""Where a command's words go: lines, tables, and one JSON object for programs."""
+"""Prints lines and tables for people, and one JSON object for programs."""
 
 from __future__ import annotations
 
@@ -7,15 +7,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-PLAIN_WIDTH = 160
+PLAIN_WIDTH, PLAIN_TABLE_WIDTH = 160, 80
+"""Columns without a terminal: of a line, and of a table whose cells can be wrapped to that width."""
+GAP = 2
 
 
 class Screen:
-    """Where a command's words go: to stdout, or to stderr where a program reads one JSON object from stdout."""
+    """Prints to stdout; with `--json`, prints to stderr and leaves stdout to the JSON object.
+
+    Args:
+        as_json: whether the user asked for JSON.
+    """
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
@@ -23,9 +30,22 @@ class Screen:
         if not self.console.is_terminal:
             self.console.width = PLAIN_WIDTH
 
+    @property
+    def table_width(self) -> int:
+        """The columns that a table should fit."""
+        width = self.console.width
+        return width if self.console.is_terminal else min(width, PLAIN_TABLE_WIDTH)
+
     def say(self, text: str = "", *, style: str | None = None) -> None:
-        """A line, never broken or coloured by what it holds."""
+        """Print one line, without wrapping and without reading markup in it."""
         self.console.print(text, style=style, markup=False, soft_wrap=True)
+
+    def fits(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> bool:
+        """Whether a table fits without breaking a word or a number."""
+        smallest = [
+            _smallest_width(column, is_text=place < left) for place, column in enumerate(_columns(header, rows))
+        ]
+        return sum(smallest) + GAP * (len(smallest) - 1) <= self.table_width
 
     def table(
         self,
@@ -36,36 +56,69 @@ class Screen:
         left: int = 1,
         styles: Sequence[str | None] = (),
     ) -> None:
-        """A table; the first `left` columns are words, the others numbers."""
-        table = Table(
-            title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
-        )
-        for place, name in enumerate(header):
-            table.add_column(Text(name), justify="left" if place < left else "right", overflow="fold")
+        """Print a table; cells wrap between words if it is too wide.
+
+        Args:
+            header: one name per column.
+            rows: cells of each row.
+            title: a line above the table.
+            left: number of text columns, which come first; the others hold numbers and are aligned right.
+            styles: style of each row; rows without one are plain.
+        """
+        if title is not None:
+            self.say(title, style="bold")
+        table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+        widths = _widths(_columns(header, rows), left=left, total=self.table_width)
+        for place, (name, width) in enumerate(zip(header, widths, strict=True)):
+            table.add_column(Text(name), width=width, justify="left" if place < left else "right", overflow="fold")
         for place, row in enumerate(rows):
             table.add_row(*map(Text, row), style=styles[place] if place < len(styles) else None)
         self.console.print(table)
 
     def result(self, value: BaseModel | Mapping[str, Any]) -> None:
-        """The one JSON object for programs; nothing where a person reads."""
+        """Print the JSON object if the user asked for it."""
         if self.as_json:
             print(json_line(value), flush=True)
 
 
+def _columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The cells of each column, the header first."""
+    return [[name, *(row[place] for row in rows)] for place, name in enumerate(header)]
+
+
+def _smallest_width(column: Sequence[str], *, is_text: bool) -> int:
+    """The width at which no word breaks, and in a column of numbers no cell wraps."""
+    header, *cells = column
+    words = header.split() + [word for cell in cells for word in (cell.split() if is_text else cell.splitlines())]
+    return max(map(cell_len, words), default=0)
+
+
+def _widths(columns: Sequence[Sequence[str]], *, left: int, total: int) -> list[int]:
+    """The width of each column: as wide as its widest cell, less where the table would be too wide."""
+    widths = [max(cell_len(line) for cell in column for line in cell.splitlines() or [""]) for column in columns]
+    smallest = [_smallest_width(column, is_text=place < left) for place, column in enumerate(columns)]
+    while sum(widths) + GAP * (len(widths) - 1) > total:
+        spare = [place for place in range(len(widths)) if widths[place] > smallest[place]]
+        if not spare:
+            break
+        widths[max(spare, key=lambda place: widths[place])] -= 1
+    return widths
+
+
 def json_line(value: BaseModel | Mapping[str, Any]) -> str:
-    """One line of JSON; numbers that are not finite become null, as JSON has none."""
+    """One line of JSON; numbers that are not finite become null, because JSON has none."""
     if isinstance(value, BaseModel):
         return value.model_dump_json()
     return json.dumps(value, allow_nan=False, ensure_ascii=False)
 
 
 def metric_name(name: str) -> str:
-    """`weighted_f1` as a person writes it."""
+    """The name of a score for people: `weighted_f1` becomes `weighted F1`."""
     return name.replace("_", " ").replace("f1", "F1")
 
 
 def show_locations(screen: Screen, locations: Mapping[str, str]) -> None:
-    """Names and the places where their owners lie, one a line."""
+    """Print where things are, one line each: a name and its path or URI."""
     width = max(map(len, locations), default=0)
     for name, place in locations.items():
         screen.say(f"{name:<{width}}  {place}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from joyful_ray.console.screen import Screen, metric_name, show_locations
+from joyful_ray.wording import counted
 
 if TYPE_CHECKING:
     from joyful_ray.records import SeedsRecord, Spread
@@ -14,33 +15,35 @@ def show_seeds(screen: Screen, record: SeedsRecord, uri: str) -> None:
     """Print one row per seed, then mean and standard deviation of every score.
 
     Args:
+        screen: where to print.
+        record: the scores.
         uri: where the record was written.
     """
-    split = "test" if record.test else "dev"
-    names = [name for name in (record.test or record.dev) if not name.startswith("f1/")]
-    header = ["seed", "epoch", f"dev {metric_name(record.selection)}", *(f"{split} {metric_name(n)}" for n in names)]
-    rows = [
-        [
-            str(run.seed),
-            f"{run.selected_epoch + 1} of {run.epochs}",
-            f"{run.dev[record.selection]:.4f}",
-            *(f"{(run.test or run.dev)[name]:.4f}" for name in names),
-        ]
-        for run in record.seeds
-    ]
+    splits: list[Literal["dev", "test"]] = ["dev", "test"] if record.test else ["dev"]
+    for split in splits:
+        screen.say()
+        _show_split(screen, record, split)
     screen.say()
-    screen.table(header, rows, title="Seeds")
-    screen.say()
-    scores = list(record.dev)
     columns = [record.dev, record.test] if record.test else [record.dev]
-    rows = [[_name(name), *(_spread(column.get(name)) for column in columns)] for name in scores]
-    count = len(record.seeds)
-    title = f"Mean ± standard deviation over {count} seed{'' if count == 1 else 's'}"
-    screen.table(["score", *(["dev", "test"] if record.test else ["dev"])], rows, title=title)
+    rows = [[_name(name), *(_spread(column.get(name)) for column in columns)] for name in record.dev]
+    title = f"Mean ± standard deviation over {counted(len(record.seeds), 'seed')}"
+    screen.table(["score", *splits], rows, title=title)
     for seed, reason in record.failures.items():
         screen.say(f"seed {seed} failed: {reason}", style="red")
     screen.say()
     show_locations(screen, {"record": uri})
+
+
+def _show_split(screen: Screen, record: SeedsRecord, split: Literal["dev", "test"]) -> None:
+    scores = record.dev if split == "dev" else record.test
+    names = [name for name in scores if not name.startswith("f1/")]
+    rows = []
+    for run in record.seeds:
+        values = run.dev if split == "dev" else run.test
+        cells = [f"{values[name]:.4f}" if name in values else "" for name in names]
+        rows.append([str(run.seed), f"{run.selected_epoch + 1} of {run.epochs}", *cells])
+    header = ["seed", "selected epoch", *map(metric_name, names)]
+    screen.table(header, rows, title=f"Seeds, {split}", left=0)
 
 
 def _name(name: str) -> str:

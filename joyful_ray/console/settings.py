@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from joyful_ray.console.screen import Screen
+from joyful_ray.wording import counted
 
 if TYPE_CHECKING:
     from joyful_ray.setting_reference import SettingEntry
@@ -21,5 +22,4 @@ def show_settings(screen: Screen, entries: Sequence[SettingEntry]) -> None:
         for text in (entry.kind.replace("`", ""), f"default {entry.default}", entry.meaning.replace("`", "")):
             for line in textwrap.wrap(text, WIDTH - len(INDENT), break_on_hyphens=False):
                 screen.say(INDENT + line)
-    count = len(entries)
-    screen.say(f"\n{count} setting{'' if count == 1 else 's'}; change one with --set path=value")
+    screen.say(f"\n{counted(len(entries), 'setting')}; change one with --set path=value")

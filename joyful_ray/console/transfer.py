@@ -42,7 +42,7 @@ def _show_table(
     title: str,
 ) -> None:
     texts = {name: {column: text_of(cell) for column, cell in row.items()} for name, row in rows.items()}
-    for place, columns in enumerate(_column_groups(texts, screen.console.width)):
+    for place, columns in enumerate(_column_groups(texts, screen.table_width)):
         cells = [[name, *(row[column] for column in columns)] for name, row in texts.items()]
         screen.table([CORNER, *columns], cells, title=title if place == 0 else f"{title}, continued")
         screen.say()

@@ -158,11 +158,12 @@ def _train_on_ray(job: JobConfig, corpus: Corpus, directory: RunDirectory, start
 
 
 @contextmanager
-def ray_cluster(job: JobConfig, *, dashboard: bool = False) -> Iterator[None]:
+def ray_cluster(job: JobConfig, *, runs: int = 1, dashboard: bool = False) -> Iterator[None]:
     """Connect to a Ray cluster: the one already joined, the one that `cluster.address` names, or a new local one.
 
     Args:
         job: its `cluster` section decides.
+        runs: number of runs that a new local cluster should have room for, as far as this machine allows.
         dashboard: start Ray's dashboard with a new local cluster. Without it, a Ray Train run inside a Ray Tune trial
             keeps its workers forever once the trial is stopped.
 
@@ -175,6 +176,7 @@ def ray_cluster(job: JobConfig, *, dashboard: bool = False) -> Iterator[None]:
     import ray
 
     needed = job.cluster.workers * job.cluster.cpus_per_worker
+    needed = max(needed, min(needed * runs, _most_cpus()))
     joined_before = ray.is_initialized()
     if not joined_before:
         address = cluster_address(job) or "local"
@@ -212,12 +214,35 @@ def check_machine(job: JobConfig) -> None:
     Raises:
         ConfigError: it would; the message has both numbers.
     """
-    requested, cores = job.cluster.workers * job.cluster.cpus_per_worker, os.cpu_count() or 1
-    if cluster_address(job) is None and requested > max(SMALL_MACHINE, OVERSUBSCRIPTION * cores):
+    requested = job.cluster.workers * job.cluster.cpus_per_worker
+    if cluster_address(job) is None and requested > _most_cpus():
         raise ConfigError(
-            f"cluster.workers needs {requested:g} CPUs, but this machine has {cores}; "
+            f"cluster.workers needs {requested:g} CPUs, but this machine has {os.cpu_count() or 1}; "
             "use fewer workers, or name a cluster with cluster.address"
         )
+
+
+def _most_cpus() -> int:
+    """The number of CPUs that a local cluster may claim."""
+    return max(SMALL_MACHINE, OVERSUBSCRIPTION * (os.cpu_count() or 1))
+
+
+def runs_that_fit(job: JobConfig) -> int:
+    """How many runs of a job fit on the connected cluster at a time, with one CPU left for Ray Data; at least 1."""
+    import ray
+
+    cluster, resources = job.cluster, ray.cluster_resources()
+    room = [(resources.get("CPU", 0.0) - 1) / (cluster.workers * cluster.cpus_per_worker)]
+    if cluster.gpus_per_worker:
+        room.append(resources.get("GPU", 0.0) / (cluster.workers * cluster.gpus_per_worker))
+    return max(1, int(min(room)))
+
+
+def connected_address() -> str:
+    """The address at which other processes join the cluster that this process is connected to."""
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
 
 
 def _check_fits(job: JobConfig, resources: dict[str, float]) -> None:

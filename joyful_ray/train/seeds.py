@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import nullcontext
-from multiprocessing import get_context
+from contextlib import contextmanager
 
 from joyful_ray.config import JobConfig
-from joyful_ray.errors import ConfigError, TrainingError
+from joyful_ray.errors import CheckpointError, ConfigError, StorageError, TrainingError
 from joyful_ray.records import EpochMetrics, RunRecord, SeedsRecord, seed_run, spreads
 from joyful_ray.storage import Location, open_location
-from joyful_ray.train.launch import check_job, ray_cluster, train
+from joyful_ray.train.launch import check_job, connected_address, ray_cluster, runs_that_fit, train
+from joyful_ray.train.process_group import pick_device
 from joyful_ray.train.run_directory import CONFIG, RunDirectory
+from joyful_ray.train.run_process import train_in_processes
+from joyful_ray.wording import counted
 
-Watch = Callable[[EpochMetrics], None]
+Watch = Callable[[int, EpochMetrics], None]
 Stage = Callable[[str], None]
-Finished = RunRecord | TrainingError
+Ended = Callable[[int], None]
+Finished = RunRecord | Exception
+FAILURES = (TrainingError, CheckpointError, StorageError)
+"""Errors of one run, after which the other seeds still train. A ConfigError would be the same for every seed."""
 
 
 def train_seeds(
@@ -25,8 +30,9 @@ def train_seeds(
     seeds: Sequence[int],
     *,
     name: str | None = None,
-    parallel: int = 1,
+    parallel: int | None = 1,
     watch: Watch | None = None,
+    ended: Ended = lambda seed: None,
     stage: Stage = lambda text: None,
 ) -> SeedsRecord:
     """Train a job once per seed, and summarise the scores.
@@ -38,41 +44,39 @@ def train_seeds(
         job: the settings; its own `seed` is ignored. `cluster.max_hours` counts for all seeds together.
         seeds: each once.
         name: name of the job; None takes the job's.
-        parallel: runs at a time, each in a process of its own; more than 1 needs `cluster.workers: 0`.
-        watch: called with each epoch's metrics, if one run trains at a time.
-        stage: called with a line before each run.
+        parallel: maximum number of runs at a time, each in its own process; fewer run if the machine or the cluster has
+            no room for so many. None means one at a time on Ray or on a GPU, and otherwise as many as the machine has
+            cores for. The scores do not depend on it.
+        watch: called with the seed and the metrics of each epoch, soon after the epoch ends.
+        ended: called with each seed whose run has ended, finished or not.
+        stage: called with lines that say what happens.
 
     Returns:
         The record, which is also written to `<storage>/<name>-seeds.json`. Its `failures` name the seeds that failed.
 
     Raises:
         UserError: seeds, job, corpus or an existing run do not fit; nothing was started.
-        TrainingError: no seed finished, or `cluster.max_hours` is over.
+        TrainingError: no seed finished.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError("--seeds needs at least one seed, and each seed once")
-    if parallel > 1 and job.cluster.workers > 0:
-        raise ConfigError("--parallel trains without Ray; add --workers 0, or leave it out")
+    started = time.monotonic()
     name = job.name if name is None else name
     corpus_hash = check_job(job).hash
     jobs = {seed: job.model_copy(update={"seed": seed}) for seed in seeds}
-    known: dict[int, Finished] = {}
-    for seed, each in jobs.items():
-        directory = RunDirectory.of(each, run_name(name, seed))
-        if directory.location.join(CONFIG).exists():
-            directory.check_same(each, corpus_hash=corpus_hash)
-        record = directory.read_record()
-        if record is not None:
-            known[seed] = record
-            stage(f"seed {seed}: finished before")
-    waiting = {seed: each for seed, each in jobs.items() if seed not in known}
-    runs = _side_by_side(waiting, name, parallel) if parallel > 1 else _in_turn(waiting, name, watch, stage)
-    with ray_cluster(job) if waiting and job.cluster.workers else nullcontext():
-        for seed, result in runs:
-            known[seed] = result
-            if parallel > 1:
-                stage(f"seed {seed}: {result if isinstance(result, TrainingError) else 'finished'}")
-    summary = _summary(job, name, corpus_hash, [(seed, known[seed]) for seed in seeds])
+    results: dict[int, Finished] = dict(_finished_before(jobs, name, corpus_hash))
+    for seed in results:
+        stage(f"seed {seed}: finished before")
+        ended(seed)
+    waiting = {seed: each for seed, each in jobs.items() if seed not in results}
+    if waiting:
+        with _room_for(job, len(waiting), parallel) as (at_a_time, ray_address):
+            stage(f"{counted(len(waiting), 'run')} to train, {at_a_time} at a time")
+            for seed, result in _Session(name, started, watch).train(waiting, at_a_time, ray_address):
+                results[seed] = result
+                ended(seed)
+                stage(f"seed {seed}: {'finished' if isinstance(result, RunRecord) else result}")
+    summary = _summary(job, name, corpus_hash, [(seed, results[seed]) for seed in seeds])
     record_location(job, name).write_text(summary.model_dump_json(indent=1) + "\n")
     return summary
 
@@ -87,46 +91,116 @@ def record_location(job: JobConfig, name: str) -> Location:
     return open_location(job.storage).join(f"{name}-seeds.json")
 
 
-def _in_turn(
-    jobs: dict[int, JobConfig], name: str, watch: Watch | None, stage: Stage
-) -> Iterator[tuple[int, Finished]]:
-    started = time.monotonic()
-    for number, (seed, job) in enumerate(jobs.items(), start=1):
-        left = _with_time_left(job, started)
-        if left is None:
-            yield seed, TrainingError("not trained, because cluster.max_hours is over; the same command continues")
-            continue
-        stage(f"seed {seed}: run {number} of {len(jobs)}, {run_name(name, seed)}")
-        yield seed, _train_one(left, run_name(name, seed), watch)
+def _finished_before(jobs: dict[int, JobConfig], name: str, corpus_hash: str) -> dict[int, RunRecord]:
+    """The records of the runs that are finished; raises CheckpointError if any run has other settings."""
+    found = {}
+    for seed, job in jobs.items():
+        directory = RunDirectory.of(job, run_name(name, seed))
+        if directory.location.join(CONFIG).exists():
+            directory.check_same(job, corpus_hash=corpus_hash)
+        record = directory.read_record()
+        if record is not None:
+            found[seed] = record
+    return found
 
 
-def _side_by_side(jobs: dict[int, JobConfig], name: str, parallel: int) -> Iterator[tuple[int, Finished]]:
-    with ProcessPoolExecutor(min(parallel, len(jobs) or 1), mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(_train_one, job, run_name(name, seed)): seed for seed, job in jobs.items()}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+@contextmanager
+def _room_for(job: JobConfig, runs: int, parallel: int | None) -> Iterator[tuple[int, str | None]]:
+    """Keep one Ray cluster for all runs, if the job trains on Ray.
+
+    Yields:
+        How many runs may train at a time, and the address of the cluster.
+    """
+    cluster = job.cluster
+    if cluster.workers:
+        wanted = min(parallel or 1, runs)
+        with ray_cluster(job, runs=wanted):
+            yield min(wanted, runs_that_fit(job)), connected_address()
+        return
+    if parallel is None and pick_device(job.train.device).type == "cuda":
+        parallel = 1
+    yield min(parallel or runs, runs, max(1, int(_cores() / cluster.cpus_per_worker))), None
 
 
-def _train_one(job: JobConfig, name: str, watch: Watch | None = None) -> Finished:
-    try:
-        return train(job, name=name, watch=watch)
-    except TrainingError as error:
-        return error
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _with_time_left(job: JobConfig, started: float) -> JobConfig | None:
-    """The job with the rest of `cluster.max_hours`; None if nothing is left."""
-    limit = job.cluster.max_hours
-    if limit is None:
-        return job
-    left = limit - (time.monotonic() - started) / 3600
-    cluster = job.cluster.model_copy(update={"max_hours": left})
-    return job.model_copy(update={"cluster": cluster}) if left > 0 else None
+class _Session:
+    """The runs of one call.
+
+    Args:
+        name: name of the job.
+        started: when the call began, by `time.monotonic`.
+        watch: receives the metrics of each epoch.
+    """
+
+    def __init__(self, name: str, started: float, watch: Watch | None) -> None:
+        self._name, self._started, self._watch = name, started, watch
+
+    def train(
+        self, jobs: dict[int, JobConfig], at_a_time: int, ray_address: str | None
+    ) -> Iterator[tuple[int, Finished]]:
+        """Train the jobs, and give each seed with its result when its run ends."""
+        if at_a_time == 1:
+            return self._in_turn(jobs)
+        return self._side_by_side(jobs, at_a_time, ray_address)
+
+    def _in_turn(self, jobs: dict[int, JobConfig]) -> Iterator[tuple[int, Finished]]:
+        for seed, job in jobs.items():
+            try:
+                result: Finished = train(
+                    self._in_time(job), name=run_name(self._name, seed), watch=self._watch_of(seed)
+                )
+            except FAILURES as error:
+                result = error
+            yield seed, result
+
+    def _side_by_side(
+        self, jobs: dict[int, JobConfig], at_a_time: int, ray_address: str | None
+    ) -> Iterator[tuple[int, Finished]]:
+        seeds = {run_name(self._name, seed): seed for seed in jobs}
+
+        def jobs_in_time() -> Iterator[tuple[str, JobConfig | TrainingError]]:
+            for name, seed in seeds.items():
+                try:
+                    yield name, self._in_time(jobs[seed])
+                except TrainingError as error:
+                    yield name, error
+
+        def watch(name: str, metrics: EpochMetrics) -> None:
+            if self._watch is not None:
+                self._watch(seeds[name], metrics)
+
+        ends = train_in_processes(jobs_in_time(), at_a_time=at_a_time, ray_address=ray_address, watch=watch)
+        for name, error in ends:
+            if isinstance(error, ConfigError):
+                raise error
+            record = RunDirectory.of(jobs[seeds[name]], name).read_record()
+            yield seeds[name], error or record or TrainingError(f"run {name} ended without a record")
+
+    def _in_time(self, job: JobConfig) -> JobConfig:
+        """The job with the rest of `cluster.max_hours`.
+
+        Raises:
+            TrainingError: nothing is left.
+        """
+        limit = job.cluster.max_hours
+        if limit is None:
+            return job
+        left = limit - (time.monotonic() - self._started) / 3600
+        if left <= 0:
+            raise TrainingError("not trained, because cluster.max_hours is over; the same command continues")
+        return job.model_copy(update={"cluster": job.cluster.model_copy(update={"max_hours": left})})
+
+    def _watch_of(self, seed: int) -> Callable[[EpochMetrics], None] | None:
+        watch = self._watch
+        return None if watch is None else lambda metrics: watch(seed, metrics)
 
 
 def _summary(job: JobConfig, name: str, corpus_hash: str, results: list[tuple[int, Finished]]) -> SeedsRecord:
     records = [result for _, result in results if isinstance(result, RunRecord)]
-    failures = {seed: str(result) for seed, result in results if isinstance(result, TrainingError)}
+    failures = {seed: str(result) for seed, result in results if not isinstance(result, RunRecord)}
     if not records:
         seed, reason = next(iter(failures.items()))
         raise TrainingError(f"no seed finished; seed {seed}: {reason}")

@@ -27,7 +27,7 @@ CACHE = ".ray"
 
 
 class WorkerReporter(Reporter):
-    """Reports from a Ray Train worker: every rank reports each epoch, and Ray Tune receives the report of the first rank.
+    """Reports from a Ray Train worker: every rank reports each epoch, and Ray Tune receives that of the first rank.
 
     The last epoch is held back; the trial itself reports it after the record is written.
     """

@@ -99,8 +99,8 @@ def check_exploit(space: Space, corpus_info: CorpusInfo) -> None:
         for value in entry.choice or entry.bounds:
             if _shapes(job_with(space.job, space.complete({path: value})), corpus_info) != expected:
                 raise ConfigError(
-                    f"search.space.{path} changes the shape of weights, which trials exchange in pbt; give it one value, or "
-                    "search.scheduler: asha"
+                    f"search.space.{path} changes the shape of weights, which trials exchange in pbt; "
+                    "give it one value, or search.scheduler: asha"
                 )
 
 

@@ -12,7 +12,7 @@ from joyful_ray.tune.goals import Goal
 
 
 def write_hparams(location: Location, settings: Mapping[str, Any], goal: Goal) -> None:
-    """Write the settings of a trial next to its events, so that `tensorboard --logdir SEARCH/trials` compares trials."""
+    """Write a trial's settings next to its events, so that `tensorboard --logdir SEARCH/trials` compares trials."""
     from torch.utils.tensorboard.summary import hparams
     from torch.utils.tensorboard.writer import FileWriter
 

@@ -15,10 +15,10 @@ LEAST = 8
 
 
 def importance(state: SearchState, space: Mapping[str, RangeConfig], goal: Goal) -> dict[str, float]:
-    """Share of each setting, the largest first; the shares add up to 1. Empty with fewer than 8 trials, or equal scores.
+    """Share of each setting, largest first; the shares add up to 1. Empty with fewer than 8 trials or equal scores.
 
-    PED-ANOVA compares the best quarter of the trials with all of them. Trials that were stopped early count as not among
-    the best.
+    PED-ANOVA compares the best quarter of the trials with all of them. Trials that were stopped early count as not
+    among the best.
 
     Source: Watanabe, Bansal and Hutter, PED-ANOVA (IJCAI 2023).
     """

@@ -76,8 +76,8 @@ class GridSampler:
 class TPESampler:
     """optuna's TPE: settings near those of good trials become more likely; several goals give a Pareto front.
 
-    Trials that were stopped early count with their score so far. Running trials count as bad, so that trials that run at
-    the same time differ.
+    Trials that were stopped early count with their score so far. Running trials count as bad, so that trials that
+    run at the same time differ.
     """
 
     def __init__(self, space: Space, goals: Sequence[Goal], *, seed: int) -> None:

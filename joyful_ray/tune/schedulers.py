@@ -23,7 +23,7 @@ PAUSING = ("hyperband", "pbt")
 
 
 def scheduler_of(space: Space, *, epochs: int) -> TrialScheduler:
-    """Build the scheduler of a search. All schedulers compare the best dev score so far after the same number of epochs.
+    """Build the scheduler of a search. Every one compares the best dev score so far after the same number of epochs.
 
     Args:
         space: the search space, with the settings of the search.

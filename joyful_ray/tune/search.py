@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from joyful_ray.config import JobConfig
 from joyful_ray.errors import CheckpointError, TrainingError
@@ -17,6 +18,9 @@ from joyful_ray.tune.merge import merge_search
 from joyful_ray.tune.search_directory import SearchDirectory
 from joyful_ray.tune.search_setup import SearchSetup, setup
 from joyful_ray.tune.search_state import SearchState
+
+if TYPE_CHECKING:
+    from joyful_ray.tune.searcher import LedgerWriter
 
 Stage = Callable[[str], None]
 Watch = Callable[[SearchState], None]
@@ -61,16 +65,7 @@ def search(
             writer.write(Extended(trials=add_trials))
         home.forget_record()
         began = time.time()
-        session = len(writer.state.sessions)
-        writer.write(
-            Opened(
-                session=session,
-                fingerprint=checked.space.job.fingerprint,
-                corpus=checked.corpus.hash,
-                search=checked.search.model_dump(mode="json"),
-                goals=[goal.name for goal in checked.goals],
-            )
-        )
+        session = _open_session(checked, writer)
         slots = run_on_ray(checked, writer, session, stage)
         if not writer.state.ranked(checked.goal):
             raise TrainingError(_nothing(writer.state))
@@ -84,6 +79,21 @@ def search(
             slots=slots,
             wall_seconds=time.time() - began,
         )
+
+
+def _open_session(checked: SearchSetup, writer: LedgerWriter) -> int:
+    """Record that a session starts; returns its number."""
+    session = len(writer.state.sessions)
+    writer.write(
+        Opened(
+            session=session,
+            fingerprint=checked.space.job.fingerprint,
+            corpus=checked.corpus.hash,
+            search=checked.search.model_dump(mode="json"),
+            goals=[goal.name for goal in checked.goals],
+        )
+    )
+    return session
 
 
 def _check_open(setup: SearchSetup, state: SearchState, *, add_trials: int, merged: int) -> None:

@@ -114,7 +114,8 @@ class SearchDirectory:
             return resolve(content if isinstance(content, dict) else {"config": content})
         except (*NOT_YAML, ConfigError):
             raise CheckpointError(
-                f"{place.uri} is damaged, or was written by another version; remove {self.location.uri} or give another --name"
+                f"{place.uri} is damaged, or was written by another version; "
+                f"remove {self.location.uri} or give another --name"
             ) from None
 
     def write_best(self, job: JobConfig, comment: str) -> Location:

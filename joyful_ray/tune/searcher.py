@@ -32,7 +32,7 @@ class LedgerWriter:
         """Write events to the ledger, and update the state."""
         self.ledger.add(*events)
         for event in events:
-            self.state.saw(event)
+            self.state.apply(event)
         if self._watch is not None:
             self._watch(self.state)
 

@@ -34,7 +34,7 @@ NOT_SEARCHED = {
     "name": "it is the name of the search",
     "corpus": "trials are compared on one corpus",
     "storage": "it is where the search is written",
-    "seed": "use search.repeat to try seeds",
+    "seed": "search.repeat tries several seeds",
     "task": "the corpus determines it",
     "search": "a search cannot search its own settings",
     "cluster": "search.cpus_per_trial, gpus_per_trial and workers_per_trial determine it",

@@ -33,25 +33,27 @@ def test_counts_of_conversations_add_up_to_the_scores_of_the_split() -> None:
 
 def test_a_config_against_itself_differs_by_nothing() -> None:
     same = [counts(np.array([3, 7, 9, 5])), counts(np.array([2, 8, 8, 6]))]
-    found = paired_bootstrap(same, same, F1, draws=200, error_rate=0.05)
+    found = paired_bootstrap(same, same, F1, samples=200, error_rate=0.05)
     assert (found.mean, found.low, found.high) == (0.0, 0.0, 0.0)
 
 
 def test_a_gap_in_every_conversation_is_found_and_noise_is_not() -> None:
     draw = np.random.default_rng(0)
     base = [draw.integers(3, 7, 60) for _ in range(3)]
-    better = paired_bootstrap([counts(b + 2) for b in base], [counts(b) for b in base], F1, draws=400, error_rate=0.05)
+    better = paired_bootstrap(
+        [counts(b + 2) for b in base], [counts(b) for b in base], F1, samples=400, error_rate=0.05
+    )
     assert better.low > 0.1
     assert better.low <= better.mean <= better.high
     other = [counts(draw.integers(3, 7, 60)) for _ in range(3)]
-    noise = paired_bootstrap(other, [counts(b) for b in base], F1, draws=400, error_rate=0.05)
+    noise = paired_bootstrap(other, [counts(b) for b in base], F1, samples=400, error_rate=0.05)
     assert noise.low < 0 < noise.high
 
 
 def test_the_interval_is_as_wide_as_resampling_whole_conversations_makes_it() -> None:
     draw = np.random.default_rng(1)
     mine, other = draw.integers(0, 11, 200), draw.integers(0, 11, 200)
-    found = paired_bootstrap([counts(mine)], [counts(other)], Goal("accuracy", 1), draws=1500, error_rate=0.05)
+    found = paired_bootstrap([counts(mine)], [counts(other)], Goal("accuracy", 1), samples=1500, error_rate=0.05)
     gaps = (mine - other) / 10
     assert found.mean == pytest.approx(gaps.mean())
     half = 1.96 * gaps.std() / np.sqrt(len(gaps))

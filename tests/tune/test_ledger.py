@@ -58,7 +58,7 @@ def test_a_line_that_a_crash_cut_off_is_left_out_and_does_not_spoil_the_next(tmp
     place = tmp_path / "ledger.jsonl"
     place.write_text(place.read_text()[:-30])
     assert ledger.events() == EVENTS[:-1]
-    ledger.mend()
+    ledger.repair()
     ledger.add(EVENTS[-1])
     assert ledger.events() == EVENTS
 
@@ -68,7 +68,7 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     ledger.add(*EVENTS)
     place = tmp_path / "ledger.jsonl"
     place.write_text(place.read_text().replace('"kind":"ended"', '"kind":"endde"'))
-    with pytest.raises(CheckpointError, match=r"ledger.jsonl:9 is no event of this version"):
+    with pytest.raises(CheckpointError, match=r"ledger.jsonl:9 is not an event of this version"):
         ledger.events()
 
 

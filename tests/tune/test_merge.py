@@ -57,7 +57,7 @@ def test_what_cannot_be_compared_is_not_merged(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"has other settings \(train.epochs: 4 -> 9\)"):
         merge_search(other.location.uri, job, "abc", writer)
     elsewhere = written(job, "elsewhere", [0.5], corpus="def")
-    with pytest.raises(CheckpointError, match="over another corpus"):
+    with pytest.raises(CheckpointError, match="uses another corpus"):
         merge_search(elsewhere.location.uri, job, "abc", writer)
     with pytest.raises(CheckpointError, match="there is no search at"):
         merge_search(str(tmp_path / "nowhere"), job, "abc", writer)
