@@ -1,12 +1,12 @@
-# make demo    from a fresh checkout to a trained, evaluated model
-# make test    all that CI runs
+# make demo    install, then train and evaluate a small model
+# make test    everything that CI runs
 # make install | lint | bench | lock | clean
 #
-# Needs Python 3.11 or newer with pip, and make. What can be set:
-#   PYTHON=python3.12      the Python that the environment is made with
-#   TORCH=cpu|cuda         which torch; cuda where an NVIDIA GPU answers, else cpu
-#   TORCH_INDEX=ADDRESS    the package index that torch comes from; pytorch.org/get-started shows the one of the CPU builds
-#   ARGS='-k storage'      more arguments for pytest, or for the benchmarks
+# Needs Python 3.11 or newer with pip, and make. Variables:
+#   PYTHON=python3.12      Python for the environment
+#   TORCH=cpu|cuda         build of torch; by default cuda if nvidia-smi finds a GPU, else cpu
+#   TORCH_INDEX=ADDRESS    package index for torch; pytorch.org/get-started shows the index of the CPU builds
+#   ARGS='-k storage'      additional arguments for pytest or the benchmarks
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -19,7 +19,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
-# Some containers forbid byte code; then every process would compile all of torch and Ray again (12 s).
+# Some containers turn off byte code. Every process would then compile all of torch and Ray again (12 s).
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test install lint bench lock clean
@@ -45,18 +45,18 @@ lint: $(DEV)
 bench: $(DEV)
 	@for script in tests/bench/*.py; do echo "$$script"; $(BIN)/python $$script $(ARGS) || exit 1; done
 
-# The environment. `--no-deps` keeps pip's resolver out, which takes minutes and may pick a CUDA torch; three pips share
-# the lock because each waits for the network most of its time; byte code is written at first use.
+# The environment. `--no-deps` avoids pip's resolver, which takes minutes and may choose a CUDA build of torch. Three
+# processes of pip divide the packages, because each of them mostly waits for the network. Byte code is written at first use.
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "Python 3.11 or newer is needed; $(PYTHON) says: $$($(PYTHON) --version 2>&1 | head -n 1). Name another: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	  echo "Python 3.11 or newer is needed, but $(PYTHON) is: $$($(PYTHON) --version 2>&1 | head -n 1). To use another one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { \
-	  echo "$(PYTHON) cannot make an environment; its venv module is missing (Debian, Ubuntu: the package python3-venv)"; exit 1; }
+	  echo "$(PYTHON) cannot create an environment, because its module venv is missing (on Debian and Ubuntu, install the package python3-venv)"; exit 1; }
 	@touch $@
 
 define INSTALL
-	@echo "installing $$($(1) | wc -l | tr -d ' ') packages into $(VENV), torch for $(TORCH); this takes one to three minutes"
+	@echo "installing $$($(1) | wc -l | tr -d ' ') packages into $(VENV), with torch for $(TORCH); this takes one to three minutes"
 	@started=$$(date +%s); parts=""; pids=""; \
 	if [ "$(TORCH)" = cpu ]; then parts=torch; $(1) | grep '^torch==' > $(VENV)/part-torch.txt; fi; \
 	$(1) | grep -v '^torch==' | awk 'NR % 2 == 1' > $(VENV)/part-odd.txt; \
@@ -66,12 +66,12 @@ define INSTALL
 	  $(PIP) install --no-deps --no-compile $$index -r $(VENV)/part-$$part.txt & pids="$$pids $$!"; \
 	done; \
 	failed=""; for pid in $$pids; do wait $$pid || failed=yes; done; \
-	if [ -n "$$failed" ]; then echo "pip could not install everything; its words are above. Run make again once that is mended"; exit 1; fi; \
+	if [ -n "$$failed" ]; then echo "pip could not install all packages; see its messages above. Fix the cause and run make again"; exit 1; fi; \
 	if [ "$(TORCH)" = cuda ]; then \
 	  $(PIP) install --no-compile $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c requirements.lock "$$($(1) | grep '^torch==')" || exit 1; fi; \
 	$(BIN)/python -c 'import torch' 2> $(VENV)/torch-error.txt || { \
 	  tail -n 1 $(VENV)/torch-error.txt; $(PIP) uninstall -y torch; \
-	  echo "this torch does not run here: pip found a CUDA build and no CUDA libraries. Without a GPU: make $(MAKECMDGOALS) TORCH_INDEX=ADDRESS, the address for CPU that pytorch.org/get-started shows; with one: make $(MAKECMDGOALS) TORCH=cuda"; \
+	  echo "this torch cannot run here: pip installed a CUDA build, but there are no CUDA libraries. Without a GPU, run: make $(MAKECMDGOALS) TORCH_INDEX=ADDRESS, with the address of the CPU builds from pytorch.org/get-started. With a GPU, run: make $(MAKECMDGOALS) TORCH=cuda"; \
 	  exit 1; }; \
 	$(PIP) install --no-deps --no-build-isolation -e . || exit 1; \
 	echo "installed in $$(($$(date +%s) - started)) s"
@@ -85,7 +85,7 @@ $(DEV): requirements.lock pyproject.toml | $(VENV)/.created
 	$(call INSTALL,sed -e '/^\#/d' -e 's/ *\# dev$$//' requirements.lock)
 	@touch $(RUN) $@
 
-# Resolves pyproject.toml anew, torch at the version that the lock has now; edit that line first to move it.
+# Resolves pyproject.toml again. The version of torch stays as in the lock file; to change it, edit that line first.
 lock:
 	@rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
 	@$(VENV)-lock/bin/python -m pip install -q setuptools "$$(grep '^torch==' requirements.lock)" packaging -e '.[dev]'

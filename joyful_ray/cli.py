@@ -99,6 +99,6 @@ def _joyful(
 
 for group, commands in COMMANDS.items():
     for name, command in commands.items():
-        accepts = cluster.ANYTHING if name == "submit" else None
+        accepts = cluster.ANY_ARGUMENTS if name == "submit" else None
         app.command(name=name, context_settings=accepts, rich_help_panel=group)(command)
 app.add_typer(cluster.jobs_group(), rich_help_panel="Clusters")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 
-def counted(count: int, noun: str, plural: str | None = None) -> str:
-    """A count with its noun: `1 epoch`, `2 epochs`, `1,200 utterances`.
+def counted(count: float, noun: str, plural: str | None = None) -> str:
+    """Return a count with its noun: `1 epoch`, `2 epochs`, `1,200 utterances`, `0.5 GPUs`, `4 micro-batches`.
 
     Args:
-        count: how many.
+        count: how many; whole numbers get thousands separators.
         noun: the singular.
-        plural: the plural, unless it is the singular with an `s`.
+        plural: the plural, unless it is the singular with `s`, or with `es` after `s`, `x` or `tch`.
     """
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+    number = f"{int(count):,}" if float(count).is_integer() else f"{count:g}"
+    return f"{number} {noun if count == 1 else plural or _plural(noun)}"
+
+
+def _plural(noun: str) -> str:
+    return noun + ("es" if noun.endswith(("tch", "s", "x")) else "s")

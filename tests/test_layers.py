@@ -71,6 +71,7 @@ SEES_ONLY = {
 }
 KNOWS_NEITHER_TORCH_NOR_RAY = [
     "errors",
+    "wording",
     "schema",
     "settings",
     "graph_settings",

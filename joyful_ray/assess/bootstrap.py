@@ -1,6 +1,6 @@
-"""Bootstrap intervals over conversations: utterances of one conversation depend on each other, so they stay together.
+"""Bootstrap intervals over conversations; utterances of one conversation are not independent, so they stay together.
 
-Shapes: C = conversations, S = cells that add up, M = measures, R = resamplings.
+Shapes: C = conversations, S = counts per conversation, M = measures, R = resamplings.
 """
 
 from __future__ import annotations
@@ -14,36 +14,42 @@ from joyful_ray.records import Interval
 
 RESAMPLINGS = 1000
 LEVEL = 0.95
-CELLS_AT_ONCE = 2**22
+MAX_CELLS = 2**22
 
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-"""Cells of whole sets of conversations (…, S) -> measures (…, M); NaN where there is none."""
+"""Maps the summed counts of a set of conversations (…, S) to measures (…, M); NaN if a measure is undefined."""
 
 
 def resampled(
     counts_CS: NDArray[np.float64], statistic: Statistic, *, seed: int = 0, resamplings: int = RESAMPLINGS
 ) -> NDArray[np.float64]:
-    """The measures of sets of C conversations drawn with replacement, (R, M).
+    """Compute the measures of resampled sets of C conversations, drawn with replacement.
 
     Args:
-        counts_CS: cells of each conversation, such as its part of the confusion table.
+        counts_CS: counts of each conversation, such as its part of the confusion table.
+        statistic: computes the measures from summed counts.
+        seed: seed of the random draws.
+        resamplings: number of sets, R.
+
+    Returns:
+        Measures (R, M).
 
     Source: Efron and Tibshirani 1993, chapter 8 (resampling of clusters).
     """
-    draws = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed)
     conversations = len(counts_CS)
-    even = np.full(conversations, 1.0 / conversations)
-    parts, left = [], resamplings
-    while left:
-        now = min(left, max(CELLS_AT_ONCE // conversations, 1))
-        times = draws.multinomial(conversations, even, size=now).astype(np.float64)
-        parts.append(statistic(times @ counts_CS))
-        left -= now
+    uniform = np.full(conversations, 1.0 / conversations)
+    parts, remaining = [], resamplings
+    while remaining:
+        size = min(remaining, max(MAX_CELLS // conversations, 1))
+        draws = generator.multinomial(conversations, uniform, size=size).astype(np.float64)
+        parts.append(statistic(draws @ counts_CS))
+        remaining -= size
     return np.concatenate(parts)
 
 
 def intervals(counts_CS: NDArray[np.float64], statistic: Statistic, *, seed: int = 0) -> list[Interval | None]:
-    """The percentile interval of each measure; None where there are fewer than two conversations."""
+    """Return the percentile interval of each measure, or None with fewer than two conversations."""
     if len(counts_CS) < 2:
         return [None] * len(statistic(counts_CS.sum(axis=0)))
     values_RM = resampled(counts_CS, statistic, seed=seed)

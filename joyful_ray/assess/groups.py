@@ -1,4 +1,4 @@
-"""Scores by speaker, conversation length, position and modality presence, each with its interval.
+"""Computes scores by speaker, conversation length, position and available modalities, with intervals.
 
 Shapes: N = utterances, C = conversations.
 """
@@ -16,59 +16,67 @@ from joyful_ray.assess.labeled_predictions import LabeledPredictions
 from joyful_ray.assess.overlap import repeats
 from joyful_ray.assess.scored_split import ScoredSplit
 from joyful_ray.records import GroupScore
+from joyful_ray.wording import counted
 
-SPEAKERS_SHOWN, SPEAKER_UTTERANCES = 12, 20
+MAX_SPEAKERS, MIN_SPEAKER_UTTERANCES = 12, 20
+"""Other speakers form one group."""
 LENGTHS = (1, 2, 6, 11, 21, 41)
-"""First length of each bin."""
+"""Smallest length of each bin."""
 POSITIONS = (1, 2, 6, 11, 21)
-LINES, REPEATED, UNSEEN = "lines of training", "conversations that repeat one", "conversations that repeat none"
+"""Smallest position of each bin, from 1."""
+LINES, REPEATED, UNSEEN = "training lines", "conversations that repeat one", "conversations that repeat none"
 
 
 def group_scores(
-    judgement: LabeledPredictions, answered: ScoredSplit, known: frozenset[str] | None = None
+    predictions: LabeledPredictions, scored: ScoredSplit, known: frozenset[str] | None = None
 ) -> dict[str, list[GroupScore]]:
-    """The judgement's first measure over each group of each grouping, groups without a labeled utterance left out.
+    """Compute the main measure for each group, leaving out groups without a labeled utterance.
 
     Args:
-        known: lines that training could see; then conversations that repeat one are a group of their own.
+        predictions: labeled utterances of the split.
+        scored: the split.
+        known: lines in the training data; with them, conversations that repeat one are scored separately.
+
+    Returns:
+        Scores by name of the grouping, such as "speaker".
     """
-    owner_N = answered.owner_N[judgement.place_N]
+    owner_N = scored.owner_N[predictions.index_N]
     return {
-        name: [_score(judgement, owner_N, group, member_N) for group, member_N in groups]
-        for name, groups in _groupings(judgement.place_N, answered, known)
+        name: [_score(predictions, owner_N, group, mask_N) for group, mask_N in groups]
+        for name, groups in _groupings(predictions.index_N, scored, known)
     }
 
 
 def _groupings(
-    place_N: NDArray, answered: ScoredSplit, known: frozenset[str] | None
+    index_N: NDArray, scored: ScoredSplit, known: frozenset[str] | None
 ) -> Iterator[tuple[str, Iterator[tuple[str, NDArray[np.bool_]]]]]:
-    length_N = answered.lengths_C[answered.owner_N][place_N]
-    yield "speaker", _speakers([answered.speakers_N[place] for place in place_N])
+    length_N = scored.lengths_C[scored.owner_N][index_N]
+    yield "speaker", _speakers([scored.speakers_N[index] for index in index_N])
     yield "conversation length", _bins(length_N, LENGTHS)
-    yield "position", _bins(answered.position_N[place_N] + 1, POSITIONS)
-    yield "modalities", _values(answered.presence_N[place_N])
-    if known is not None and answered.texts_N is not None:
-        repeated_N = repeats(answered.texts_N, answered.owner_N, known)[place_N]
+    yield "position", _bins(scored.position_N[index_N] + 1, POSITIONS)
+    yield "modalities", _values(scored.presence_N[index_N])
+    if known is not None and scored.texts_N is not None:
+        repeated_N = repeats(scored.texts_N, scored.owner_N, known)[index_N]
         yield LINES, _values(np.where(repeated_N, REPEATED, UNSEEN).astype(object))
 
 
 def _speakers(names_N: list[str]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     counts = Counter(names_N)
-    shown = [name for name, count in counts.most_common(SPEAKERS_SHOWN) if count >= SPEAKER_UTTERANCES]
+    shown = [name for name, count in counts.most_common(MAX_SPEAKERS) if count >= MIN_SPEAKER_UTTERANCES]
     array_N = np.array(names_N, dtype=object)
     for name in shown:
         yield name, array_N == name
     others = len(counts) - len(shown)
     if others:
-        yield f"({others} others)", ~np.isin(names_N, shown) if shown else np.ones(len(names_N), bool)
+        yield f"({counted(others, 'other')})", ~np.isin(names_N, shown) if shown else np.ones(len(names_N), bool)
 
 
 def _bins(values_N: NDArray[np.int64], firsts: tuple[int, ...]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    for first, after in zip(firsts, (*firsts[1:], None), strict=True):
-        member_N = values_N >= first if after is None else (values_N >= first) & (values_N < after)
-        if member_N.any():
-            last = "or more" if after is None else f"to {after - 1}"
-            yield str(first) if after == first + 1 else f"{first} {last}", member_N
+    for first, next_first in zip(firsts, (*firsts[1:], None), strict=True):
+        mask_N = values_N >= first if next_first is None else (values_N >= first) & (values_N < next_first)
+        if mask_N.any():
+            last = "or more" if next_first is None else f"to {next_first - 1}"
+            yield str(first) if next_first == first + 1 else f"{first} {last}", mask_N
 
 
 def _values(values_N: NDArray) -> Iterator[tuple[str, NDArray[np.bool_]]]:
@@ -76,13 +84,13 @@ def _values(values_N: NDArray) -> Iterator[tuple[str, NDArray[np.bool_]]]:
         yield str(value), values_N == value
 
 
-def _score(judgement: LabeledPredictions, owner_N: NDArray, group: str, member_N: NDArray[np.bool_]) -> GroupScore:
-    part = judgement.only(member_N)
-    conversations, owner_M = np.unique(owner_N[member_N], return_inverse=True)
+def _score(predictions: LabeledPredictions, owner_N: NDArray, group: str, mask_N: NDArray[np.bool_]) -> GroupScore:
+    part = predictions.select(mask_N)
+    conversations, owner_M = np.unique(owner_N[mask_N], return_inverse=True)
     counts = part.counts(owner_M, len(conversations))
     return GroupScore(
         group=group,
-        utterances=int(member_N.sum()),
+        utterances=int(mask_N.sum()),
         conversations=len(conversations),
         score=float(part.measures(counts.sum(axis=0))[0]),
         interval=intervals(counts, lambda cells: part.measures(cells)[..., :1])[0],

@@ -1,4 +1,4 @@
-"""What was true and what was predicted, utterance by utterance, and the cells that add up over conversations.
+"""True and predicted labels of utterances, and the counts per conversation from which measures are computed.
 
 Shapes: N = utterances, S = labels, C = conversations.
 """
@@ -19,20 +19,22 @@ MEASURES: dict[Task, tuple[str, ...]] = {
     "multi-label": ("weighted_f1", "accuracy", "macro_f1"),
     "regression": ("mae",),
 }
-"""What intervals are given for; the first is what groups are scored by."""
-ELSEWHERE = -1
-"""Predicted a label that is none of these."""
+"""Measures with intervals; groups are scored by the first one."""
+OTHER_LABEL = -1
+"""Id of a predicted label that is not in `labels`."""
 
 
 @dataclass(frozen=True)
 class LabeledPredictions:
-    """Labeled utterances only.
+    """The predictions for labeled utterances.
 
     Attributes:
-        truth, predicted: label ids (N,), predicted ones with -1 for a label outside; or indicators (N, S) for
-            multi-label; or numbers (N,) for regression.
-        probability: of the labels (N, S); None for regression and for raw predictions.
-        place_N: which of the split's utterances each is.
+        task: the task of the corpus.
+        labels: names of the labels.
+        truth, predicted: label ids (N,), with -1 if the predicted label is not in `labels`; indicators (N, S) for
+            multi-label; numbers (N,) for regression.
+        probability: probabilities of the labels (N, S); None for regression and for raw predictions.
+        index_N: the index of each utterance in its split.
     """
 
     task: Task
@@ -40,31 +42,41 @@ class LabeledPredictions:
     truth: NDArray
     predicted: NDArray
     probability: NDArray[np.float64] | None
-    place_N: NDArray[np.int64]
+    index_N: NDArray[np.int64]
 
-    def only(self, member_N: NDArray[np.bool_]) -> LabeledPredictions:
-        """Some of the utterances."""
-        probability = None if self.probability is None else self.probability[member_N]
+    def select(self, mask_N: NDArray[np.bool_]) -> LabeledPredictions:
+        """Return the utterances in a mask."""
+        probability = None if self.probability is None else self.probability[mask_N]
         return replace(
             self,
-            truth=self.truth[member_N],
-            predicted=self.predicted[member_N],
+            truth=self.truth[mask_N],
+            predicted=self.predicted[mask_N],
             probability=probability,
-            place_N=self.place_N[member_N],
+            index_N=self.index_N[mask_N],
         )
 
     def counts(self, owner_N: NDArray[np.int64], owners: int) -> NDArray[np.float64]:
-        """The cells of each owner (a conversation): (owners, S (S + 1)), (owners, 4 S) or (owners, 2)."""
+        """Count by conversation what the measures need.
+
+        Args:
+            owner_N: the index of each utterance's conversation.
+            owners: number of conversations.
+
+        Returns:
+            Single-label: confusion tables (owners, S (S + 1)), whose last column is for other labels. Multi-label: true
+            and false positives, false and true negatives (owners, 4 S). Regression: utterances and summed absolute
+            errors (owners, 2).
+        """
         if self.task == "regression":
             error_N = np.abs(self.predicted - self.truth)
             parts = [np.bincount(owner_N, weights, minlength=owners) for weights in (None, error_N)]
             return np.stack(parts, axis=1).astype(np.float64)
         width = len(self.labels)
         if self.task == "single-label":
-            column_N = np.where(self.predicted == ELSEWHERE, width, self.predicted)
+            column_N = np.where(self.predicted == OTHER_LABEL, width, self.predicted)
             size, cell = width * (width + 1), self.truth * (width + 1) + column_N
             return np.bincount(owner_N * size + cell, minlength=owners * size).reshape(owners, size).astype(np.float64)
-        # true and false positives, false and true negatives, as scores.py has them
+        # The order is that of scores.py: true positives, false positives, false negatives, true negatives.
         kind_NS = np.where(self.predicted, np.where(self.truth, 0, 1), np.where(self.truth, 2, 3))
         cell_NS = np.arange(width) * 4 + kind_NS
         size = width * 4
@@ -72,16 +84,17 @@ class LabeledPredictions:
         return np.bincount(flat, minlength=owners * size).reshape(owners, size).astype(np.float64)
 
     def measures(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
-        """`MEASURES` of summed cells, (…, M); NaN without utterances."""
+        """Compute `MEASURES` from summed counts, (…, M); NaN without utterances."""
         if self.task == "regression":
-            return _over(counts[..., 1], counts[..., 0])[..., None]
+            return _divide(counts[..., 1], counts[..., 0])[..., None]
         width = len(self.labels)
         if self.task == "multi-label":
             cells = counts.reshape(*counts.shape[:-1], width, 4)
             total = cells.sum(axis=-1)
-            hit, false, missed, rest = np.moveaxis(cells, -1, 0)
-            accuracy = _over(hit + rest, total).mean(axis=-1)
-            f1 = _over(2 * hit, np.maximum(2 * hit + false + missed, 1.0)).mean(axis=-1)
+            true_positives, false_positives, false_negatives, true_negatives = np.moveaxis(cells, -1, 0)
+            accuracy = _divide(true_positives + true_negatives, total).mean(axis=-1)
+            errors = false_positives + false_negatives
+            f1 = _divide(2 * true_positives, np.maximum(2 * true_positives + errors, 1.0)).mean(axis=-1)
             weighted = np.where(total[..., 0] > 0, binary_weighted_f1(cells).mean(axis=-1), np.nan)
             return np.stack([weighted, accuracy, np.where(np.isnan(accuracy), np.nan, f1)], axis=-1)
         table = counts.reshape(*counts.shape[:-1], width, width + 1)
@@ -89,11 +102,11 @@ class LabeledPredictions:
         support, predicted = table.sum(axis=-1), table[..., :width].sum(axis=-2)
         f1 = np.divide(2 * hits, support + predicted, out=np.zeros_like(hits), where=support + predicted > 0)
         total = support.sum(axis=-1)
-        weighted, accuracy = _over((f1 * support).sum(axis=-1), total), _over(hits.sum(axis=-1), total)
+        weighted, accuracy = _divide((f1 * support).sum(axis=-1), total), _divide(hits.sum(axis=-1), total)
         return np.stack([weighted, accuracy, np.where(total > 0, f1.mean(axis=-1), np.nan)], axis=-1)
 
     def scores(self, *, loss: float) -> Scores:
-        """Scores of all of it, by label too; not for regression."""
+        """Compute all scores, also by label; not for regression."""
         counts = self.counts(np.zeros(len(self.truth), np.int64), 1)[0]
         width = len(self.labels)
         if self.task == "multi-label":
@@ -102,8 +115,12 @@ class LabeledPredictions:
         table = counts.reshape(width, width + 1)
         return single_label_scores(table[:, :width], self.labels, loss=loss, elsewhere=table[:, width])
 
-    def calibrated(self) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]] | None:
-        """Confidence and hit of every answer, and the utterance it is of; of every label for multi-label."""
+    def confidences(self) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]] | None:
+        """Return confidence, correctness and row of every prediction; for multi-label, of every label.
+
+        Returns:
+            None for regression and for raw predictions.
+        """
         if self.probability is None:
             return None
         rows = np.arange(len(self.truth))
@@ -113,5 +130,6 @@ class LabeledPredictions:
         return self.probability[rows, best_N], best_N == self.truth, rows
 
 
-def _over(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.divide(above, below, out=np.full(np.broadcast(above, below).shape, np.nan), where=below > 0)
+def _divide(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
+    out = np.full(np.broadcast(numerator, denominator).shape, np.nan)
+    return np.divide(numerator, denominator, out=out, where=denominator > 0)

@@ -1,4 +1,4 @@
-"""A split with a model's answers: scores, and all that utterances can be grouped by, in the order on storage.
+"""Scores a split with a model, and collects everything by which utterances can be grouped.
 
 Shapes: N = utterances, K = labels of the model, L = labels of the corpus, C = conversations.
 """
@@ -24,15 +24,18 @@ from joyful_ray.schema import Modality, Split
 
 @dataclass(frozen=True)
 class ScoredSplit:
-    """One split, answered.
+    """One split with the scores of a model, in the order of the corpus.
 
     Attributes:
-        truth: ids (N,) with -1, indicators (N, L) with NaN, or numbers (N,) with NaN for unlabeled.
-        owner_N, position_N: the utterance's conversation, and its place in it from 0.
-        lengths_C: utterances of each conversation.
-        speakers_N: names.
-        presence_N: modalities that the utterance has, such as `text+audio`.
-        texts_N: words, where the corpus holds them.
+        scores_NK: scores of the model.
+        truth: label ids (N,), indicators (N, L), or numbers (N,); unlabeled utterances have -1 or NaN.
+        owner_N: the index of each utterance's conversation.
+        position_N: the position of each utterance in its conversation, from 0.
+        lengths_C: utterances in each conversation.
+        speakers_N: names of the speakers.
+        presence_N: modalities of each utterance, such as `text+audio`.
+        texts_N: texts, or None if the corpus has none.
+        shift: how far the features of each modality differ from the training data.
     """
 
     scores_NK: Tensor
@@ -53,20 +56,23 @@ class ScoredSplit:
         return self.truth != UNLABELED if self.truth.dtype == np.int64 else ~np.isnan(self.truth)
 
 
-def answer(predictor: Predictor, corpus: Corpus, split: Split, labels: tuple[str, ...]) -> ScoredSplit:
-    """Read a split, and let the model answer all of it.
+def score_split(predictor: Predictor, corpus: Corpus, split: Split, labels: tuple[str, ...]) -> ScoredSplit:
+    """Read a split and score every utterance.
 
     Args:
-        labels: in whose order the truth is numbered.
+        predictor: the model.
+        corpus: the corpus with the split.
+        split: the split.
+        labels: names whose order gives the label ids of the truth.
 
     Raises:
-        CorpusError: there is no such split, or a label that is not one of these.
+        CorpusError: the corpus has no such split, or the split has a label that is not in `labels`.
     """
     if split not in corpus.splits():
         raise CorpusError(f"{corpus.location.uri} has no {split} split; it has {', '.join(corpus.splits())}")
     tables = list(corpus.tables(split))
-    reading = Encoding(corpus.manifest.task, labels, {}, {})
-    truth = np.concatenate([_truth(reading, table) for table in tables])
+    label_encoding = Encoding(corpus.manifest.task, labels, {}, {})
+    truth = np.concatenate([_truth(label_encoding, table) for table in tables])
     lengths_C = np.concatenate([_lengths(table) for table in tables])
     encoding = predictor.bundle.encoding
     scaled = {name: scaling for name, scaling in encoding.scaling.items() if name in corpus.manifest.widths}
@@ -92,11 +98,15 @@ def _add(left: dict[Modality, Distances], right: dict[Modality, Distances]) -> d
     return {name: left[name] + right[name] for name in left}
 
 
-def _truth(reading: Encoding, table: pa.Table) -> NDArray:
-    values = reading.label_values(table["labels"]).flatten().to_numpy(zero_copy_only=False)
-    if reading.task == "single-label":
+def _truth(label_encoding: Encoding, table: pa.Table) -> NDArray:
+    values = label_encoding.label_values(table["labels"]).flatten().to_numpy(zero_copy_only=False)
+    if label_encoding.task == "single-label":
         return values.astype(np.int64)
-    return values.reshape(-1, len(reading.labels)) if reading.task == "multi-label" else values.astype(np.float64)
+    return (
+        values.reshape(-1, len(label_encoding.labels))
+        if label_encoding.task == "multi-label"
+        else values.astype(np.float64)
+    )
 
 
 def _lengths(table: pa.Table) -> NDArray[np.int64]:
@@ -108,14 +118,13 @@ def _flat(table: pa.Table, column: str) -> pa.Array:
 
 
 def _presence(tables: list[pa.Table], names: list[Modality]) -> NDArray:
-    """`text+audio`, … of every utterance."""
-    here = [
+    """Return the modalities of every utterance, such as `text+audio`."""
+    present = [
         np.concatenate([_flat(table, f"{name}_present").to_numpy(zero_copy_only=False) for table in tables])
         for name in names
     ]
-    code_N = sum(flags.astype(np.int64) << place for place, flags in enumerate(here))
-    words = [
-        "+".join(name for place, name in enumerate(names) if code >> place & 1) or "nothing"
-        for code in range(2 ** len(names))
+    code_N = sum(flags.astype(np.int64) << bit for bit, flags in enumerate(present))
+    combinations = [
+        "+".join(name for bit, name in enumerate(names) if code >> bit & 1) or "none" for code in range(2 ** len(names))
     ]
-    return np.array(words, dtype=object)[code_N]
+    return np.array(combinations, dtype=object)[code_N]

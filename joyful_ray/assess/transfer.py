@@ -1,4 +1,4 @@
-"""A transfer table: train on each corpus or on several merged, and score on the others, in labels that all share."""
+"""Computes a transfer table: trains on each corpus or on several merged, and scores on all, in shared labels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from joyful_ray.assess.assessment import assess_mapped
 from joyful_ray.assess.groups import LINES, REPEATED, UNSEEN
-from joyful_ray.assess.overlap import known_lines
+from joyful_ray.assess.overlap import training_lines
 from joyful_ray.assess.shared_labels import SharedLabels
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.label_map import LabelMap, identity_map, read_label_map
@@ -30,22 +30,23 @@ def transfer(
     stage: Callable[[str], None] = lambda text: None,
     watch: Callable[[EpochMetrics], None] | None = None,
 ) -> TransferRecord:
-    """Train the rows, score the columns; rows that are finished are not trained again.
+    """Train one model per row of the table, and score it on each column; finished rows are not trained again.
 
-    A row of one corpus keeps that corpus's own labels; one of several is trained on a merged corpus in the shared ones.
-    Every cell is scored over the shared labels, so the cells of a column are comparable.
+    A row with one corpus is trained with the labels of this corpus. A row with several is trained on a merged corpus
+    with the shared labels. Every cell is scored over the shared labels, so the cells of a column are comparable.
 
     Args:
-        stage: told what is being done.
-        watch: given each epoch's metrics.
+        job: a job with a section `transfer`.
+        stage: called with a text for each step of the work.
+        watch: called with the metrics of each epoch.
 
     Raises:
-        UserError: corpora or maps do not fit; nothing has been spent.
-        TrainingError: a run began and cannot go on.
+        UserError: corpora or label maps do not fit together; nothing has been trained yet.
+        TrainingError: a run started and failed.
     """
     plan = job.transfer
     if plan is None:
-        raise ConfigError("the job has no transfer section; see jobs/out-of-domain.yaml")
+        raise ConfigError("the job has no section transfer; see jobs/out-of-domain.yaml")
     corpora = {name: open_corpus(entry.corpus) for name, entry in plan.corpora.items()}
     maps = {name: read_label_map(entry.label_map) for name, entry in plan.corpora.items()}
     for name, corpus in corpora.items():
@@ -61,11 +62,11 @@ def transfer(
         corpus = corpora[row[0]] if len(row) == 1 else _merged(row, plan, corpora, place)
         bundle = _trained(job, row, corpus, stage, watch)
         predictor = Predictor.open(bundle.uri, device=job.train.device)
-        own = maps[row[0]] if len(row) == 1 else identity_map("shared", maps[row[0]].target.labels)
-        known = known_lines(corpora[name] for name in row)
+        model_map = maps[row[0]] if len(row) == 1 else identity_map("shared", maps[row[0]].target.labels)
+        known = training_lines(corpora[name] for name in row)
         for column in plan.test_on:
             stage(f"scoring {' and '.join(row)} on {column}")
-            cells.append(_cell(row, column, predictor, own, corpora[column], maps[column], known))
+            cells.append(_cell(row, column, predictor, model_map, corpora[column], maps[column], known))
     record = TransferRecord(
         name=job.name,
         fingerprint=job.fingerprint,
@@ -80,12 +81,12 @@ def transfer(
 
 
 def row_name(row: Sequence[str]) -> str:
-    """What a run and a merged corpus of these corpora are called."""
+    """Return the name of the run, and of the merged corpus, for these corpora."""
     return "-and-".join(row)
 
 
 def _merged(row: list[str], plan: TransferConfig, corpora: dict[str, Corpus], place: Location) -> Corpus:
-    """The corpora of a row in one, made once; made again where one of them has changed."""
+    """Merge the corpora of a row, or open them merged from earlier if none has changed."""
     out = place.join("corpora", row_name(row))
     hashes = [corpora[name].hash for name in row]
     if out.join(MANIFEST_NAME).exists():
@@ -109,16 +110,16 @@ def _trained(
     watch: Callable[[EpochMetrics], None] | None,
 ) -> Location:
     name = f"{job.name}-{row_name(row)}-{job.seed}"
-    one = job.model_copy(update={"corpus": corpus.location.uri, "name": name, "transfer": None})
-    directory = RunDirectory.of(one)
+    row_job = job.model_copy(update={"corpus": corpus.location.uri, "name": name, "transfer": None})
+    directory = RunDirectory.of(row_job)
     record = directory.read_record()
     if record is None:
         stage(f"training on {' and '.join(row)}")
-        train(one, watch=watch)
-    elif (record.fingerprint, record.corpus["hash"]) != (one.fingerprint, corpus.hash):
+        train(row_job, watch=watch)
+    elif (record.fingerprint, record.corpus["hash"]) != (row_job.fingerprint, corpus.hash):
         raise CheckpointError(
-            f"run {name} in {job.storage} is finished, with other settings or another corpus; "
-            f"change the job's name, or remove {directory.location.uri}"
+            f"run {name} in {job.storage} is finished, but with other settings or another corpus; "
+            f"change the name of the job, or remove {directory.location.uri}"
         )
     return directory.bundle
 
@@ -127,29 +128,29 @@ def _cell(
     row: list[str],
     column: str,
     predictor: Predictor,
-    own: LabelMap,
+    model_map: LabelMap,
     corpus: Corpus,
-    theirs: LabelMap,
+    corpus_map: LabelMap,
     known: frozenset[str] | None,
 ) -> TransferCell:
     predictor.bundle.check_fits(corpus.manifest)
-    shared = SharedLabels.of(predictor.answers.labels, corpus.manifest.labels, own, theirs)
-    named = {"from": row_name(row), "to": column}
-    found: Assessment = assess_mapped(predictor, corpus, "test", shared, named=named, known=known)
-    lines = {group.group: group for group in found.groups.get(LINES, [])}
-    unseen, repeated = lines.get(UNSEEN), lines.get(REPEATED)
-    assert found.raw is not None
+    shared = SharedLabels.of(predictor.decoder.labels, corpus.manifest.labels, model_map, corpus_map)
+    map_names = {"from": row_name(row), "to": column}
+    assessment: Assessment = assess_mapped(predictor, corpus, "test", shared, map_names=map_names, known=known)
+    by_lines = {group.group: group for group in assessment.groups.get(LINES, [])}
+    unseen, repeated = by_lines.get(UNSEEN), by_lines.get(REPEATED)
+    assert assessment.raw is not None
     return TransferCell(
         trained_on=row,
         tested_on=column,
         bundle=predictor.bundle.location.uri,
-        utterances=found.utterances,
-        conversations=found.conversations,
-        score=found.values["weighted_f1"],
-        interval=found.intervals.get("weighted_f1"),
-        raw=found.raw.values["weighted_f1"],
-        calibration_error=found.calibration.error if found.calibration else None,
-        repeating=(repeated.conversations if repeated else 0) if lines else None,
+        utterances=assessment.utterances,
+        conversations=assessment.conversations,
+        score=assessment.values["weighted_f1"],
+        interval=assessment.intervals.get("weighted_f1"),
+        raw=assessment.raw.values["weighted_f1"],
+        calibration_error=assessment.calibration.error if assessment.calibration else None,
+        repeating=(repeated.conversations if repeated else 0) if by_lines else None,
         score_unseen=unseen.score if unseen else None,
         interval_unseen=unseen.interval if unseen else None,
     )

@@ -1,9 +1,9 @@
-"""Commands that send work to a cluster and watch it there."""
+"""Commands that predict the cost of a run, send work to a cluster and watch it there."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,64 +13,73 @@ from joyful_ray.commands.options import Job, Json, Settings, one_of
 from joyful_ray.errors import TrainingError
 
 if TYPE_CHECKING:
-    from joyful_ray.submit.jobs import JobCard
+    from joyful_ray.submit.jobs import JobEntry
 
-SENDS_NOWHERE = ("submit", "jobs")
-READ = ("bundle", "corpus", "source", "uri")
-"""Names of arguments and options, of any verb, that say what is read."""
+NOT_SUBMITTABLE = ("submit", "jobs")
+READ_PARAMETERS = ("bundle", "corpus", "source", "uri", "corpora", "runs", "jsonl", "label_map")
+"""Parameters of any command that name what it reads."""
 DEPENDENCIES: tuple[Literal["auto", "locked", "none"], ...] = ("auto", "locked", "none")
-ANYTHING = {"ignore_unknown_options": True, "allow_extra_args": True}
+ANY_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 Address = Annotated[
     str | None,
     typer.Option(
         "--address",
         metavar="URL",
-        help="The cluster's dashboard, such as http://127.0.0.1:8265; RAY_API_SERVER_ADDRESS where left out.",
+        help="URL of the cluster's dashboard. Default: RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265.",
         show_default=False,
     ),
 ]
-JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or a run's name: its latest job.")]
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job, or name of a run for its latest job.")]
 
 
 def submit(
     context: typer.Context,
     command: Annotated[
-        list[str], typer.Argument(metavar="COMMAND…", help="Any other command, with its options.", show_default=False)
+        list[str],
+        typer.Argument(metavar="COMMAND…", help="Another command of joyful, with its options.", show_default=False),
     ],
     address: Address = None,
     working_dir: Annotated[
-        Path, typer.Option("--working-dir", metavar="DIR", help="The folder that travels; .gitignore is honoured.")
+        Path, typer.Option("--working-dir", metavar="DIR", help="Folder to send, without what .gitignore names.")
     ] = Path(),
     dependencies: Annotated[
         str,
-        typer.Option(help="auto installs what the image lacks of requirements.lock; locked all of it; none nothing."),
+        typer.Option(
+            help="Packages of requirements.lock to install: auto (those that the image lacks), locked (all), or none."
+        ),
     ] = "auto",
-    python: Annotated[str, typer.Option("--python", help="The cluster's Python.")] = "python",
+    python: Annotated[str, typer.Option("--python", metavar="PATH", help="Python to run on the cluster.")] = "python",
     driver_cpus: Annotated[
-        float, typer.Option(min=0, help="CPUs for the command itself; 0 runs it on the head.")
+        float, typer.Option(min=0, help="CPUs to reserve for the command itself. With 0 it runs on the head.")
     ] = 0.0,
-    driver_gpus: Annotated[float, typer.Option(min=0, help="GPUs for the command itself.")] = 0.0,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not follow the job to its end.")] = False,
+    driver_gpus: Annotated[float, typer.Option(min=0, help="GPUs to reserve for the command itself.")] = 0.0,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Return as soon as the job is submitted.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Run any of these commands as a job on a Ray cluster: `joyful submit train JOB.yaml --address URL`."""
+    """Run another command as a job on a Ray cluster, for example `joyful submit train JOB.yaml --address URL`."""
     from joyful_ray.console.screen import Screen
-    from joyful_ray.submit.jobs import JobServer, interrupted_politely
+    from joyful_ray.submit.jobs import JobServer, keep_running_on_interrupt
     from joyful_ray.submit.packing import pack
     from joyful_ray.submit.submission import read_submission
 
     screen = Screen(as_json=as_json)
-    said = _understood(context, command)
+    parameters = _parse_command(context, command)
     packing = pack(working_dir)
     submission = read_submission(
-        command, packing, job_file=said.get("job"), overrides=_overrides(said), name=said.get("name")
+        command,
+        packing,
+        job_file=parameters.get("job"),
+        overrides=_overrides(parameters),
+        name=parameters.get("name"),
+        reads=_places(parameters, READ_PARAMETERS),
+        writes=_places(parameters, ("out",)) if command[0] != "demo" else [],
     )
     server = JobServer(address)
     job = server.submit(
         submission,
         packing,
-        say=screen.say,
+        write_line=screen.say,
         dependencies=one_of(DEPENDENCIES, dependencies, "--dependencies"),
         python=python,
         cpus=driver_cpus,
@@ -78,28 +87,38 @@ def submit(
     )
     screen.say(f"job: {job}", style="bold")
     if no_wait:
-        screen.say(f"follow it: joyful jobs logs {job} --follow --address {server.url}")
+        screen.say(f"to follow it: joyful jobs logs {job} --follow --address {server.url}")
         screen.result(server.find(job))
         return
-    with interrupted_politely(server, job, screen.say):
-        _ends_as(screen, server.follow(job, _writer(as_json=as_json)))
+    with keep_running_on_interrupt(server, job, screen.say):
+        _end_like_job(screen, server.follow(job, _writer(as_json=as_json)))
 
 
 def plan(
     job: Job,
     settings: Settings = None,
-    workers: Annotated[int | None, typer.Option(min=0, help="Ray workers.", show_default=False)] = None,
-    name: Annotated[str | None, typer.Option(help="The run's name.", show_default=False)] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Ray workers; 0 trains in one process without Ray.", show_default=False)
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run. Default: the name in the job file.", show_default=False)
+    ] = None,
     address: Address = None,
     price: Annotated[
         float | None,
-        typer.Option("--price-per-gpu-hour", min=0, help="Say what the GPU-hours cost.", show_default=False),
+        typer.Option(
+            "--price-per-gpu-hour",
+            min=0,
+            metavar="PRICE",
+            help="Price of one GPU for one hour, in any currency; adds the cost of the run.",
+            show_default=False,
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what a run would take: memory, storage, time with its uncertainty, GPU-hours, money. Trains nothing."""
+    """Predict the memory, storage, time, GPU hours and cost of a run from a dry run of some steps."""
     from joyful_ray.config import load_job
-    from joyful_ray.console.cost_estimate import show_plan
+    from joyful_ray.console.cost_estimate import show_cost_estimate
     from joyful_ray.console.screen import Screen
     from joyful_ray.submit.cost_estimate import estimate_cost
 
@@ -107,10 +126,10 @@ def plan(
     resolved = load_job(job, [*(settings or []), *([f"cluster.workers={workers}"] if workers is not None else [])])
     if name is not None:
         resolved = resolved.model_copy(update={"name": name})
-    screen.say("rehearsing some steps; this takes under a minute")
-    found = estimate_cost(resolved, address=address, price=price)
-    show_plan(screen, found)
-    screen.result(found)
+    screen.say("dry run of some steps; this takes less than a minute")
+    estimate = estimate_cost(resolved, address=address, price=price)
+    show_cost_estimate(screen, estimate)
+    screen.result(estimate)
 
 
 def list_(address: Address = None, as_json: Json = False) -> None:
@@ -120,70 +139,78 @@ def list_(address: Address = None, as_json: Json = False) -> None:
     from joyful_ray.submit.jobs import JobServer
 
     screen = Screen(as_json=as_json)
-    cards = JobServer(address).list()
-    show_jobs(screen, cards)
-    screen.result({"jobs": [card.model_dump() for card in cards]})
+    entries = JobServer(address).list()
+    show_jobs(screen, entries)
+    screen.result({"jobs": [entry.model_dump() for entry in entries]})
 
 
 def status(job: JobName, address: Address = None, as_json: Json = False) -> None:
-    """Show one job; of a failed one, its first error."""
+    """Show one job and, if it failed, its first error."""
     from joyful_ray.console.jobs import show_job
     from joyful_ray.console.screen import Screen
     from joyful_ray.submit.jobs import JobServer
 
     screen = Screen(as_json=as_json)
-    card = JobServer(address).find(job)
-    show_job(screen, card)
-    screen.result(card)
+    entry = JobServer(address).find(job)
+    show_job(screen, entry)
+    screen.result(entry)
 
 
 def logs(
     job: JobName,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job is over.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing until the job has ended.")] = False,
     address: Address = None,
     as_json: Json = False,
 ) -> None:
-    """Print what a job prints; with --follow, end as the job ends."""
+    """Print the output of a job. With --follow, the exit status is 1 if the job fails."""
     from joyful_ray.console.screen import Screen
     from joyful_ray.submit.jobs import JobServer
 
     screen = Screen(as_json=as_json)
     server = JobServer(address)
-    card = server.find(job)
+    entry = server.find(job)
     write = _writer(as_json=as_json)
     if follow:
-        _ends_as(screen, server.follow(card.job, write))
+        _end_like_job(screen, server.follow(entry.job, write))
         return
-    write(server.logs(card.job))
-    screen.result(card)
+    write(server.logs(entry.job))
+    screen.result(entry)
 
 
 def stop(job: JobName, address: Address = None, as_json: Json = False) -> None:
-    """Stop a job; a run goes on when it is submitted again under the same name."""
+    """Stop a job. A run continues when you submit it again under the same name."""
     from joyful_ray.console.jobs import show_job
     from joyful_ray.console.screen import Screen
     from joyful_ray.submit.jobs import JobServer
 
     screen = Screen(as_json=as_json)
-    card = JobServer(address).stop(job)
-    show_job(screen, card)
-    screen.result(card)
+    entry = JobServer(address).stop(job)
+    show_job(screen, entry)
+    screen.result(entry)
 
 
-def _understood(context: typer.Context, command: list[str]) -> dict[str, Any]:
-    """What the command's own verb makes of its words; raises its usage errors before anything is sent."""
+def _parse_command(context: typer.Context, command: list[str]) -> dict[str, Any]:
+    """Parse a command with its own options, and raise its usage errors before anything is sent."""
     verb, words = command[0], command[1:]
     group = context.find_root().command
     found = group.get_command(context, verb) if isinstance(group, typer.core.TyperGroup) else None
-    if found is None or verb in SENDS_NOWHERE:
-        known = [name for name in getattr(group, "commands", {}) if name not in SENDS_NOWHERE]
-        raise typer.BadParameter(f"{verb!r} is no command to submit; there are {', '.join(known)}")
+    if found is None or verb in NOT_SUBMITTABLE:
+        known = [name for name in getattr(group, "commands", {}) if name not in NOT_SUBMITTABLE]
+        raise typer.BadParameter(f"{verb!r} cannot be submitted; choose one of {', '.join(known)}")
     return found.make_context(verb, list(words), parent=context.find_root()).params
 
 
-def _overrides(said: dict[str, Any]) -> list[str]:
-    workers = said.get("workers")
-    return [*(said.get("settings") or []), *([f"cluster.workers={workers}"] if workers is not None else [])]
+def _overrides(parameters: dict[str, Any]) -> list[str]:
+    workers = parameters.get("workers")
+    return [*(parameters.get("settings") or []), *([f"cluster.workers={workers}"] if workers is not None else [])]
+
+
+def _places(parameters: dict[str, Any], names: Sequence[str]) -> list[str]:
+    """The paths and URIs that these parameters hold; each may hold one or several."""
+    values = [parameters.get(name) for name in names]
+    return [
+        str(place) for value in values for place in (value if isinstance(value, list | tuple) else [value]) if place
+    ]
 
 
 def _writer(*, as_json: bool) -> Any:
@@ -196,22 +223,24 @@ def _writer(*, as_json: bool) -> Any:
     return write
 
 
-def _ends_as(screen: Any, card: JobCard) -> None:
-    """End as the job ended.
+def _end_like_job(screen: Any, entry: JobEntry) -> None:
+    """Report the end of a job.
 
     Raises:
-        TrainingError: it failed or was stopped.
+        TrainingError: the job failed or was stopped.
     """
-    if card.status == "FAILED":
-        raise TrainingError(f"job {card.job} failed: {card.error}")
-    if card.status == "STOPPED":
-        raise TrainingError(f"job {card.job} was stopped; the same command continues a run")
-    screen.say(f"job {card.job}: {card.status.lower()} after {card.seconds or 0:.0f} s")
-    screen.result(card)
+    from joyful_ray.console.cost_estimate import duration
+
+    if entry.status == "FAILED":
+        raise TrainingError(f"job {entry.job} failed: {entry.error}")
+    if entry.status == "STOPPED":
+        raise TrainingError(f"job {entry.job} was stopped; submit the same command again to continue the run")
+    screen.say(f"job {entry.job}: {entry.status.lower()} after {duration(entry.seconds or 0)}")
+    screen.result(entry)
 
 
 def jobs_group() -> typer.Typer:
-    """`joyful jobs …`."""
+    """The commands of `joyful jobs`."""
     group = typer.Typer(name="jobs", help="Watch and stop jobs on a Ray cluster.", no_args_is_help=True)
     verbs: dict[str, Callable[..., None]] = {"list": list_, "status": status, "logs": logs, "stop": stop}
     for name, verb in verbs.items():

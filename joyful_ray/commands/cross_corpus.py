@@ -1,4 +1,4 @@
-"""Commands about several corpora at once."""
+"""Commands for several corpora: merge and transfer."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from joyful_ray.commands.options import Job, Json, Out, Overwrite, Settings
 
 
 def merge(
-    corpora: Annotated[list[str], typer.Argument(metavar="URI…", help="Corpora: paths or s3:// URIs.")],
+    corpora: Annotated[list[str], typer.Argument(metavar="URI…", help="Two or more corpora: paths or s3:// URIs.")],
     out: Out,
     label_map: Annotated[
         list[str] | None,
         typer.Option(
             "--label-map",
             metavar="FILE",
-            help="For the corpora whose labels its `from` names; may be repeated; see jobs/label-maps.",
+            help="Label map for the corpora that have the labels in its `from`; may be repeated. See jobs/label-maps.",
             show_default=False,
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="The new corpus's name.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the merged corpus.", show_default=False)] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Make one corpus of several, in labels that all share."""
+    """Merge several corpora into one, with labels that all of them share."""
     from joyful_ray.console.corpora import show_manifest
     from joyful_ray.console.screen import Screen
     from joyful_ray.corpora.merge import merge_corpora
@@ -44,7 +44,7 @@ def transfer(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train on each corpus of a job, score on the others: a table of `trained on` x `tested on`."""
+    """Train on each corpus of a job, score on all, and print a table with one row per training corpus."""
     from joyful_ray.config import load_job
     from joyful_ray.console.progress import TrainingDisplay
     from joyful_ray.console.screen import Screen

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 CorpusOption = Annotated[
     str | None,
-    typer.Option("--corpus", metavar="URI", help="Corpus to read. Labels are not needed.", show_default=False),
+    typer.Option("--corpus", metavar="URI", help="Corpus to predict; it needs no labels.", show_default=False),
 ]
 JsonlOption = Annotated[
     str | None,
     typer.Option(
-        "--jsonl", metavar="FILE", help="JSONL file of new conversations to read instead.", show_default=False
+        "--jsonl", metavar="FILE", help="JSONL file of new conversations, instead of --corpus.", show_default=False
     ),
 ]
 OutOption = Annotated[
@@ -28,24 +28,28 @@ OutOption = Annotated[
     typer.Option(
         "--out",
         metavar="URI",
-        help="Folder for the Parquet files of a corpus; or a .jsonl, .csv or .parquet file for --jsonl, "
-        "which prints the predictions without it.",
+        help="With --corpus: folder for the Parquet files, a path or s3:// URI. With --jsonl: a .jsonl, .csv or "
+        ".parquet file; without it, the predictions are printed.",
         show_default=False,
     ),
 ]
 SplitOption = Annotated[
     list[str] | None,
-    typer.Option(help="Split of the corpus: train, dev or test. May be repeated; default all.", show_default=False),
+    typer.Option(
+        help="Split to predict: train, dev or test; may be repeated. Default: all splits.", show_default=False
+    ),
 ]
-WorkersOption = Annotated[int, typer.Option(min=0, help="Ray actors that predict; 0 predicts without Ray.")]
-GpusOption = Annotated[float, typer.Option(min=0.0, help="GPUs per actor; a fraction shares a GPU.")]
+WorkersOption = Annotated[
+    int, typer.Option(min=0, help="Ray actors that predict a corpus; 0 predicts in this process without Ray.")
+]
+GpusOption = Annotated[float, typer.Option(min=0.0, help="GPUs per actor; with a fraction, actors share a GPU.")]
 AddressOption = Annotated[
-    str | None, typer.Option(help="Ray cluster to join; default a local one.", show_default=False)
+    str | None, typer.Option(help="Address of the Ray cluster to join. Default: a local one.", show_default=False)
 ]
 EmbeddingOption = Annotated[
-    bool, typer.Option("--embedding", help="Add the vector that the graph gave each utterance.")
+    bool, typer.Option("--embedding", help="Also write the graph encoder's vector of each utterance.")
 ]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda, for predictions without Ray.")]
+DeviceOption = Annotated[str, typer.Option(help="Device for predictions without Ray: auto, cpu or cuda.")]
 
 
 def predict(
@@ -61,7 +65,7 @@ def predict(
     device: DeviceOption = "auto",
     as_json: Json = False,
 ) -> None:
-    """Predict the label of every utterance of a corpus or a JSONL file. The same command continues."""
+    """Predict every utterance of a corpus or a JSONL file. The same command continues after an interruption."""
     from joyful_ray.console.predictions import ShardDisplay, show_prediction
     from joyful_ray.console.screen import Screen
     from joyful_ray.schema import SPLITS

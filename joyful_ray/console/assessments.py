@@ -1,4 +1,4 @@
-"""What a model came to on a corpus, and how far to trust it."""
+"""Prints the scores of a model on a corpus, with intervals and calibration."""
 
 from __future__ import annotations
 
@@ -6,29 +6,37 @@ from typing import TYPE_CHECKING
 
 from joyful_ray.console.runs import show_scores
 from joyful_ray.console.screen import Screen, metric_name
+from joyful_ray.wording import counted
 
 if TYPE_CHECKING:
     from joyful_ray.records import Assessment, GroupScore, Interval
 
-SELECTED_BY = {"single-label": "weighted F1", "multi-label": "weighted F1", "regression": "mae"}
+SELECTED_BY = {"single-label": "weighted F1", "multi-label": "weighted F1", "regression": "MAE"}
 
 
 def show_assessment(screen: Screen, found: Assessment, *, split: str, details: bool) -> None:
-    """Scores with their intervals and calibration; groups and shift where asked for."""
+    """Print scores with their intervals and calibration.
+
+    Args:
+        found: the assessment.
+        split: the split that was scored.
+        details: also print scores by group, and the shift of the features.
+    """
     columns = {split: found} if found.raw is None else {"raw": found.raw, "mapped": found}
     show_scores(screen, columns)
     screen.say()
     if found.label_map is not None:
         screen.say(
-            f"labels mapped from {found.label_map['from']} to {found.label_map['to']}; "
-            f"{found.left_out:,} utterances have a label that the map drops: raw counts them, mapped leaves them out"
+            f"labels mapped from {found.label_map['from']} to {found.label_map['to']}, which drops "
+            f"{counted(found.left_out, 'utterance')}; raw scores include them"
         )
     for name, interval in found.intervals.items():
         screen.say(f"{metric_name(name)}: {bounded(found.values[name], interval)}")
     if found.calibration is not None:
-        screen.say(_calibration_line(found))
+        for line in _calibration_lines(found):
+            screen.say(line)
     if not details:
-        screen.say("by speaker, length, position and modality, and against the training features: --details")
+        screen.say("add --details for scores by speaker, length, position and modality, and feature shift")
         return
     for name, groups in found.groups.items():
         screen.say()
@@ -47,23 +55,23 @@ def show_assessment(screen: Screen, found: Assessment, *, split: str, details: b
             ]
             for name, shift in found.shift.items()
         ]
-        header = ["", "present", "mean shift", "largest", "width ratio", "far outside"]
-        screen.table(header, rows, title="Features against those of training, in training deviations")
+        header = ["", "present", "mean shift", "largest", "spread ratio", "far outside"]
+        screen.table(header, rows, title="Shift of the features, in standard deviations of the training data")
 
 
 def bounded(value: float, interval: Interval | None) -> str:
-    """A value with its 95 % interval."""
+    """Return a value with its 95 % interval."""
     return f"{value:.3f}" + (f" [{interval.low:.3f}, {interval.high:.3f}]" if interval is not None else "")
 
 
-def _calibration_line(found: Assessment) -> str:
+def _calibration_lines(found: Assessment) -> list[str]:
     calibration = found.calibration
     assert calibration is not None
-    line = f"calibration error {bounded(calibration.error, calibration.interval)}"
+    line = f"calibration error: {bounded(calibration.error, calibration.interval)}"
     if calibration.temperature is None or calibration.error_at_temperature is None:
-        return line + "; the bundle holds no temperature, since an earlier version trained it"
-    at_temperature = bounded(calibration.error_at_temperature, calibration.interval_at_temperature)
-    return f"{line}, {at_temperature} at the temperature that was fitted on dev, {calibration.temperature:.2f}"
+        return [line, "the bundle has no temperature, because an earlier version wrote it"]
+    error = bounded(calibration.error_at_temperature, calibration.interval_at_temperature)
+    return [line, f"calibration error at temperature {calibration.temperature:.2f} (fitted on dev): {error}"]
 
 
 def _group_row(group: GroupScore) -> list[str]:

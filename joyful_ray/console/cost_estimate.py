@@ -1,49 +1,53 @@
-"""What a run would take."""
+"""Prints what a run needs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from joyful_ray.console.screen import Screen
+from joyful_ray.wording import counted
 
 if TYPE_CHECKING:
     from joyful_ray.submit.cost_estimate import CostEstimate
 
 
-def show_plan(screen: Screen, plan: CostEstimate) -> None:
-    """The plan, a line a figure, then what to beware of."""
-    there = plan.resources
-    step = f"{plan.steps_an_epoch:,} of {plan.step_s:.3f} s, over {plan.conversations:,} conversations"
-    whole = f"{duration(3600 * plan.hours)} ± {plan.error:.0%}, of which start {plan.setup_s:.0f} s"
-    screen.say(f"{plan.name} on {plan.corpus}", style="bold")
+def show_cost_estimate(screen: Screen, estimate: CostEstimate) -> None:
+    """Print one line per figure, then the warnings."""
+    resources = estimate.resources
+    machine = ", ".join(
+        [counted(resources.nodes, "node"), counted(resources.cpus, "CPU"), counted(resources.gpus, "GPU")]
+    )
+    total = f"{duration(3600 * estimate.hours)} ± {estimate.error:.0%}, including {estimate.setup_s:.0f} s to start"
+    conversations = counted(estimate.conversations, "conversation")
+    screen.say(f"{estimate.name} on {estimate.corpus}", style="bold")
     rows = [
-        ["workers", f"{plan.workers}" if plan.workers else "none, one process without Ray"],
-        ["to run on", f"{there.where}: {there.nodes} nodes, {there.cpus:g} CPUs, {there.gpus:g} GPUs"],
-        ["parameters", f"{plan.parameters:,}"],
-        ["model in a worker", f"{_bytes(plan.model_bytes)}: weights, gradients, optimizer"],
-        ["a worker's memory", f"{_bytes(plan.worker_bytes)} at its peak, in the rehearsal"],
-        ["corpus in memory", f"{_bytes(plan.corpus_bytes)} a node"],
-        ["on storage", f"{_bytes(plan.storage_bytes)}: checkpoints and bundle"],
-        ["steps an epoch", step],
-        ["an epoch", duration(plan.epoch_s)],
-        [f"all {plan.epochs} epochs", whole],
-        ["at the earliest", f"{duration(3600 * plan.earliest_hours)}, if no epoch after the first is better"],
-        ["GPU-hours", f"{plan.gpu_hours:.2f}"],
+        ["workers", f"{estimate.workers}" if estimate.workers else "none: one process without Ray"],
+        ["runs on", f"{resources.where}: {machine}"],
+        ["parameters", f"{estimate.parameters:,}"],
+        ["model per worker", f"{_bytes(estimate.model_bytes)} for weights, gradients and optimizer state"],
+        ["memory per worker", f"{_bytes(estimate.worker_bytes)} at its peak in the dry run"],
+        ["corpus in memory", f"{_bytes(estimate.corpus_bytes)} per node"],
+        ["storage", f"{_bytes(estimate.storage_bytes)} for checkpoints and the bundle"],
+        ["steps per epoch", f"{estimate.steps_per_epoch:,} of {estimate.step_s:.3f} s, for {conversations}"],
+        ["time per epoch", duration(estimate.epoch_s)],
+        [f"all {counted(estimate.epochs, 'epoch')}" if estimate.epochs != 1 else "the epoch", total],
+        ["at the earliest", f"{duration(3600 * estimate.earliest_hours)}, if no epoch after the first is better"],
+        ["GPU hours", f"{estimate.gpu_hours:.2f}"],
     ]
-    if plan.money is not None:
-        rows.append(["money", f"{plan.money:,.2f} ± {plan.error:.0%}"])
-    rows.append(["measured", plan.measured])
+    if estimate.cost is not None:
+        rows.append(["cost", f"{estimate.cost:,.2f} ± {estimate.error:.0%}"])
+    rows.append(["measured", estimate.measured])
     width = max(len(row[0]) for row in rows)
     for name, value in rows:
         screen.say(f"{name:<{width}}  {value}")
-    for warning in plan.warnings:
+    for warning in estimate.warnings:
         screen.say(f"warning: {warning}", style="yellow")
 
 
 def duration(seconds: float) -> str:
-    """`2 h 05 min`, `3 min 20 s` or `4.2 s`."""
+    """Return `2 h 05 min`, `3 min 20 s` or `4.2 s`."""
     if seconds >= 3600:
-        return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
+        return f"{int(seconds // 3600):,} h {int(seconds % 3600 // 60):02d} min"
     if seconds >= 60:
         return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
     return f"{seconds:.1f} s"

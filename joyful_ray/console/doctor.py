@@ -1,10 +1,11 @@
-"""What the doctor found."""
+"""Prints the report of `joyful doctor`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from joyful_ray.console.screen import Screen
+from joyful_ray.wording import counted
 
 if TYPE_CHECKING:
     from joyful_ray.doctor import DoctorReport
@@ -13,10 +14,15 @@ STATUS_STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def show_doctor_report(screen: Screen, report: DoctorReport) -> None:
-    """What the doctor found: a line a check, and under it what to do."""
+    """Print one line per check and, if there is advice, a second line that says what to do."""
     width = max(len(check.name) for check in report.checks)
     for check in report.checks:
         screen.say(f"{check.status:<4}  {check.name:<{width}}  {check.found}", style=STATUS_STYLES[check.status])
         if check.advice:
             screen.say(f"{'':<{width + 8}}{check.advice}")
-    screen.say("fit to train" if report.is_healthy else "not fit to train; mend what fails", style="bold")
+    failed = sum(check.status == "fail" for check in report.checks)
+    if failed:
+        them = "it" if failed == 1 else "them"
+        screen.say(f"{counted(failed, 'check')} failed; fix {them} before you train", style="bold")
+    else:
+        screen.say("this machine is ready to train", style="bold")

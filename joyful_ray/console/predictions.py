@@ -1,26 +1,29 @@
-"""Predictions as they go on, and what they came to."""
+"""Prints the progress of predictions and their results."""
 
 from __future__ import annotations
 
+from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from joyful_ray.console.cost_estimate import duration
 from joyful_ray.console.screen import Screen
+from joyful_ray.wording import counted
 
 if TYPE_CHECKING:
     from joyful_ray.predict.jsonl import JsonlPredictions
     from joyful_ray.records import PredictionCard
 
-TEXT_WIDTH = 30
-"""Characters of an utterance's text that are shown."""
-LINES = 20
-"""Lines at most where there is no terminal."""
+MAX_TEXT_CHARACTERS = 22
+"""Longer texts of utterances are shortened, so that the table fits 80 columns."""
+MAX_PROGRESS_LINES = 20
+"""Printed at most, if there is no terminal for a progress bar."""
 
 
 class ShardDisplay:
-    """Finished shards: a bar on a terminal, a line now and then elsewhere."""
+    """Shows how many shards are predicted and how much time is left: a bar on a terminal, otherwise a few lines."""
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
@@ -28,12 +31,15 @@ class ShardDisplay:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
+            TextColumn("time left"),
             TimeRemainingColumn(),
             console=screen.console,
             transient=True,
             disable=not screen.console.is_terminal,
         )
-        self._task = self._bar.add_task("shards", total=None)
+        self._task = self._bar.add_task("predicted shards", total=None)
+        self._start = perf_counter()
+        self._kept: int | None = None
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -45,28 +51,40 @@ class ShardDisplay:
         self._bar.stop()
 
     def shard(self, done: int, total: int) -> None:
-        """One more shard is written."""
+        """Show that one more shard is written.
+
+        Args:
+            done: shards that are written, including those of an earlier command.
+            total: shards of the whole prediction.
+        """
+        if self._kept is None:
+            self._kept = done - 1
         self._bar.update(self._task, completed=done, total=total)
-        if not self._screen.console.is_terminal and (done == total or done % max(total // LINES, 1) == 0):
-            self._screen.say(f"{done} of {total} shards")
+        if not self._screen.console.is_terminal and (done == total or done % max(total // MAX_PROGRESS_LINES, 1) == 0):
+            seconds_per_shard = (perf_counter() - self._start) / (done - self._kept)
+            left = f", about {duration(seconds_per_shard * (total - done))} left" if done < total else ""
+            self._screen.say(f"predicted {done:,} of {counted(total, 'shard')}{left}")
 
 
 def show_prediction(screen: Screen, card: PredictionCard, out: str) -> None:
-    """What was written, and how to read it."""
+    """Print what was written, and how to read it."""
     rows = [
         [split, f"{counts['conversations']:,}", f"{counts['utterances']:,}"] for split, counts in card.splits.items()
     ]
     screen.table(["split", "conversations", "utterances"], rows)
-    kept = f", {card.kept_shards} of them by an earlier command" if card.kept_shards else ""
-    screen.say(f"{card.shards} shards{kept}; {card.utterances_per_second:,.0f} utterances/s")
+    kept = f", {card.kept_shards:,} of them by an earlier command" if card.kept_shards else ""
+    shards = counted(card.shards, "shard")
+    screen.say(f"{shards} predicted{kept}; {card.utterances_per_second:,.0f} utterances per second")
     screen.say(f"columns: {', '.join(card.columns)}")
-    screen.say(f"read them: pandas.read_parquet(\"{out}\"), or in DuckDB: FROM read_parquet('{out}/*/*.parquet')")
+    screen.say(f'to read them in pandas: pandas.read_parquet("{out}")')
+    screen.say(f"to read them in DuckDB: FROM read_parquet('{out}/*/*.parquet')")
 
 
 def show_jsonl_predictions(screen: Screen, found: JsonlPredictions) -> None:
     """Print the predictions, or where they were written."""
     if found.table is None:
-        screen.say(f"{found.utterances:,} predictions for {found.conversations:,} conversations: {found.out}")
+        conversations = counted(found.conversations, "conversation")
+        screen.say(f"wrote {counted(found.utterances, 'prediction')} for {conversations} to {found.out}")
         return
     rows = []
     for row in found.table.to_pylist():
@@ -78,7 +96,7 @@ def show_jsonl_predictions(screen: Screen, found: JsonlPredictions) -> None:
             [
                 row["utterance_id"],
                 row["speaker"],
-                text if len(text) <= TEXT_WIDTH else text[: TEXT_WIDTH - 1] + "…",
+                text if len(text) <= MAX_TEXT_CHARACTERS else text[: MAX_TEXT_CHARACTERS - 1] + "…",
                 shown,
                 "" if probability is None else f"{probability:.2f}",
             ]

@@ -91,13 +91,13 @@ def _columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[list[
 def _smallest_width(column: Sequence[str], *, is_text: bool) -> int:
     """The width at which no word breaks, and in a column of numbers no cell wraps."""
     header, *cells = column
-    words = header.split() + [word for cell in cells for word in (cell.split() if is_text else [cell])]
+    words = header.split() + [word for cell in cells for word in (cell.split() if is_text else cell.splitlines())]
     return max(map(cell_len, words), default=0)
 
 
 def _widths(columns: Sequence[Sequence[str]], *, left: int, total: int) -> list[int]:
     """The width of each column: as wide as its widest cell, less where the table would be too wide."""
-    widths = [max(map(cell_len, column)) for column in columns]
+    widths = [max(cell_len(line) for cell in column for line in cell.splitlines() or [""]) for column in columns]
     smallest = [_smallest_width(column, is_text=place < left) for place, column in enumerate(columns)]
     while sum(widths) + GAP * (len(widths) - 1) > total:
         spare = [place for place in range(len(widths)) if widths[place] > smallest[place]]

@@ -1,6 +1,6 @@
-"""Whether this machine, Ray, storage and package versions are fit to train, and what to fix if they are not."""
+"""Checks of this machine before training: versions, hardware, folders, Ray and storage."""
 
-from joyful_ray.doctor.checks import Check, DoctorReport
-from joyful_ray.doctor.examination import run_checks
+from joyful_ray.doctor.checks import run_checks
+from joyful_ray.doctor.report import Check, DoctorReport
 
 __all__ = ["Check", "DoctorReport", "run_checks"]

@@ -1,4 +1,4 @@
-"""A prediction from the driver: checks before anything is spent, the shards that are not done yet, then the card."""
+"""Predicts a corpus: checks everything first, predicts the shards that are not finished, and writes the card."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus, open_corpus
 from joyful_ray.errors import CheckpointError, CorpusError
 from joyful_ray.predict.output_shards import (
-    AGAIN,
+    ADVICE,
     CARD,
     Origin,
     OutputShard,
@@ -18,7 +18,7 @@ from joyful_ray.predict.output_shards import (
     finished_shards,
     output_shards,
 )
-from joyful_ray.predict.predictor import Predictor, answers_of
+from joyful_ray.predict.predictor import Predictor, decoder_of
 from joyful_ray.predict.shard_task import ShardTask
 from joyful_ray.records import PredictionCard, read_as, versions
 from joyful_ray.schema import Split
@@ -29,7 +29,7 @@ from joyful_ray.train.launch import check_machine, ray_cluster
 from joyful_ray.train.process_group import use_cores
 
 Watch = Callable[[int, int], None]
-"""Given the shards that are done, and how many there are."""
+"""Called with the number of finished shards and the number of all shards."""
 
 
 def predict_corpus(
@@ -43,93 +43,101 @@ def predict_corpus(
     device: str = "auto",
     watch: Watch | None = None,
 ) -> PredictionCard:
-    """Write the emotions of every utterance of a corpus as Parquet; the same call continues where one was killed.
+    """Predict every utterance of a corpus and write Parquet files; the same call continues after an interruption.
 
     Args:
-        bundle, corpus, out: paths or s3:// URIs; on a cluster all workers must reach them.
-        splits: those to read; all that the corpus has where None.
-        cluster: the actor pool; `workers=0` predicts in this process without Ray.
-        embedding: add the vector that the graph gave each utterance.
-        device: of `workers=0`; workers take a GPU where they have one.
-        watch: told of every finished shard.
+        bundle, corpus, out: paths or s3:// URIs; on a cluster, all workers must be able to reach them.
+        splits: the splits to predict; by default, all splits of the corpus.
+        cluster: the pool of Ray actors; with `workers=0`, this process predicts without Ray.
+        embedding: also write the vector that the graph encoder computes for each utterance.
+        device: auto, cpu or cuda, if `workers=0`; Ray actors use a GPU if they have one.
+        watch: called whenever a shard is finished.
+
+    Returns:
+        The card, which is also written to `out`.
 
     Raises:
-        UserError: bundle and corpus do not fit, or `out` holds something else; nothing has been spent.
+        UserError: the bundle does not fit the corpus, or `out` contains something else; nothing was predicted yet.
         TrainingError: a score is not finite.
     """
-    began = time.perf_counter()
+    start = time.perf_counter()
     cluster = cluster or ClusterConfig()
-    read, opened, place = read_bundle(bundle), open_corpus(corpus, verify=False), open_location(out)
-    read.check_fits(opened.manifest)
-    if place.uri.startswith(f"{opened.location.uri}/"):
-        raise CheckpointError(f"{place.uri} lies inside the corpus {opened.location.uri}; name another --out")
-    asked = _splits_of(opened, splits)
-    origin = Origin(read.hash, opened.hash, embedding)
+    model, opened, place = _open(bundle, corpus, out)
+    requested = _splits_of(opened, splits)
+    origin = Origin(model.hash, opened.hash, embedding)
     earlier = _card_of(place, origin)
-    kept = finished_shards(place, output_shards(opened, opened.splits()), origin)
-    pieces = output_shards(opened, asked)
-    waiting = [piece for piece in pieces if piece not in kept]
-    if not waiting and earlier is not None and set(asked) <= set(earlier.splits):
+    finished = finished_shards(place, output_shards(opened, opened.splits()), origin)
+    shards = output_shards(opened, requested)
+    unfinished = [shard for shard in shards if shard not in finished]
+    if not unfinished and earlier is not None and set(requested) <= set(earlier.splits):
         return earlier
-    errand = ShardTask(read.location.uri, opened, place, origin)
-    finished = len(pieces) - len(waiting)
-    for count, _ in enumerate(_spread(errand, waiting, cluster, device), start=finished + 1):
+    task = ShardTask(model.location.uri, opened, place, origin)
+    kept = len(shards) - len(unfinished)
+    for count, _ in enumerate(_predict_shards(task, unfinished, cluster, device), start=kept + 1):
         if watch is not None:
-            watch(count, len(pieces))
-    covered = [split for split in opened.splits() if split in asked or (earlier and split in earlier.splits)]
-    seconds = time.perf_counter() - began
+            watch(count, len(shards))
+    covered = [split for split in opened.splits() if split in requested or (earlier and split in earlier.splits)]
+    seconds = time.perf_counter() - start
     card = PredictionCard(
-        **_origin_of(read, opened),
+        **_origin_of(model, opened),
         splits={split: _counts(opened, split) for split in covered},
-        columns=columns_of(place, pieces[0]),
+        columns=columns_of(place, shards[0]),
         has_embedding=embedding,
         shards=len(output_shards(opened, covered)),
-        kept_shards=finished,
+        kept_shards=kept,
         workers=cluster.workers,
         seconds=seconds,
-        utterances_per_second=sum(piece.shard.utterances for piece in waiting) / seconds,
+        utterances_per_second=sum(shard.source.utterances for shard in unfinished) / seconds,
         versions=versions(),
     )
     place.join(CARD).write_text(card.model_dump_json(indent=1) + "\n")
     return card
 
 
+def _open(bundle: str, corpus: str, out: str) -> tuple[Bundle, Corpus, Location]:
+    model, opened, place = read_bundle(bundle), open_corpus(corpus, verify=False), open_location(out)
+    model.check_fits(opened.manifest)
+    if place.uri.startswith(f"{opened.location.uri}/"):
+        raise CheckpointError(f"{place.uri} is inside the corpus {opened.location.uri}; choose another --out")
+    return model, opened, place
+
+
 def _origin_of(bundle: Bundle, corpus: Corpus) -> dict[str, Any]:
-    """What the card says of the model and the corpus."""
-    answers = answers_of(bundle)
+    """The entries of the card about the model and the corpus."""
+    decoder = decoder_of(bundle)
     return {
         "bundle": {"uri": bundle.location.uri, "hash": bundle.hash, "fingerprint": bundle.card.fingerprint},
         "corpus": {"uri": corpus.location.uri, "name": corpus.manifest.name, "hash": corpus.hash},
-        "temperature": answers.temperature,
-        "thresholds": answers.calibrated_thresholds,
+        "temperature": decoder.temperature,
+        "thresholds": decoder.calibrated_thresholds,
     }
 
 
-def _spread(
-    errand: ShardTask, waiting: list[OutputShard], cluster: ClusterConfig, device: str
+def _predict_shards(
+    task: ShardTask, unfinished: list[OutputShard], cluster: ClusterConfig, device: str
 ) -> Iterator[OutputShard]:
-    """The shards as they are finished, here or by workers."""
-    if not waiting:
+    """Yield each shard when this process or a worker has finished it."""
+    if not unfinished:
         return
     if cluster.workers == 0:
-        predictor = Predictor.open(errand.bundle, device=device)
+        predictor = Predictor.open(task.bundle, device=device)
         use_cores(cluster.cpus_per_worker, predictor.device)
-        yield from errand.work(predictor, waiting)
+        yield from task.run(predictor, unfinished)
         return
     job = JobConfig(cluster=cluster)
     check_machine(job)
     with ray_cluster(job):
         from joyful_ray.predict.pool import predict_on_ray
 
-        yield from predict_on_ray(errand, waiting, cluster)
+        yield from predict_on_ray(task, unfinished, cluster)
 
 
-def _splits_of(corpus: Corpus, asked: list[Split] | None) -> list[Split]:
+def _splits_of(corpus: Corpus, requested: list[Split] | None) -> list[Split]:
     found = corpus.splits()
-    for split in asked or []:
+    for split in requested or []:
         if split not in found:
             raise CorpusError(f"{corpus.location.uri} has no {split} split; it has {', '.join(found)}")
-    return [split for split in found if asked is None or split in asked]
+    return [split for split in found if requested is None or split in requested]
 
 
 def _counts(corpus: Corpus, split: Split) -> dict[str, int]:
@@ -138,19 +146,19 @@ def _counts(corpus: Corpus, split: Split) -> dict[str, int]:
 
 
 def _card_of(out: Location, origin: Origin) -> PredictionCard | None:
-    """The card of an earlier prediction, which must be of the same bundle, corpus and columns."""
+    """Read the card of an earlier prediction, which must have the same bundle, corpus and columns."""
     place = out.join(CARD)
     if not place.exists():
         return None
     try:
         card = read_as(PredictionCard, place.read_text(), place=place.uri)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; {AGAIN}") from None
-    for what, theirs, ours in (
-        ("from another bundle", card.bundle["hash"], origin.bundle),
+        raise CheckpointError(f"{error}; {ADVICE}") from None
+    for difference, theirs, ours in (
+        ("with another bundle", card.bundle["hash"], origin.bundle),
         ("from another corpus", card.corpus["hash"], origin.corpus),
         ("with embeddings" if card.has_embedding else "without embeddings", card.has_embedding, origin.embedding),
     ):
         if theirs != ours:
-            raise CheckpointError(f"{out.uri} was predicted {what}; {AGAIN}")
+            raise CheckpointError(f"{out.uri} was predicted {difference}; {ADVICE}")
     return card

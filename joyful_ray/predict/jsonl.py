@@ -1,4 +1,4 @@
-"""Predictions for new conversations in a JSONL file, joined with what the file says of each utterance."""
+"""Predicts new conversations in a JSONL file, and adds the speakers, texts and labels of the file."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ from joyful_ray.errors import ConfigError, CorpusError, StorageError
 from joyful_ray.predict.predictor import Predictor
 from joyful_ray.schema import MODALITIES
 from joyful_ray.storage import Location, open_location
+from joyful_ray.wording import counted
 
-CONVERSATIONS_AT_ONCE = 256
+CONVERSATIONS_PER_CHUNK = 256
 FORMATS = (".jsonl", ".csv", ".parquet")
 
 
 @dataclass(frozen=True)
 class JsonlPredictions:
-    """What `predict_jsonl` gave.
+    """The result of `predict_jsonl`.
 
     Attributes:
-        table: all rows where nothing was written to a file, else None.
-        out: URI of the file, if any.
+        conversations, utterances: how many were predicted.
+        table: all rows, or None if they were written to a file.
+        out: URI of the file, if there is one.
     """
 
     conversations: int
@@ -44,36 +46,37 @@ def predict_jsonl(
 ) -> JsonlPredictions:
     """Predict every utterance of a JSONL file of conversations.
 
-    The lines are those of the `jsonl` importer, with vectors inline or in .npy files beside the file; `labels` and
-    `split` may be there and do not matter. A few hundred conversations are in memory at a time where `out` is given.
+    The file has the format of the `jsonl` importer, with vectors inline or in .npy files next to it. `labels` and
+    `split` are allowed, but do not matter. With `out`, only a few hundred conversations are in memory at a time.
 
     Args:
         bundle: `<run>/bundle` or the run itself, a path or s3:// URI.
         source: the JSONL file, a path or s3:// URI.
         out: a .jsonl, .csv or .parquet file for the results; without it, they are returned.
-        embedding: add the vector that the graph gave each utterance (not in a csv).
+        embedding: also return the vector that the graph encoder computes for each utterance (not in a .csv file).
+        device: auto, cpu or cuda.
 
     Returns:
-        Columns `conversation_id`, `utterance_id`, `speaker`, `text` (null where the file has none), `label` (as in the
-        file, as JSON where it is no string), then those of `joyful predict`.
+        The columns `conversation_id`, `utterance_id`, `speaker`, `text` (null if the file has none), `label` (from the
+        file; as JSON if it is not a string), then the columns of `joyful predict`.
 
     Raises:
-        ConfigError: `out` has another suffix, or embeddings were asked for in a csv.
-        CorpusError: a line is not a conversation that the bundle can read; the message names file and line.
+        ConfigError: `out` has another suffix, or embeddings were requested for a .csv file.
+        CorpusError: the bundle cannot read a conversation; the message names the file and the line.
     """
     suffix = Path(out).suffix if out is not None else ".jsonl"
     if suffix not in FORMATS:
-        raise ConfigError(f"--out {out} ends in {suffix or 'nothing'}; give one of {', '.join(FORMATS)}")
+        raise ConfigError(f"--out {out} must end in one of {', '.join(FORMATS)}")
     if suffix == ".csv" and embedding:
-        raise ConfigError("a csv holds no embeddings; use a .parquet or .jsonl file")
+        raise ConfigError("a .csv file cannot hold embeddings; use a .parquet or .jsonl file")
     place = open_location(source)
     if not place.exists():
-        raise CorpusError(f"no JSONL file at {place.uri}")
+        raise CorpusError(f"there is no JSONL file {place.uri}")
     predictor = Predictor.open(bundle, device=device)
     tables = _tables(predictor, place, embedding=embedding)
     first = next(tables, None)
     if first is None:
-        raise CorpusError(f"{place.uri} holds no conversation")
+        raise CorpusError(f"{place.uri} contains no conversation")
     tables = itertools.chain([first], tables)
     if out is None:
         table = pa.concat_tables(tables)
@@ -91,7 +94,7 @@ def predict_jsonl(
 def _tables(predictor: Predictor, place: Location, *, embedding: bool) -> Iterator[pa.Table]:
     seen: set[str] = set()
     lines = _lines(place)
-    while chunk := list(itertools.islice(lines, CONVERSATIONS_AT_ONCE)):
+    while chunk := list(itertools.islice(lines, CONVERSATIONS_PER_CHUNK)):
         conversations = [content for _, content in chunk]
         for number, content in chunk:
             if content["conversation_id"] in seen:
@@ -102,13 +105,13 @@ def _tables(predictor: Predictor, place: Location, *, embedding: bool) -> Iterat
         try:
             predicted = predictor.predict(conversations, embedding=embedding)
         except CorpusError:
-            _blame(predictor, place, chunk)
+            _name_invalid_line(predictor, place, chunk)
             raise
-        yield _joined(conversations, predicted)
+        yield _with_inputs(conversations, predicted)
 
 
-def _blame(predictor: Predictor, place: Location, chunk: list[tuple[int, dict[str, Any]]]) -> None:
-    """Find the line that the predictor refused, and name it."""
+def _name_invalid_line(predictor: Predictor, place: Location, chunk: list[tuple[int, dict[str, Any]]]) -> None:
+    """Find the line that the predictor refused, and raise an error that names it."""
     for number, content in chunk:
         try:
             predictor.predict([content])
@@ -118,7 +121,7 @@ def _blame(predictor: Predictor, place: Location, chunk: list[tuple[int, dict[st
 
 
 def _lines(place: Location) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, conversation) with references to .npy files resolved and an id for each."""
+    """Yield line numbers and conversations, with ids, and with the vectors of .npy files in place of references."""
     arrays: dict[str, np.ndarray] = {}
     with place.open("r") as file:
         try:
@@ -137,7 +140,7 @@ def _lines(place: Location) -> Iterator[tuple[int, dict[str, Any]]]:
                 if not isinstance(content.setdefault("conversation_id", f"conversation-{number}"), str):
                     raise CorpusError(f"{where}: conversation_id is not a string")
                 try:
-                    _resolve(content, place.parent, arrays)
+                    _load_vectors(content, place.parent, arrays)
                 except (ValueError, CorpusError, StorageError) as error:
                     raise CorpusError(f"{where}: {error}") from None
                 yield number, content
@@ -145,7 +148,7 @@ def _lines(place: Location) -> Iterator[tuple[int, dict[str, Any]]]:
             raise CorpusError(f"{place.uri} is not UTF-8 text") from None
 
 
-def _resolve(content: dict[str, Any], folder: Location, arrays: dict[str, np.ndarray]) -> None:
+def _load_vectors(content: dict[str, Any], folder: Location, arrays: dict[str, np.ndarray]) -> None:
     speakers = content.get("speakers")
     count = len(speakers) if isinstance(speakers, list) else 0
     for name in MODALITIES:
@@ -154,34 +157,36 @@ def _resolve(content: dict[str, Any], folder: Location, arrays: dict[str, np.nda
             continue
         file, start = reference.get("npy"), reference.get("start", 0)
         if not isinstance(file, str) or not isinstance(start, int) or start < 0 or set(reference) - {"npy", "start"}:
-            raise ValueError(f'{name}: vectors in a file are written {{"npy": "file.npy", "start": 0}}')
+            raise ValueError(f'{name}: write vectors of a file as {{"npy": "file.npy", "start": 0}}')
         if file not in arrays:
             arrays[file] = read_npy(folder.join(file))
         rows = arrays[file]
         if start + count > len(rows):
-            raise ValueError(f"{name}: rows {start} to {start + count - 1} of {file}, which has {len(rows)}")
+            needed = f"rows {start} to {start + count - 1}"
+            raise ValueError(f"{name}: needs {needed} of {file}, which has {counted(len(rows), 'row')}")
         content[name] = np.asarray(rows[start : start + count], dtype=np.float32)
 
 
-def _joined(conversations: list[dict[str, Any]], predicted: pa.Table) -> pa.Table:
+def _with_inputs(conversations: list[dict[str, Any]], predicted: pa.Table) -> pa.Table:
     columns: dict[str, list[str | None]] = {"speaker": [], "text": [], "label": []}
     for content in conversations:
         count = len(content["speakers"])
         labels = content.get("labels")
         columns["speaker"] += content["speakers"]
         columns["text"] += content.get("texts") or [None] * count
-        columns["label"] += map(_word, labels) if isinstance(labels, list) and len(labels) == count else [None] * count
-    for place, (name, values) in enumerate(columns.items(), start=2):
-        predicted = predicted.add_column(place, name, pa.array(values, pa.string()))
+        labels = labels if isinstance(labels, list) and len(labels) == count else [None] * count
+        columns["label"] += map(_label_text, labels)
+    for position, (name, values) in enumerate(columns.items(), start=2):
+        predicted = predicted.add_column(position, name, pa.array(values, pa.string()))
     return predicted
 
 
-def _word(label: Any) -> str | None:
+def _label_text(label: Any) -> str | None:
     return label if label is None or isinstance(label, str) else json.dumps(label)
 
 
 class _JsonlWriter:
-    """Writes a table's rows as JSON lines, with the interface of pyarrow's writers."""
+    """Writes the rows of a table as JSON lines, with the interface of pyarrow's writers."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -198,7 +203,7 @@ class _JsonlWriter:
 
 
 class _CsvWriter:
-    """Writes a table as csv; a list (multi-label) is written as names separated by commas."""
+    """Writes a table as CSV, and lists (multi-label) as names separated by commas."""
 
     def __init__(self, file: Any, schema: pa.Schema) -> None:
         fields = [pa.field(f.name, pa.string()) if pa.types.is_list(f.type) else f for f in schema]
@@ -211,10 +216,10 @@ class _CsvWriter:
         self._writer.close()
 
     def write_table(self, table: pa.Table) -> None:
-        for place, column in enumerate(table.schema):
+        for index, column in enumerate(table.schema):
             if pa.types.is_list(column.type):
                 values = [", ".join(names) for names in table[column.name].to_pylist()]
-                table = table.set_column(place, column.name, pa.array(values))
+                table = table.set_column(index, column.name, pa.array(values))
         self._writer.write_table(table)
 
 

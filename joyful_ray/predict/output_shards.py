@@ -1,7 +1,7 @@
-"""The files of a prediction: one Parquet file a shard of the corpus, each saying of which model and shard it is.
+"""The files of a prediction: one Parquet file per shard of the corpus; each names its model and its shard.
 
-`<out>/split=<split>/part-00000.parquet`: pandas and DuckDB read `split` from the folder as one more column. What begins
-with `_`, such as the card, they pass over.
+The files are `<out>/split=<split>/part-00000.parquet`. pandas and DuckDB read `split` from the folder as one more
+column, and they skip files that begin with `_`, such as the card.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ CARD = "_card.json"
 FOLDER = "split="
 UNFINISHED = ".unfinished"
 READERS = 16
-AGAIN = "name another --out, or remove this one"
+ADVICE = "choose another --out, or remove this folder"
 DIFFERENCES = {
-    "joyful.bundle": "from another bundle",
+    "joyful.bundle": "with another bundle",
     "joyful.corpus": "from another corpus",
     "joyful.embedding": "with another choice of embeddings",
     "joyful.shard": "from another shard",
@@ -34,88 +34,101 @@ DIFFERENCES = {
 
 @dataclass(frozen=True)
 class OutputShard:
-    """One shard to be done, and its place in its split."""
+    """The predictions for one shard of the corpus.
+
+    Attributes:
+        split: the split of the shard.
+        source: the shard of the corpus.
+        index: its position in the split, from 0.
+    """
 
     split: Split
-    shard: ShardEntry
-    place: int
+    source: ShardEntry
+    index: int
 
     @property
     def name(self) -> str:
-        """Its file below `out`."""
-        return f"{FOLDER}{self.split}/part-{self.place:05d}.parquet"
+        """Name of the file below `out`."""
+        return f"{FOLDER}{self.split}/part-{self.index:05d}.parquet"
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What every file of one prediction has in common; written into each of them."""
+    """Where the predictions come from; every file of a prediction contains it.
+
+    Attributes:
+        bundle, corpus: hashes.
+        embedding: whether the files have a column of embeddings.
+    """
 
     bundle: str
     corpus: str
     embedding: bool
 
-    def metadata(self, piece: OutputShard) -> dict[str, str]:
-        """The key-value metadata of a shard's file."""
+    def metadata(self, shard: OutputShard) -> dict[str, str]:
+        """Return the key-value metadata of a shard's file."""
         return {
             "joyful.bundle": self.bundle,
             "joyful.corpus": self.corpus,
             "joyful.embedding": str(self.embedding),
-            "joyful.shard": piece.shard.sha256,
+            "joyful.shard": shard.source.sha256,
         }
 
 
-def write_part(out: Location, piece: OutputShard, table: pa.Table, origin: Origin) -> None:
-    """Write a shard's predictions; a reader sees the whole file or none."""
+def write_shard(out: Location, shard: OutputShard, table: pa.Table, origin: Origin) -> None:
+    """Write the predictions for a shard in one step, so that a reader never sees half a file."""
     buffer = io.BytesIO()
-    words = [field.name for field in table.schema if not pa.types.is_floating(field.type) and field.name != "embedding"]
-    marked = table.replace_schema_metadata(origin.metadata(piece))
-    pq.write_table(marked, buffer, compression="zstd", use_dictionary=words)
-    out.join(piece.name).write_bytes(buffer.getvalue())
+    names = [field.name for field in table.schema if not pa.types.is_floating(field.type) and field.name != "embedding"]
+    with_origin = table.replace_schema_metadata(origin.metadata(shard))
+    pq.write_table(with_origin, buffer, compression="zstd", use_dictionary=names)
+    out.join(shard.name).write_bytes(buffer.getvalue())
 
 
 def output_shards(corpus: Corpus, splits: list[Split]) -> list[OutputShard]:
-    """The shards of these splits."""
+    """Return the shards of these splits."""
     return [
-        OutputShard(split, shard, place)
+        OutputShard(split, source, index)
         for split in splits
-        for place, shard in enumerate(corpus.manifest.splits[split].shards)
+        for index, source in enumerate(corpus.manifest.splits[split].shards)
     ]
 
 
-def finished_shards(out: Location, pieces: list[OutputShard], origin: Origin) -> set[OutputShard]:
-    """Those of the pieces whose predictions are there; what a killed command left half-written is removed.
+def finished_shards(out: Location, shards: list[OutputShard], origin: Origin) -> set[OutputShard]:
+    """Return the shards that are already predicted, and remove files that a killed command left unfinished.
 
     Raises:
-        CheckpointError: `out` holds something else, or predictions of another bundle, corpus or choice of columns.
+        CheckpointError: `out` contains other files, or predictions of another bundle, corpus or choice of columns.
     """
     names = out.list()
     foreign = [name for name in names if name != CARD and not name.startswith(FOLDER)]
     if foreign:
-        raise CheckpointError(f"{out.uri} holds {', '.join(foreign[:3])}, no part of predictions; name another --out")
-    there = {f"{folder}/{name}" for folder in names if folder != CARD for name in out.join(folder).list()}
-    for name in there:
+        raise CheckpointError(
+            f"{out.uri} contains {', '.join(foreign[:3])}, which is not part of a prediction; choose another --out"
+        )
+    existing = {f"{folder}/{name}" for folder in names if folder != CARD for name in out.join(folder).list()}
+    for name in existing:
         if name.endswith(UNFINISHED):
             out.join(name).remove()
-    done = [piece for piece in pieces if piece.name in there]
+    finished = [shard for shard in shards if shard.name in existing]
     with ThreadPoolExecutor(READERS) as readers:
-        list(readers.map(lambda piece: _check_origin(out, piece, origin), done))
-    return set(done)
+        list(readers.map(lambda shard: _check_origin(out, shard, origin), finished))
+    return set(finished)
 
 
-def columns_of(out: Location, piece: OutputShard) -> dict[str, str]:
-    """Names and Arrow types of the columns of a shard's file."""
-    return {field.name: str(field.type) for field in _schema_of(out.join(piece.name))}
+def columns_of(out: Location, shard: OutputShard) -> dict[str, str]:
+    """Return the names and Arrow types of the columns in a shard's file."""
+    return {field.name: str(field.type) for field in _read_schema(out.join(shard.name))}
 
 
-def _check_origin(out: Location, piece: OutputShard, origin: Origin) -> None:
-    place = out.join(piece.name)
-    metadata = _schema_of(place).metadata or {}
-    for key, expected in origin.metadata(piece).items():
+def _check_origin(out: Location, shard: OutputShard, origin: Origin) -> None:
+    place = out.join(shard.name)
+    metadata = _read_schema(place).metadata or {}
+    for key, expected in origin.metadata(shard).items():
         if metadata.get(key.encode()) != expected.encode():
-            raise CheckpointError(f"{place.uri} was predicted {DIFFERENCES[key]}; {AGAIN}")
+            raise CheckpointError(f"{place.uri} was predicted {DIFFERENCES[key]}; {ADVICE}")
 
 
-def _schema_of(place: Location) -> pa.Schema:
+def _read_schema(place: Location) -> pa.Schema:
     filesystem, path = place.arrow_filesystem()
     try:
         with filesystem.open_input_file(path) as file:
@@ -124,7 +137,7 @@ def _schema_of(place: Location) -> pa.Schema:
         raise CheckpointError(f"{place.uri} is damaged ({str(error).splitlines()[0]}); remove it") from None
 
 
-def runs_of(pieces: list[OutputShard], length: int) -> Iterator[list[OutputShard]]:
-    """The pieces, `length` at a time."""
-    for start in range(0, len(pieces), length):
-        yield pieces[start : start + length]
+def groups_of(shards: list[OutputShard], size: int) -> Iterator[list[OutputShard]]:
+    """Divide shards into groups of `size`; the last group may be smaller."""
+    for start in range(0, len(shards), size):
+        yield shards[start : start + size]

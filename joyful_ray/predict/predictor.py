@@ -1,4 +1,4 @@
-"""A bundle that answers: rows of a shard, or conversations as plain dicts, to predictions.
+"""Predicts with a bundle, from the rows of a shard or from conversations given as dicts.
 
 Shapes: N = utterances, K = labels, E = embedding width.
 """
@@ -19,7 +19,7 @@ from joyful_ray.data.plan import plan_evaluation
 from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import TrainingError
 from joyful_ray.predict.conversations import rows_of
-from joyful_ray.predict.prediction_table import PredictionTable
+from joyful_ray.predict.decoder import PredictionDecoder
 from joyful_ray.train.bundle import Bundle, read_bundle
 from joyful_ray.train.evaluate import forward
 from joyful_ray.train.process_group import pick_device
@@ -27,15 +27,21 @@ from joyful_ray.train.process_group import pick_device
 
 @dataclass(frozen=True)
 class Predictor:
-    """A bundle on a device. `joyful_ray.load` makes one."""
+    """A bundle on a device. `joyful_ray.load` creates one.
+
+    Attributes:
+        bundle: the trained model with its labels and statistics.
+        device: where the model runs.
+        decoder: converts scores to probabilities and predictions.
+    """
 
     bundle: Bundle
     device: torch.device
-    answers: PredictionTable
+    decoder: PredictionDecoder
 
     @classmethod
     def open(cls, bundle: str, *, device: str = "auto") -> Predictor:
-        """Open a bundle, or the run that holds it.
+        """Open a bundle, or the run that contains it.
 
         Args:
             bundle: a path or s3:// URI.
@@ -43,29 +49,29 @@ class Predictor:
 
         Raises:
             CheckpointError: there is no bundle, or it is damaged.
-            ConfigError: `cuda` where torch sees no GPU.
+            ConfigError: the device is `cuda`, but torch finds no GPU.
         """
-        read = read_bundle(bundle)
+        opened = read_bundle(bundle)
         chosen = pick_device(device)
-        read.model.to(chosen)
-        return cls(read, chosen, answers_of(read))
+        opened.model.to(chosen)
+        return cls(opened, chosen, decoder_of(opened))
 
     def predict(self, conversations: Iterable[Mapping[str, Any]], *, embedding: bool = False) -> pa.Table:
-        """The emotions of conversations given as plain dicts, with the keys of the jsonl importer's lines.
+        """Predict conversations given as dicts, with the keys of the JSONL format.
 
         Args:
-            conversations: each with `speakers` and, for `text`, `audio` and `vision`, vectors an utterance a row
-                (lists, with None for what is not present, or arrays); `conversation_id` and `utterance_ids` are made up
-                where they are left out. A modality that is left out gets the model's embedding for a missing one.
-                `texts` matter where the model reads words (`data.word_ngrams`); `labels` are ignored.
-            embedding: add the vector that the graph gave each utterance.
+            conversations: dicts with `speakers` and, under `text`, `audio` and `vision`, one vector per utterance
+                (lists, with None for an utterance without the modality, or arrays). `conversation_id` and
+                `utterance_ids` are generated if they are missing. For a missing modality, the model uses its learned
+                embedding. `texts` matter only if the model reads words (`data.word_ngrams`); `labels` are ignored.
+            embedding: also return the vector that the graph encoder computes for each utterance.
 
         Returns:
-            One row an utterance, in the order given; the columns are those of `joyful predict`. `.to_pandas()` and
-            `.to_pylist()` make of it what is needed.
+            One row per utterance, in the given order, with the columns of `joyful predict`. Convert it with
+            `.to_pandas()` or `.to_pylist()`.
 
         Raises:
-            CorpusError: a conversation is not what it must be; says which and why.
+            CorpusError: a conversation is invalid; the message says which one and why.
 
         Example:
             joyful_ray.load("runs/meld/bundle").predict([{"speakers": ["Ann"], "text": [vector]}]).to_pandas()
@@ -75,19 +81,19 @@ class Predictor:
         return self.table(rows, embedding=embedding)
 
     def table(self, rows: pa.Table, *, embedding: bool = False) -> pa.Table:
-        """Predictions for a shard's rows: one row an utterance, in the order of the rows."""
+        """Predict the rows of a shard; the result has one row per utterance, in the order of the shard."""
         scores_NK, embedding_NE = self.scores([rows], embedding=embedding)
         utterance_ids = rows["utterance_ids"].combine_chunks()
         owners = pc.list_parent_indices(utterance_ids)
         conversation_ids = rows["conversation_id"].combine_chunks().take(owners)
-        return self.answers.table(conversation_ids, utterance_ids.flatten(), scores_NK, embedding_NE)
+        return self.decoder.table(conversation_ids, utterance_ids.flatten(), scores_NK, embedding_NE)
 
     @torch.inference_mode()
     def scores(self, tables: Sequence[pa.Table], *, embedding: bool = False) -> tuple[Tensor, Tensor | None]:
-        """The model's scores (N, K), and embeddings (N, E) where asked for, in the order of the rows, on the CPU.
+        """Compute the model's scores (N, K) and, on request, embeddings (N, E), in the order of the rows, on the CPU.
 
-        Conversations are grouped over all tables as `evaluate` groups a split; only a model that attends to padding
-        (`released`) answers otherwise in another grouping.
+        Conversations are batched over all tables in the way `evaluate` batches a split. Only a model that attends to
+        padding (`released`) gives other scores in other batches.
 
         Raises:
             TrainingError: a score is not finite.
@@ -97,25 +103,25 @@ class Predictor:
         in_order = np.empty_like(store.lengths)
         in_order[store.rows] = store.lengths
         starts = (np.cumsum(in_order) - in_order)[store.rows]
-        places, scores, embeddings = [], [], []
+        positions, scores, embeddings = [], [], []
         for chosen in plan_evaluation(store.lengths, utterances=job.train.evaluation_utterances):
             output = forward(self.bundle.model, store.batch(chosen).to(self.device), precision=job.train.precision)
-            places += [np.arange(starts[one], starts[one] + store.lengths[one]) for one in chosen]
+            positions += [np.arange(starts[one], starts[one] + store.lengths[one]) for one in chosen]
             scores.append(output.scores_NK.float().cpu())
             if embedding:
                 embeddings.append(output.layers[-1].float().cpu())
-        if not places:
+        if not positions:
             return torch.zeros(0, max(len(encoding.labels), 1)), torch.zeros(0, 1) if embedding else None
-        order = torch.from_numpy(np.argsort(np.concatenate(places), kind="stable"))
+        order = torch.from_numpy(np.argsort(np.concatenate(positions), kind="stable"))
         scores_NK = torch.cat(scores)[order]
         if not torch.isfinite(scores_NK).all():
-            raise TrainingError("a score is not finite; look for extreme features, or weights that are not finite")
+            raise TrainingError("a score is not finite; check the features for extreme values, and the weights")
         return scores_NK, torch.cat(embeddings)[order] if embedding else None
 
 
-def answers_of(bundle: Bundle) -> PredictionTable:
-    """How a bundle's scores become probabilities and predictions."""
-    return PredictionTable(
+def decoder_of(bundle: Bundle) -> PredictionDecoder:
+    """Return the decoder for the scores of a bundle."""
+    return PredictionDecoder(
         bundle.encoding.task,
         bundle.encoding.labels,
         thresholds=bundle.card.thresholds,

@@ -12,10 +12,10 @@ from joyful_ray.storage import open_location
 
 
 def read_predictions(uri: str) -> pa.Table:
-    """All rows of a prediction folder, or of a .jsonl, .csv or .parquet file.
+    """Read all rows of a prediction folder, or of a .jsonl, .csv or .parquet file.
 
     Raises:
-        StorageError: there is nothing at this place.
+        StorageError: nothing exists there.
     """
     place = open_location(uri)
     if not place.exists():

@@ -1,4 +1,4 @@
-"""One worker's share of a prediction: reads a shard while the model answers the one before, and writes."""
+"""Predicts the shards of one worker: it reads the next shard while the model predicts the current one."""
 
 from __future__ import annotations
 
@@ -9,35 +9,43 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from joyful_ray.corpora.shards import Corpus
-from joyful_ray.predict.output_shards import Origin, OutputShard, write_part
+from joyful_ray.predict.output_shards import Origin, OutputShard, write_shard
 from joyful_ray.predict.predictor import Predictor
 from joyful_ray.storage import Location
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """What every worker needs to know; picklable, and free of weights and secrets."""
+    """What every worker needs; it can be pickled, and contains neither weights nor secrets.
+
+    Attributes:
+        bundle: URI of the bundle.
+        corpus: the corpus to read.
+        out: where the predictions are written.
+        origin: what is written into every file.
+    """
 
     bundle: str
     corpus: Corpus
     out: Location
     origin: Origin
 
-    def work(self, predictor: Predictor, pieces: Sequence[OutputShard]) -> Iterator[OutputShard]:
-        """Predict these shards one after the other; two are in memory at most.
+    def run(self, predictor: Predictor, shards: Sequence[OutputShard]) -> Iterator[OutputShard]:
+        """Predict shards one after the other, with at most two in memory, and yield each when it is written.
 
         Raises:
-            CorpusError: a shard is not what the manifest says.
+            CorpusError: a shard differs from the manifest.
             TrainingError: a score is not finite.
         """
-        with ThreadPoolExecutor(1) as ahead:
-            upcoming: Future[pa.Table] = ahead.submit(self._read, pieces[0])
-            for place, piece in enumerate(pieces):
+        with ThreadPoolExecutor(1) as reader:
+            upcoming: Future[pa.Table] = reader.submit(self._read, shards[0])
+            for index, shard in enumerate(shards):
                 rows = upcoming.result()
-                if place + 1 < len(pieces):
-                    upcoming = ahead.submit(self._read, pieces[place + 1])
-                write_part(self.out, piece, predictor.table(rows, embedding=self.origin.embedding), self.origin)
-                yield piece
+                if index + 1 < len(shards):
+                    upcoming = reader.submit(self._read, shards[index + 1])
+                predictions = predictor.table(rows, embedding=self.origin.embedding)
+                write_shard(self.out, shard, predictions, self.origin)
+                yield shard
 
-    def _read(self, piece: OutputShard) -> pa.Table:
-        return self.corpus.read_checked(piece.shard)
+    def _read(self, shard: OutputShard) -> pa.Table:
+        return self.corpus.read_checked(shard.source)

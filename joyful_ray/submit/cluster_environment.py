@@ -1,4 +1,4 @@
-"""What a cluster runs: its Python and packages, held against the lock, and whether it has credentials for storage."""
+"""Finds out which Python and packages a cluster has, and whether it has credentials for storage."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ CREDENTIALS = (
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     "AWS_SHARED_CREDENTIALS_FILE",
 )
-"""Variables of which any says where a cluster's credentials come from; their values are never asked."""
+"""Variables that show where a cluster's credentials come from; only their names are read, never their values."""
 OLDEST_PYTHON = (3, 11)
-MARK = "joyful-survey:"
-PROGRAM = f"""
+MARKER = "joyful-environment:"
+PROBE_PROGRAM = f"""
 import importlib.metadata as m, json, os, platform
 names = {CREDENTIALS!r}
-print({MARK!r} + json.dumps(dict(
+print({MARKER!r} + json.dumps(dict(
     python=platform.python_version(),
     packages={{d.metadata["Name"]: d.version for d in m.distributions() if d.metadata["Name"]}},
     credentials=[n for n in names if os.environ.get(n)]
@@ -44,18 +44,19 @@ print({MARK!r} + json.dumps(dict(
     endpoint=any(os.environ.get(n) for n in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")))))
 """
 TIMEOUT_S, POLL_S = 120.0, 0.5
-SETTLED_S = 2.0
-"""A job that is removed sooner after its end comes back into the list as one that failed."""
+REMOVAL_DELAY_S = 2.0
+"""A job that is removed sooner after its end reappears in Ray's list as a failed job."""
 
 
 @dataclass(frozen=True)
 class ClusterEnvironment:
-    """What the head of a cluster says of itself.
+    """The environment of a cluster's head.
 
     Attributes:
-        packages: versions by normal name.
-        credentials: names of what gives it credentials for a bucket; never values.
-        has_endpoint: whether its environment names an S3 server.
+        python: version of Python.
+        packages: versions by normalized name.
+        credentials: names of the variables or files that provide credentials for a bucket; never values.
+        has_endpoint: whether the environment names an S3 server.
     """
 
     python: str
@@ -65,120 +66,135 @@ class ClusterEnvironment:
 
 
 @dataclass(frozen=True)
-class Differences:
-    """How a cluster's packages differ from the lock.
+class PackageDifferences:
+    """How a cluster's packages differ from the lock file.
 
     Attributes:
-        wanted: `name==version` of what is absent or of another version, without Ray.
-        words: for a person, `name: wanted, found`.
+        requirements: `name==version` of each package that is missing or has another version, without Ray.
+        descriptions: one text per package for people, with both versions.
     """
 
-    wanted: tuple[str, ...]
-    words: tuple[str, ...]
+    requirements: tuple[str, ...]
+    descriptions: tuple[str, ...]
 
 
 @contextmanager
 def cluster_environment(client: JobSubmissionClient, *, python: str) -> Iterator[ClusterEnvironment]:
-    """Ask by a job of some seconds, which is removed again at the end of the block.
+    """Read the environment with a job of a few seconds, and remove this job at the end of the block.
+
+    Args:
+        python: the Python to run on the cluster.
 
     Raises:
-        ClusterError: the cluster could not run it.
+        ClusterError: the cluster could not run the job.
     """
     job = submit_when_ready(
-        client, entrypoint=f"{shlex.quote(python)} -c {shlex.quote(PROGRAM)}", submission_id=_environment_job_id()
+        client,
+        entrypoint=f"{shlex.quote(python)} -c {shlex.quote(PROBE_PROGRAM)}",
+        submission_id=_probe_job_id(),
     )
-    found = _environment_job(client, job, python)
-    asked = time.monotonic()
+    environment = _wait_for_environment(client, job, python)
+    ended = time.monotonic()
     try:
-        yield found
+        yield environment
     finally:
-        time.sleep(max(0.0, SETTLED_S - (time.monotonic() - asked)))
+        time.sleep(max(0.0, REMOVAL_DELAY_S - (time.monotonic() - ended)))
         client.delete_job(job)
 
 
-def _environment_job_id() -> str:
-    return f"joyful-survey-{uuid.uuid4().hex[:8]}"
+def _probe_job_id() -> str:
+    return f"joyful-environment-{uuid.uuid4().hex[:8]}"
 
 
-def _environment_job(client: JobSubmissionClient, job: str, python: str) -> ClusterEnvironment:
+def _wait_for_environment(client: JobSubmissionClient, job: str, python: str) -> ClusterEnvironment:
     from ray.job_submission import JobStatus
 
     deadline = time.monotonic() + TIMEOUT_S
     while not (status := client.get_job_status(job)).is_terminal():
         if time.monotonic() > deadline:
             client.stop_job(job)
-            raise ClusterError(f"the cluster began no job within {TIMEOUT_S:.0f} s; see joyful jobs list")
+            raise ClusterError(f"the cluster did not finish a test job within {TIMEOUT_S:.0f} s; see joyful jobs list")
         time.sleep(POLL_S)
     log, message = client.get_job_logs(job), client.get_job_info(job).message or ""
     if status is not JobStatus.SUCCEEDED:
         if "not found" in log or "127" in message:
-            raise ClusterError(f"the cluster's head finds no program {python}; name its Python with --python PATH")
+            raise ClusterError(f"the cluster's head has no program {python}; name its Python with --python PATH")
         reason = (log.strip() or message.strip()).splitlines() or [str(status)]
         raise ClusterError(f"the cluster could not run {python}: {reason[-1]}")
     return read_environment(log)
 
 
 def read_environment(log: str) -> ClusterEnvironment:
-    """The survey in a job's log."""
-    found = [line.partition(MARK)[2] for line in log.splitlines() if MARK in line]
+    """Read the environment from the log of the probe job.
+
+    Raises:
+        ClusterError: the log does not contain it.
+    """
+    found = [line.partition(MARKER)[2] for line in log.splitlines() if MARKER in line]
     if not found:
-        raise ClusterError(f"the cluster's answer held no survey: {log.strip()[:200]!r}")
+        raise ClusterError(f"the cluster did not report its environment; its test job printed {log.strip()[:200]!r}")
     answer = json.loads(found[-1])
     return ClusterEnvironment(
         python=answer["python"],
-        packages={normal(name): version for name, version in answer["packages"].items()},
+        packages={normalized_name(name): version for name, version in answer["packages"].items()},
         credentials=tuple(answer["credentials"]),
         has_endpoint=answer["endpoint"],
     )
 
 
 def locked_versions(folder: Path) -> dict[str, str]:
-    """What a job needs, by normal name: the lock of the folder or of this checkout, else what is installed here."""
+    """Return the versions that a job needs, by normalized name.
+
+    They come from the lock file of the folder, else from that of this checkout, else from this environment.
+    """
     for place in (folder / LOCK_NAME, Path(joyful_ray.__file__).parents[1] / LOCK_NAME):
         if place.is_file():
             return read_lock(place.read_text())
-    needed = [re.split(r"[\s\[<>=!~;]", text, maxsplit=1)[0] for text in metadata.requires("joyful-ray") or []]
-    return {normal(name): metadata.version(name) for name in needed if _is_installed(name)}
+    required = [re.split(r"[\s\[<>=!~;]", text, maxsplit=1)[0] for text in metadata.requires("joyful-ray") or []]
+    return {normalized_name(name): metadata.version(name) for name in required if _is_installed(name)}
 
 
 def read_lock(text: str) -> dict[str, str]:
-    """Versions by name, without those that only the tests need."""
+    """Read the versions in a lock file by name, without those that only the tests need."""
     lines = [line for line in text.splitlines() if "==" in line and not line.startswith("#") and "# dev" not in line]
-    return {normal(name.strip()): version.strip() for name, _, version in (line.partition("==") for line in lines)}
+    parts = (line.partition("==") for line in lines)
+    return {normalized_name(name.strip()): version.strip() for name, _, version in parts}
 
 
-def compare(found: ClusterEnvironment, locked: Mapping[str, str]) -> Differences:
-    """What the cluster's image lacks.
+def compare_packages(environment: ClusterEnvironment, locked: Mapping[str, str]) -> PackageDifferences:
+    """Compare a cluster's packages with the lock file.
 
     Raises:
-        ClusterError: its Ray is another, or its Python too old; neither can be changed for one job.
+        ClusterError: the cluster has another version of Ray, or its Python is too old; a job cannot change either.
     """
-    ray_found, ray_locked = found.packages.get("ray"), locked.get("ray")
+    ray_found, ray_locked = environment.packages.get("ray"), locked.get("ray")
     if ray_locked and ray_found != ray_locked:
         raise ClusterError(
-            f"the cluster runs Ray {ray_found}, the lock says {ray_locked}; start the cluster with that version "
-            "(see cluster/README.md)"
+            f"the cluster runs Ray {ray_found}, but the lock file has {ray_locked}; start the cluster with that "
+            "version (see cluster/README.md)"
         )
-    if python_version(found.python) < OLDEST_PYTHON:
-        raise ClusterError(f"the cluster runs Python {found.python}; 3.11 or newer is needed")
-    wanted, words = [], []
+    if python_version(environment.python) < OLDEST_PYTHON:
+        raise ClusterError(f"the cluster runs Python {environment.python}, but 3.11 or newer is needed")
+    requirements, descriptions = [], []
     for name, version in locked.items():
-        its = found.packages.get(name)
-        # A local version, such as +cpu, is another build of the same.
-        if name != "ray" and (its is None or its.split("+")[0] != version):
-            wanted.append(f"{name}=={version}")
-            words.append(f"{name} {version}, there {its or 'absent'}")
-    return Differences(tuple(wanted), tuple(words))
+        installed = environment.packages.get(name)
+        # A local version, such as +cpu, is another build of the same release.
+        if name != "ray" and (installed is None or installed.split("+")[0] != version):
+            requirements.append(f"{name}=={version}")
+            descriptions.append(
+                f"{name} {version} ({'missing' if installed is None else f'the image has {installed}'})"
+            )
+    return PackageDifferences(tuple(requirements), tuple(descriptions))
 
 
 def python_version(text: str) -> tuple[int, int]:
-    """(3, 11) of 3.11.2."""
+    """Return (3, 11) for 3.11.2."""
     major, minor, *_ = text.split(".")
     return int(major), int(minor)
 
 
-def normal(name: str) -> str:
-    """The name as package indexes compare it."""
+def normalized_name(name: str) -> str:
+    """Return a package name as package indexes compare it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -190,6 +206,6 @@ def _is_installed(name: str) -> bool:
     return True
 
 
-def summary(words: Sequence[str], *, most: int = 4) -> str:
-    """A list short enough for a line."""
-    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
+def summarize(items: Sequence[str], *, limit: int = 4) -> str:
+    """Join items with commas, and count those beyond the limit."""
+    return ", ".join(items[:limit]) + (f" and {len(items) - limit} more" if len(items) > limit else "")

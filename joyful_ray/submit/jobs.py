@@ -1,9 +1,8 @@
-"""Jobs on a Ray cluster: sent, listed, followed and stopped."""
+"""Submits jobs to a Ray cluster, and lists, follows and stops them."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import tempfile
 import time
@@ -11,45 +10,39 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
 from joyful_ray.errors import ClusterError
-from joyful_ray.submit.cluster_environment import (
-    ClusterEnvironment,
-    cluster_environment,
-    compare,
-    locked_versions,
-    summary,
-)
-from joyful_ray.submit.connection import connect, explained, job_server, submit_when_ready
+from joyful_ray.submit.cluster_environment import cluster_environment, summarize
+from joyful_ray.submit.connection import cluster_errors, connect, job_server, submit_when_ready
 from joyful_ray.submit.failure import first_error
 from joyful_ray.submit.packing import Packing
-from joyful_ray.submit.secrets import refuse_secrets
+from joyful_ray.submit.runtime_env import Dependencies, WriteLine, runtime_env_of
 from joyful_ray.submit.submission import Submission
 from joyful_ray.version import __version__
+from joyful_ray.wording import counted
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
-Dependencies = Literal["auto", "locked", "none"]
-Say = Callable[[str], None]
-ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION")
-"""Variables of this shell that are no secret, and of which a bucket of one's own cannot do without the first two."""
 RUN, VERSION = "joyful_run", "joyful_version"
 STOP_TIMEOUT_S, POLL_S = 30.0, 0.5
 END_TIMEOUT_S = 30.0
 
 
-class JobCard(BaseModel):
-    """A job as it is listed.
+class JobEntry(BaseModel):
+    """One job in the list of jobs.
 
     Attributes:
-        run: name of the run that it works on; of a job that joyful did not send, empty.
+        job: the id of the job.
+        run: name of the run that the job works on; empty if joyful did not submit the job.
         status: PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED.
-        started: epoch seconds.
-        error: of a failed job, the first error.
+        command: the command that the job runs.
+        started: when it started, in seconds since 1970; None if it has not started.
+        seconds: how long it has run.
+        error: the first error of a failed job.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -64,7 +57,7 @@ class JobCard(BaseModel):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will happen."""
+        """Whether the job has ended."""
         return self.status in ("STOPPED", "SUCCEEDED", "FAILED")
 
 
@@ -84,110 +77,93 @@ class JobServer:
         submission: Submission,
         packing: Packing,
         *,
-        say: Say,
+        write_line: WriteLine,
         dependencies: Dependencies = "auto",
         python: str = "python",
         cpus: float = 0.0,
         gpus: float = 0.0,
     ) -> str:
-        """Send a command with its files.
+        """Submit a command with its files.
 
         Args:
-            say: told what is sent, and how the cluster differs from here.
-            dependencies: `auto` installs what the image lacks of the lock; `locked` all of it; `none` nothing.
-            python: the cluster's Python.
-            cpus, gpus: what the command's own process asks for; its workers ask for themselves.
+            submission: the command.
+            packing: the files that are sent with it.
+            write_line: called with each line that says what is sent and how the cluster differs from this machine.
+            dependencies: "auto", "locked" or "none"; see `runtime_env_of`.
+            python: the Python to run on the cluster.
+            cpus, gpus: how many the process of the command itself reserves; its workers reserve theirs separately.
 
         Returns:
-            The job's id.
+            The id of the job.
 
         Raises:
-            ClusterError: the cluster cannot run it, or a job with this run is under way.
+            ClusterError: the cluster cannot run the command, or another job already works on this run.
         """
-        with explained(self.url):
-            self._refuse_twin(submission)
+        with cluster_errors(self.url):
+            self._refuse_second_job(submission)
             with cluster_environment(self._client, python=python) as found, tempfile.TemporaryDirectory() as folder:
-                environment = self._environment(submission, packing, found, dependencies, say)
+                write_line(f"cluster: {self.url}, Ray {found.packages.get('ray')}, Python {found.python}")
+                runtime_env = runtime_env_of(submission, packing, found, dependencies, write_line)
                 package = Path(folder) / "package.zip"
                 size = packing.write(package)
-                say(_package_line(packing, size))
+                write_line(_package_line(packing, size))
                 return submit_when_ready(
                     self._client,
                     entrypoint=submission.entrypoint(python),
                     submission_id=_job_id(submission.run),
-                    runtime_env={"working_dir": str(package), **environment},
+                    runtime_env={"working_dir": str(package), **runtime_env},
                     metadata={RUN: submission.run, VERSION: __version__},
                     entrypoint_num_cpus=cpus or None,
                     entrypoint_num_gpus=gpus or None,
                 )
 
-    def _environment(
-        self, submission: Submission, packing: Packing, found: ClusterEnvironment, dependencies: Dependencies, say: Say
-    ) -> dict[str, Any]:
-        locked = locked_versions(packing.folder)
-        differences = compare(found, locked)
-        say(f"cluster: {self.url}, Ray {found.packages.get('ray')}, Python {found.python}")
-        environment: dict[str, Any] = {}
-        wanted = differences.wanted if dependencies != "locked" else _all_of(locked)
-        if dependencies == "none" and wanted:
-            say(f"dependencies: as the image has them, though these differ: {summary(differences.words)}")
-        elif wanted:
-            say(f"dependencies: {len(wanted)} are installed for this job: {summary(differences.words or wanted)}")
-            environment["pip"] = {"packages": list(wanted), "pip_check": False}
-        else:
-            say(f"dependencies: none to install; the image has all {len(locked)} at the locked versions")
-        if submission.uses_bucket:
-            passed = _endpoint_variables(found)
-            if passed:
-                environment["env_vars"] = passed
-            say(_credentials_line(found, passed))
-        for note in submission.notes:
-            say(f"note: {note}")
-        return environment
-
-    def _refuse_twin(self, submission: Submission) -> None:
-        if not submission.goes_on:
+    def _refuse_second_job(self, submission: Submission) -> None:
+        if not submission.uses_run_directory:
             return
-        for card in self.list():
-            if card.run == submission.run and not card.is_over:
+        for entry in self.list():
+            if entry.run == submission.run and not entry.is_over:
                 raise ClusterError(
-                    f"run {submission.run} is already running as job {card.job}; follow it "
-                    f"(joyful jobs logs {card.job} --follow), stop it, or give this one another --name"
+                    f"run {submission.run} is already running as job {entry.job}; follow it "
+                    f"(joyful jobs logs {entry.job} --follow), stop it, or choose another --name"
                 )
 
-    def list(self) -> list[JobCard]:
-        """All submitted jobs, the latest first."""
-        with explained(self.url):
-            found = [each for each in self._client.list_jobs() if each.submission_id]
-        return sorted((_card(each) for each in found), key=lambda card: -(card.started or time.time()))
+    def list(self) -> list[JobEntry]:
+        """Return all submitted jobs, the latest first."""
+        with cluster_errors(self.url):
+            jobs = [job for job in self._client.list_jobs() if job.submission_id]
+        return sorted(map(_entry, jobs), key=lambda entry: -(entry.started or time.time()))
 
-    def find(self, name: str) -> JobCard:
-        """A job by its id, or the latest of a run.
+    def find(self, name: str) -> JobEntry:
+        """Return a job by its id, or the latest job of a run.
 
         Raises:
-            ClusterError: there is none.
+            ClusterError: there is no such job or run.
         """
-        cards = self.list()
-        for card in cards:
-            if name in (card.job, card.run):
-                return self._with_error(card)
-        known = summary([card.job for card in cards]) or "none"
-        raise ClusterError(f"{self.url} has no job or run {name}; it has {known}")
+        entries = self.list()
+        for entry in entries:
+            if name in (entry.job, entry.run):
+                return self._with_error(entry)
+        known = f"it has {summarize([entry.job for entry in entries])}" if entries else "it has no jobs"
+        raise ClusterError(f"{self.url} has no job or run {name}; {known}")
 
-    def _with_error(self, card: JobCard) -> JobCard:
-        if card.status != "FAILED":
-            return card
-        with explained(self.url):
-            message = self._client.get_job_info(card.job).message or ""
-            return card.model_copy(update={"error": first_error(self.logs(card.job), message)})
+    def _with_error(self, entry: JobEntry) -> JobEntry:
+        if entry.status != "FAILED":
+            return entry
+        with cluster_errors(self.url):
+            message = self._client.get_job_info(entry.job).message or ""
+            return entry.model_copy(update={"error": first_error(self.logs(entry.job), message)})
 
     def logs(self, job: str) -> str:
-        """All that a job has printed."""
-        with explained(self.url):
+        """Return everything that a job has printed so far."""
+        with cluster_errors(self.url):
             return self._client.get_job_logs(job)
 
-    def follow(self, job: str, write: Callable[[str], None]) -> JobCard:
-        """Give what a job prints as it comes, until it is over."""
+    def follow(self, job: str, write: Callable[[str], None]) -> JobEntry:
+        """Pass on what a job prints while it runs, and return when it has ended.
+
+        Args:
+            write: called with each piece of text.
+        """
         printed = 0
 
         async def tail() -> None:
@@ -196,32 +172,32 @@ class JobServer:
                 write(text)
                 printed += len(text)
 
-        with explained(self.url):
-            asyncio.run(_until_closed(tail))
+        with cluster_errors(self.url):
+            asyncio.run(_read_until_closed(tail))
             deadline = time.monotonic() + END_TIMEOUT_S
             while not self._client.get_job_status(job).is_terminal():
-                # The line closed early: what is still to come is asked for.
+                # The stream was closed early, so the rest of the log is polled.
                 if time.monotonic() > deadline:
                     printed += _write_rest(self._client.get_job_logs(job), printed, write)
                 time.sleep(POLL_S)
             _write_rest(self._client.get_job_logs(job), printed, write)
         return self.find(job)
 
-    def stop(self, name: str) -> JobCard:
-        """Stop a job, or the latest of a run, and wait until it has ended."""
-        card = self.find(name)
-        if card.is_over:
-            return card
-        with explained(self.url):
-            self._client.stop_job(card.job)
+    def stop(self, name: str) -> JobEntry:
+        """Stop a job, or the latest job of a run, and wait until it has ended."""
+        entry = self.find(name)
+        if entry.is_over:
+            return entry
+        with cluster_errors(self.url):
+            self._client.stop_job(entry.job)
             deadline = time.monotonic() + STOP_TIMEOUT_S
-            while not self._client.get_job_status(card.job).is_terminal() and time.monotonic() < deadline:
+            while not self._client.get_job_status(entry.job).is_terminal() and time.monotonic() < deadline:
                 time.sleep(POLL_S)
-        return self.find(card.job)
+        return self.find(entry.job)
 
 
-async def _until_closed(tail: Callable[[], Any]) -> None:
-    """Read until the job server closes the line, in order or not."""
+async def _read_until_closed(tail: Callable[[], Any]) -> None:
+    """Read until the job server closes the stream, whether or not the job has ended."""
     import aiohttp
 
     try:
@@ -237,11 +213,11 @@ def _write_rest(log: str, printed: int, write: Callable[[str], None]) -> int:
     return len(rest)
 
 
-def _card(job: JobDetails) -> JobCard:
+def _entry(job: JobDetails) -> JobEntry:
     started = job.start_time / 1000 if job.start_time else None
     ended = job.end_time / 1000 if job.end_time else time.time()
     command = re.sub(r"^\S+ -m joyful_ray ", "joyful ", job.entrypoint)
-    return JobCard(
+    return JobEntry(
         job=job.submission_id or "",
         run=(job.metadata or {}).get(RUN, ""),
         status=str(job.status.value),
@@ -255,42 +231,22 @@ def _job_id(run: str) -> str:
     return f"{run}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
 
 
-def _all_of(locked: dict[str, str]) -> tuple[str, ...]:
-    return tuple(f"{name}=={version}" for name, version in locked.items() if name != "ray")
-
-
-def _endpoint_variables(found: ClusterEnvironment) -> dict[str, str]:
-    """Endpoint and region of this shell, for a cluster that names none; addresses, never credentials."""
-    if found.has_endpoint:
-        return {}
-    named = {name: os.environ[name] for name in ENDPOINTS if os.environ.get(name)}
-    refuse_secrets(list(named.values()))
-    return {name: value for name, value in named.items() if "@" not in value}
-
-
-def _credentials_line(found: ClusterEnvironment, passed: dict[str, str]) -> str:
-    sent = f"; {', '.join(passed)} of this shell is sent" if passed else ""
-    if found.credentials:
-        known = ", ".join(found.credentials)
-        return f"storage: the cluster's own credentials ({known}); none of this shell's are sent{sent}"
-    return (
-        "storage: warning: the cluster's head has no AWS_ACCESS_KEY_ID, AWS_PROFILE or role variable. Unless its "
-        "machine has a role, the job will be denied; give the cluster a secret (cluster/README.md). None is sent from "
-        f"here{sent}"
-    )
-
-
 def _package_line(packing: Packing, size: int) -> str:
-    left = sorted(packing.left_out)
-    stays = f"; left out: {summary(left, most=8)}" if left else ""
-    return f"package: {packing.folder}, {len(packing.files)} files, {packing.bytes:,} bytes, {size:,} zipped{stays}"
+    excluded = sorted(packing.left_out)
+    left_out = f"; left out: {summarize(excluded, limit=8)}" if excluded else ""
+    files = counted(len(packing.files), "file")
+    return f"package: {packing.folder}, {files}, {packing.bytes:,} bytes, {size:,} zipped{left_out}"
 
 
 @contextmanager
-def interrupted_politely(server: JobServer, job: str, say: Say) -> Iterator[None]:
-    """Ctrl-C leaves the job running, and says how to go on."""
+def keep_running_on_interrupt(server: JobServer, job: str, write_line: WriteLine) -> Iterator[None]:
+    """On Ctrl-C, say that the job continues and how to follow or stop it."""
     try:
         yield
     except KeyboardInterrupt:
-        say(f"{job} goes on; joyful jobs logs {job} --follow --address {server.url} (or stop)")
+        address = f"--address {server.url}"
+        write_line(
+            f"job {job} continues on the cluster. To follow it: joyful jobs logs {job} --follow {address}. "
+            f"To stop it: joyful jobs stop {job} {address}"
+        )
         raise

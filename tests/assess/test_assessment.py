@@ -1,4 +1,4 @@
-"""A bundle on its own labels, and on others through a map."""
+"""Scores of a bundle on its own labels, and on other labels through a label map."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from joyful_ray.corpora.label_map import LabelMap
 from joyful_ray.corpora.shards import open_corpus, write_corpus
 from joyful_ray.data.encode import Moments
 from joyful_ray.errors import ConfigError, CorpusError
-from joyful_ray.predict.prediction_table import PredictionTable
+from joyful_ray.predict.decoder import PredictionDecoder
 from joyful_ray.predict.predictor import Predictor
 from joyful_ray.schema import Conversation, FeatureContract
 from joyful_ray.train.evaluate import evaluate_bundle
@@ -36,7 +36,7 @@ def bundles(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_its_scores_are_those_of_evaluate(task: str, bundles: dict[str, str], tiny: Callable[..., str]) -> None:
+def test_scores_equal_those_of_evaluate(task: str, bundles: dict[str, str], tiny: Callable[..., str]) -> None:
     found = assess_bundle(bundles[task], tiny(task), split="train", device="cpu")
     expected = evaluate_bundle(bundles[task], tiny(task), split="train", device="cpu")
     assert found.values == pytest.approx(expected.values, rel=1e-5)
@@ -47,7 +47,7 @@ def test_its_scores_are_those_of_evaluate(task: str, bundles: dict[str, str], ti
     assert (found.calibration is None) == (task == "regression")
 
 
-def test_groups_hold_every_labeled_utterance_once(bundles: dict[str, str], tiny: Callable[..., str]) -> None:
+def test_groups_contain_every_labeled_utterance_once(bundles: dict[str, str], tiny: Callable[..., str]) -> None:
     found = assess_bundle(bundles["single-label"], tiny(), split="train", device="cpu")
     assert set(found.groups) == {"speaker", "conversation length", "position", "modalities"}
     for groups in found.groups.values():
@@ -64,7 +64,7 @@ def test_groups_hold_every_labeled_utterance_once(bundles: dict[str, str], tiny:
     assert both.utterances == sum(here)
 
 
-def test_a_group_is_scored_by_its_utterances_alone(bundles: dict[str, str], tiny: Callable[..., str]) -> None:
+def test_a_group_is_scored_by_its_own_utterances(bundles: dict[str, str], tiny: Callable[..., str]) -> None:
     found = assess_bundle(bundles["single-label"], tiny(), split="train", device="cpu")
     rows = open_corpus(tiny()).read_table("train")
     predicted = Predictor.open(bundles["single-label"], device="cpu").table(rows)["prediction"].to_pylist()
@@ -78,7 +78,7 @@ def test_a_group_is_scored_by_its_utterances_alone(bundles: dict[str, str], tiny
     assert group.score == pytest.approx(expected)
 
 
-def test_the_training_split_has_not_shifted_and_a_moved_one_has(
+def test_the_training_split_has_no_shift_and_a_changed_split_has(
     bundles: dict[str, str], tiny: Callable[..., str], tmp_path: Path
 ) -> None:
     same = assess_bundle(bundles["single-label"], tiny(), split="train", device="cpu").shift["text"]
@@ -132,7 +132,7 @@ RENAMED = {"joy": "happy", "anger": "mad", "neutral": "calm"}
 
 @pytest.fixture
 def other(tmp_path: Path) -> tuple[str, str]:
-    """The tiny corpus in other words and without audio, and the map to it."""
+    """The tiny corpus with other labels and without audio, and the label map to it."""
     conversations = tiny_conversations("train", 23)
     for one in conversations:
         one.labels[:] = [None if label is None else RENAMED[str(label)] for label in one.labels]
@@ -178,7 +178,7 @@ def test_raw_and_mapped_scores_of_another_corpus(bundles: dict[str, str], other:
     assert set(found.shift) == {"text"}
 
 
-def test_without_a_map_the_hint_names_it_and_a_map_that_forgets_is_refused(
+def test_without_a_map_the_error_suggests_one_and_an_incomplete_map_is_refused(
     bundles: dict[str, str], other: tuple[str, str], tmp_path: Path
 ) -> None:
     corpus, _ = other
@@ -190,7 +190,7 @@ def test_without_a_map_the_hint_names_it_and_a_map_that_forgets_is_refused(
         assess_bundle(bundles["single-label"], corpus, label_map=str(tmp_path / "short.yaml"), device="cpu")
 
 
-def test_the_command_prints_one_object_with_all_of_it(
+def test_the_command_prints_one_object_with_everything(
     bundles: dict[str, str], other: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     corpus, label_map = other
@@ -210,21 +210,21 @@ def two_to_one(**changes: Any) -> SharedLabels:
         "to": {"name": "c", "labels": ["x", "y"]},
         "map": {"a": "x", "b": "x", "c": "y"},
     } | changes
-    return SharedLabels.between(["a", "b", "c"], ["x", "y"], LabelMap.model_validate(tree))
+    return SharedLabels.from_label_map(["a", "b", "c"], ["x", "y"], LabelMap.model_validate(tree))
 
 
-def test_labels_that_share_a_name_add_up() -> None:
+def test_probabilities_of_labels_with_the_same_name_add_up() -> None:
     # The single best is c, but a and b together are x.
     scores = torch.log(torch.tensor([[0.3, 0.3, 0.4]]))
-    shared, answers = two_to_one(), PredictionTable("single-label", ["a", "b", "c"])
+    shared, answers = two_to_one(), PredictionDecoder("single-label", ["a", "b", "c"])
     assert shared.mapped(answers, scores, np.array([0]), "single-label").predicted.tolist() == [0]
     assert shared.raw(answers, scores, np.array([0]), "single-label").predicted.tolist() == [1]
 
 
 def test_several_labels_an_utterance_on_either_side() -> None:
     scores = torch.logit(torch.tensor([[0.2, 0.7, 0.4], [0.1, 0.3, 0.9]]))
-    several = PredictionTable("multi-label", ["a", "b", "c"])
-    single = PredictionTable("single-label", ["a", "b", "c"])
+    several = PredictionDecoder("multi-label", ["a", "b", "c"])
+    single = PredictionDecoder("single-label", ["a", "b", "c"])
     shared = two_to_one()
     both = shared.mapped(several, scores, np.array([[1.0, 0.0], [0.0, 1.0]]), "multi-label")
     assert both.probability == pytest.approx(np.array([[0.7, 0.4], [0.3, 0.9]]))

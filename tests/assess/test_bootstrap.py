@@ -68,7 +68,7 @@ def test_one_conversation_has_no_interval_and_chunks_change_nothing(monkeypatch:
     found, owner = judgement()
     assert intervals(found.counts(np.zeros_like(owner), 1), found.measures) == [None, None, None]
     whole = resampled(found.counts(owner, 20), found.measures)
-    monkeypatch.setattr("joyful_ray.assess.bootstrap.CELLS_AT_ONCE", 100)
+    monkeypatch.setattr("joyful_ray.assess.bootstrap.MAX_CELLS", 100)
     assert np.array_equal(resampled(found.counts(owner, 20), found.measures), whole)
 
 

@@ -1,4 +1,4 @@
-"""A transfer table on tiny corpora: rows of one corpus and of several, columns in shared labels."""
+"""A transfer table on tiny corpora, with rows of one corpus and of several, over shared labels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from joyful_ray.assess.assessment import assess_bundle
-from joyful_ray.assess.overlap import known_lines, line_of, repeats
+from joyful_ray.assess.overlap import line_of, repeats, training_lines
 from joyful_ray.assess.transfer import transfer
 from joyful_ray.cli import main
 from joyful_ray.config import JobConfig
@@ -95,12 +95,12 @@ def test_the_table_has_a_cell_for_every_row_and_column(job: JobConfig, record: T
     assert TransferRecord.model_validate_json(written.read_text()) == record
 
 
-def test_a_row_of_several_knows_the_shared_labels_alone(job: JobConfig, record: TransferRecord) -> None:
+def test_a_row_of_several_corpora_has_only_the_shared_labels(job: JobConfig, record: TransferRecord) -> None:
     cards = [json.loads((Path(cell.bundle) / "bundle.json").read_text()) for cell in record.cells]
     assert [card["labels"] for card in cards] == [LABELS, LABELS, SHARED, SHARED]
 
 
-def test_a_bundle_holds_the_temperature_that_fits_dev(job: JobConfig, record: TransferRecord) -> None:
+def test_a_bundle_contains_the_temperature_that_fits_dev(job: JobConfig, record: TransferRecord) -> None:
     assert job.transfer is not None
     predictor = Predictor.open(record.cells[0].bundle, device="cpu")
     dev = list(open_corpus(job.transfer.corpora["ours"].corpus).tables("dev"))
@@ -111,10 +111,10 @@ def test_a_bundle_holds_the_temperature_that_fits_dev(job: JobConfig, record: Tr
     scores = predictor.scores(dev)[0][labeled]
     expected = fit_temperature(scores, torch.tensor(truth)[labeled], task="single-label")
     assert predictor.bundle.card.temperature == pytest.approx(expected, rel=1e-4)
-    assert predictor.answers.temperature == predictor.bundle.card.temperature
+    assert predictor.decoder.temperature == predictor.bundle.card.temperature
 
 
-def test_a_cell_is_what_evaluate_says_through_a_map(record: TransferRecord, job: JobConfig, tmp_path: Path) -> None:
+def test_a_cell_equals_evaluate_with_a_label_map(record: TransferRecord, job: JobConfig, tmp_path: Path) -> None:
     tree = {
         "from": {"name": "ours", "labels": LABELS},
         "to": {"name": "theirs", "labels": list(OTHER.values())},
@@ -130,7 +130,7 @@ def test_a_cell_is_what_evaluate_says_through_a_map(record: TransferRecord, job:
     assert found.raw.values["weighted_f1"] == pytest.approx(record.cells[1].raw)
 
 
-def test_conversations_that_repeat_a_line_of_training_are_counted(job: JobConfig, record: TransferRecord) -> None:
+def test_conversations_that_repeat_a_training_line_are_counted(job: JobConfig, record: TransferRecord) -> None:
     assert job.transfer is not None
     theirs = list(open_corpus(job.transfer.corpora["theirs"].corpus).conversations("test"))
     scored = [one for one in theirs if {"happy", "mad"} & set(one.labels)]
@@ -140,7 +140,7 @@ def test_conversations_that_repeat_a_line_of_training_are_counted(job: JobConfig
     assert [cell.conversations for cell in record.cells][1::2] == [len(scored)] * 2
 
 
-def test_what_is_trained_is_not_trained_again_and_other_settings_are_refused(
+def test_finished_rows_are_not_trained_again_and_other_settings_are_refused(
     job: JobConfig, record: TransferRecord
 ) -> None:
     before = {place: place.stat().st_mtime_ns for place in Path(job.storage).rglob("model.safetensors")}
@@ -150,7 +150,7 @@ def test_what_is_trained_is_not_trained_again_and_other_settings_are_refused(
     assert not [stage for stage in stages if stage.startswith("training")]
     assert {place: place.stat().st_mtime_ns for place in Path(job.storage).rglob("model.safetensors")} == before
     changed = job.model_copy(update={"train": job.train.model_copy(update={"learning_rate": 0.5})})
-    with pytest.raises(CheckpointError, match=r"run tiny-ours-0 .* is finished, with other settings"):
+    with pytest.raises(CheckpointError, match=r"run tiny-ours-0 .* is finished, but with other settings"):
         transfer(changed)
 
 
@@ -169,7 +169,7 @@ def test_the_command_prints_the_table(
 
 
 def test_a_job_without_the_section_or_with_unknown_names_is_refused(job: JobConfig) -> None:
-    with pytest.raises(ConfigError, match="has no transfer section"):
+    with pytest.raises(ConfigError, match="has no section transfer"):
         transfer(job.model_copy(update={"transfer": None}))
     assert job.transfer is not None
     tree = job.model_dump(mode="json")
@@ -182,7 +182,7 @@ def test_the_section_does_not_change_the_fingerprint(job: JobConfig) -> None:
     assert job.model_copy(update={"transfer": None}).fingerprint == job.fingerprint
 
 
-def test_lines_are_compared_without_case_and_punctuation_and_short_ones_not_at_all() -> None:
+def test_lines_are_compared_without_case_and_punctuation_and_short_lines_are_ignored() -> None:
     assert line_of("No, I don’t THINK so... ") == line_of("no i don't think so") == "no i dont think so"
     assert line_of("Oh my God!") is None
     assert line_of(None) is None
@@ -191,9 +191,9 @@ def test_lines_are_compared_without_case_and_punctuation_and_short_ones_not_at_a
     assert repeats(texts, owner, frozenset({"no i dont think so"})).tolist() == [True, True, False, False]
 
 
-def test_known_lines_are_those_of_train_and_dev(job: JobConfig) -> None:
+def test_training_lines_are_those_of_train_and_dev(job: JobConfig) -> None:
     assert job.transfer is not None
-    known = known_lines([open_corpus(job.transfer.corpora["ours"].corpus)])
+    known = training_lines([open_corpus(job.transfer.corpora["ours"].corpus)])
     assert known is not None
     assert len(known) == 18
     assert "this is what dev 3 of ours said" in known

@@ -1,4 +1,4 @@
-"""A real Ray head with token authentication, a bucket that only it has the key of, and a shell that has neither."""
+"""A real Ray head with token authentication and a bucket; only the head has the credentials of the bucket."""
 
 from __future__ import annotations
 
@@ -29,12 +29,14 @@ START_TIMEOUT_S = 240
 
 @dataclass(frozen=True)
 class Head:
-    """A Ray head of this machine.
+    """A Ray head on this machine.
 
     Attributes:
-        shell: the environment of a user who submits to it; its bucket's key is another than the head's.
-        temporary: where Ray keeps its session, with all logs.
-        token, secret: of the cluster, and of its bucket; made anew for each head, so that no file holds them.
+        url: URL of the job server.
+        endpoint: URL of the S3 server.
+        shell: the environment of a user who submits jobs; its credentials are not those of the head.
+        temporary: where Ray keeps its session with all logs.
+        token, secret: secrets of the cluster and of its bucket, created for each head, so that no file contains them.
     """
 
     url: str
@@ -45,7 +47,7 @@ class Head:
     secret: str
 
     def joyful(self, *words: str, timeout_s: float = 900) -> subprocess.CompletedProcess[str]:
-        """Run one command as the user would."""
+        """Run one command like the user."""
         return subprocess.run(
             [sys.executable, "-m", "joyful_ray", *words],
             cwd=CHECKOUT,
@@ -57,7 +59,7 @@ class Head:
         )
 
     def bash(self, script: str, timeout_s: float = 900) -> subprocess.CompletedProcess[str]:
-        """Run a block of a README."""
+        """Run a block of a README like the user."""
         return subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
             cwd=CHECKOUT,
@@ -70,13 +72,13 @@ class Head:
 
 
 def without_clouds_and_clusters() -> dict[str, str]:
-    """This process's environment without what says where a bucket or a cluster is."""
+    """Return the environment of this process without variables that name a bucket or a cluster."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_ADDRESS"))}
 
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
-    """The head; it sees the bucket by its own environment."""
+    """Start the head, whose environment has the credentials of the bucket."""
     token, secret, shell_secret = (f"planted-{secrets.token_hex(16)}" for _ in range(3))
     programs = tmp_path_factory.mktemp("programs")
     (programs / "joyful").write_text(f'#!/bin/sh\nexec {sys.executable} -m joyful_ray "$@"\n')
@@ -87,7 +89,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": token,
     }
-    # A socket's path may have 107 characters, so this folder lies directly in the temporary directory.
+    # The path of a socket may have at most 107 characters, so this folder is directly in the temporary directory.
     temporary = Path(tempfile.mkdtemp(prefix="jh-"))
     with s3_server() as endpoint:
         make_bucket(endpoint, BUCKET)
@@ -108,7 +110,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
             )
         try:
             url = f"http://127.0.0.1:{port}"
-            _wait_until_it_answers(url, token, process, log)
+            _wait_until_ready(url, token, process, log)
             shell = plain | {"AWS_ACCESS_KEY_ID": "shell", "AWS_SECRET_ACCESS_KEY": shell_secret}
             shell |= {"RAY_API_SERVER_ADDRESS": url, "BUCKET": f"s3://{BUCKET}/joyful"}
             yield Head(url, endpoint, shell, temporary, token, secret)
@@ -117,7 +119,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _wait_until_it_answers(url: str, token: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until_ready(url: str, token: str, process: subprocess.Popen[bytes], log: Path) -> None:
     request = urllib.request.Request(f"{url}/api/jobs/", headers={"Authorization": f"Bearer {token}"})
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
@@ -130,7 +132,7 @@ def _wait_until_it_answers(url: str, token: str, process: subprocess.Popen[bytes
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End what was started here, and no other Ray of this machine."""
+    """End the processes that were started here, and no other Ray on this machine."""
     try:
         started = psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:
@@ -142,5 +144,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.kill()
         process.wait()
     _, left = psutil.wait_procs(started, timeout=10)
-    for each in left:
-        each.kill()
+    for child in left:
+        child.kill()

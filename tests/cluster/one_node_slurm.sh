@@ -1,8 +1,8 @@
 #!/bin/bash
-# One-node Slurm of this machine, in a folder of its own, for as long as a command runs:
+# Runs a command with a one-node Slurm on this machine, whose files are in a separate folder:
 #   unshare --pid --mount --fork --mount-proc --kill-child bash one_node_slurm.sh FOLDER COMMAND…
-# In a process namespace of its own, so that `ray stop` in a job ends no Ray but the job's, and nothing outlives it; Ray's
-# files lie in a /tmp/ray of its own.
+# The process namespace is separate, so that `ray stop` in a job ends only the Ray of this job, and no process is left over.
+# /tmp/ray is separate, too.
 set -euo pipefail
 folder=$1; shift
 mkdir -p /tmp/ray

@@ -1,4 +1,4 @@
-"""What stands in cluster/: of the lock's Ray, valid by the owners' own schemas, with every field to change marked."""
+"""The files in cluster/ name the locked version of Ray, fit the official schemas, and mark every field to edit."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ CHECKOUT = Path(__file__).parents[2]
 CLUSTER = CHECKOUT / "cluster"
 KUBERAY = CLUSTER / "kuberay"
 FILES = sorted(path for path in CLUSTER.rglob("*") if path.is_file())
-YOURS = re.compile(r"REPOSITORY|\bPROJECT\b|/IMAGE\b|s3://BUCKET|0{12}|ami-0+")
-MARK_REACHES = 3
-"""Lines: a comment cannot stand inside a folded text, and follows it."""
+PLACEHOLDERS = re.compile(r"REPOSITORY|\bPROJECT\b|/IMAGE\b|s3://BUCKET|0{12}|ami-0+")
+MAX_LINES_TO_MARK = 3
+"""A comment cannot be inside a folded text, so it follows the text."""
 
 
 def loaded(path: Path) -> Any:
@@ -30,13 +30,13 @@ def loaded(path: Path) -> Any:
 
 @cache
 def schema(kind: str) -> dict[str, Any]:
-    """KubeRay's schema of a kind, with unknown fields refused."""
+    """Return KubeRay's schema of a kind, changed to refuse unknown fields."""
     every = closed(json.loads(Path(__file__).with_name("kuberay-1.7.0.json").read_text()))
     return {"$defs": every["$defs"], **every[kind]}
 
 
 @pytest.mark.parametrize("kind", ["RayCluster", "RayJob"])
-def test_the_schema_here_is_the_operators(kind: str) -> None:
+def test_the_stored_schema_equals_that_of_the_operator(kind: str) -> None:
     folder = Path(os.environ.get("JOYFUL_KUBERAY_SCHEMAS", CHECKOUT.parent / "shared" / "reference" / "kuberay"))
     whole = folder / f"{kind.lower()}_v1_schema.json"
     if not whole.is_file():
@@ -47,7 +47,7 @@ def test_the_schema_here_is_the_operators(kind: str) -> None:
 
 
 def fields(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
-    """The tree of fields, each with its type and what it may be."""
+    """Return the tree of fields with their types and allowed values."""
     while "$ref" in node:
         node = root["$defs"][node["$ref"].rsplit("/", 1)[-1]]
     own = {key: node[key] for key in ("type", "enum", "required") if key in node}
@@ -57,7 +57,7 @@ def fields(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
 
 
 def closed(node: Any) -> Any:
-    """The schema with unknown fields refused wherever fields are listed."""
+    """Return the schema, changed to refuse unknown fields wherever fields are listed."""
     if isinstance(node, list):
         return [closed(part) for part in node]
     if not isinstance(node, dict):
@@ -83,7 +83,7 @@ def locked_ray() -> str:
     )
 
 
-def test_every_file_names_the_locks_ray_and_no_other() -> None:
+def test_every_file_names_the_locked_version_of_ray_and_no_other() -> None:
     for path in FILES:
         named = set(re.findall(r"\b2\.\d\d+\.\d+\b", path.read_text()))
         if path.name == "network-policy.yaml":
@@ -93,7 +93,7 @@ def test_every_file_names_the_locks_ray_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("kind", ["RayCluster", "RayJob"])
-def test_a_manifest_is_kuberays(kind: str) -> None:
+def test_a_manifest_fits_the_schema_of_kuberay(kind: str) -> None:
     assert not problems(loaded(KUBERAY / f"{kind.lower()}.yaml"), schema(kind))
 
 
@@ -106,7 +106,7 @@ def test_a_manifest_is_kuberays(kind: str) -> None:
         ("spec", "workerGroupSpecs", 0, "template", "spec", "containers", 0, "envfrom"),
     ],
 )
-def test_a_mistyped_field_would_be_found(path: tuple[Any, ...]) -> None:
+def test_a_misspelled_field_is_found(path: tuple[Any, ...]) -> None:
     manifest = copy.deepcopy(loaded(KUBERAY / "raycluster.yaml"))
     place = manifest
     for part in path[:-1]:
@@ -115,11 +115,11 @@ def test_a_mistyped_field_would_be_found(path: tuple[Any, ...]) -> None:
     assert problems(manifest, schema("RayCluster"))
 
 
-def test_the_jobs_cluster_is_the_cluster() -> None:
+def test_the_cluster_of_the_rayjob_equals_the_raycluster() -> None:
     assert loaded(KUBERAY / "rayjob.yaml")["spec"]["rayClusterSpec"] == loaded(KUBERAY / "raycluster.yaml")["spec"]
 
 
-def test_the_clusters_keep_the_token_and_their_ports_to_themselves() -> None:
+def test_all_clusters_require_a_token_and_keep_their_ports_private() -> None:
     spec = loaded(KUBERAY / "raycluster.yaml")["spec"]
     assert spec["authOptions"]["mode"] == "token"
     assert spec["headGroupSpec"]["serviceType"] == "ClusterIP"
@@ -132,7 +132,7 @@ def test_the_clusters_keep_the_token_and_their_ports_to_themselves() -> None:
     assert "RAY_AUTH_MODE=token" in (CLUSTER / "slurm.sh").read_text()
 
 
-def test_storage_comes_by_secret_and_no_file_holds_a_key() -> None:
+def test_credentials_come_from_a_secret_and_no_file_contains_a_key() -> None:
     spec = loaded(KUBERAY / "raycluster.yaml")["spec"]
     groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
     for container in (container for group in groups for container in group["template"]["spec"]["containers"]):
@@ -143,7 +143,7 @@ def test_storage_comes_by_secret_and_no_file_holds_a_key() -> None:
         assert all(value[:1] in "…" for value in values), path
 
 
-def test_spot_workers_tell_ray_before_they_go() -> None:
+def test_spot_workers_tell_ray_before_they_are_reclaimed() -> None:
     spec = loaded(KUBERAY / "raycluster.yaml")["spec"]
     (spot,) = [
         group for group in spec["workerGroupSpecs"] if group.get("labels", {}).get("ray.io/market-type") == "spot"
@@ -155,10 +155,10 @@ def test_spot_workers_tell_ray_before_they_go() -> None:
     deadline = int(re.search(r"--deadline-remaining-seconds (\d+)", notice)[1])  # type: ignore[index]
     assert deadline < pod["terminationGracePeriodSeconds"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
-    assert any(each["key"] == "nvidia.com/gpu" for each in pod["tolerations"])
+    assert any(toleration["key"] == "nvidia.com/gpu" for toleration in pod["tolerations"])
 
 
-def test_the_drain_command_is_one_that_this_ray_has() -> None:
+def test_this_ray_has_the_drain_command() -> None:
     from click.testing import CliRunner
     from ray.scripts.scripts import cli
 
@@ -168,11 +168,11 @@ def test_the_drain_command_is_one_that_this_ray_has() -> None:
         assert word in shown.output
 
 
-def test_the_network_policy_is_kuberays_kind_of_rule() -> None:
+def test_the_network_policy_has_valid_rules() -> None:
     policy = loaded(KUBERAY / "network-policy.yaml")
     assert (policy["apiVersion"], policy["kind"]) == ("networking.k8s.io/v1", "NetworkPolicy")
     assert set(policy["spec"]) == {"podSelector", "policyTypes", "ingress"}
-    # The operator's own field for policies takes the same rules, whose schema is at hand.
+    # The operator has a field for policies with the same rules, and its schema is available.
     head = {"ingressRules": [*policy["spec"]["ingress"], {"from": [{"podSelector": policy["spec"]["podSelector"]}]}]}
     cluster = copy.deepcopy(loaded(KUBERAY / "raycluster.yaml"))
     cluster["spec"]["networkPolicy"] = {"head": head}
@@ -183,7 +183,7 @@ def test_the_network_policy_is_kuberays_kind_of_rule() -> None:
 
 
 @pytest.mark.parametrize("name", ["aws", "gcp"])
-def test_a_launcher_file_is_rays(name: str) -> None:
+def test_a_launcher_file_fits_the_schema_of_ray(name: str) -> None:
     import ray
 
     rules = json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
@@ -198,11 +198,13 @@ def test_every_field_to_change_is_marked(path: Path) -> None:
     lines = path.read_text().splitlines()
     is_prose = path.suffix == ".md" or path.name == "Dockerfile"
     for number, line in enumerate(lines):
-        if YOURS.search(line) and not (is_prose and not line.startswith("docker ")):
-            assert any("CHANGE" in near for near in lines[number : number + 1 + MARK_REACHES]), f"{path}:{number + 1}"
+        if PLACEHOLDERS.search(line) and not (is_prose and not line.startswith("docker ")):
+            assert any("CHANGE" in near for near in lines[number : number + 1 + MAX_LINES_TO_MARK]), (
+                f"{path}:{number + 1}"
+            )
 
 
-def test_the_rayjobs_command_is_one_that_joyful_understands() -> None:
+def test_joyful_accepts_the_command_of_the_rayjob() -> None:
     import shlex
 
     import typer
@@ -212,9 +214,9 @@ def test_the_rayjobs_command_is_one_that_joyful_understands() -> None:
     program, verb, *words = shlex.split(loaded(KUBERAY / "rayjob.yaml")["spec"]["entrypoint"])
     assert program == "joyful"
     group = typer.main.get_command(app)
-    said = group.commands[verb].make_context(verb, words).params  # type: ignore[attr-defined]
-    assert (CHECKOUT / said["job"]).is_file()
-    assert said["max_hours"] * 3600 < loaded(KUBERAY / "rayjob.yaml")["spec"]["activeDeadlineSeconds"]
+    parameters = group.commands[verb].make_context(verb, words).params  # type: ignore[attr-defined]
+    assert (CHECKOUT / parameters["job"]).is_file()
+    assert parameters["max_hours"] * 3600 < loaded(KUBERAY / "rayjob.yaml")["spec"]["activeDeadlineSeconds"]
 
 
 def test_the_slurm_script_is_bash() -> None:

@@ -1,4 +1,4 @@
-"""A run whose workers stand on different nodes."""
+"""A run with workers on different nodes."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ def test_two_workers_on_two_of_three_nodes_finish_a_run(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
-    # One core a node and one a worker: no node can hold both workers.
+    # Each node has one core and each worker needs one, so no node can run both workers.
     assert found == {"nodes": 3, "cpus": 3.0, "workers": 2, "epochs": 2}

@@ -1,4 +1,4 @@
-"""Three Ray nodes on this machine, and a job on them: `python three_nodes.py CORPUS STORAGE`."""
+"""Trains on three Ray nodes on this machine: `python three_nodes.py CORPUS STORAGE`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import sys
 
 from ray.cluster_utils import Cluster
 
-from joyful_ray.submit.cost_estimate import resources_of
+from joyful_ray.submit.resources import resources_of
 from joyful_ray.train.launch import train
 from tests.tiny_corpus import small_job
 
 
 def main(corpus: str, storage: str) -> None:
-    """One core a node, so that two workers need two of them."""
+    """Start nodes with one core each, so that two workers need two nodes."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         for _ in range(2):

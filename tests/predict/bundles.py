@@ -1,4 +1,4 @@
-"""Bundles that were never trained, for tests of what is done with them."""
+"""Untrained bundles for tests that only need a bundle."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["LABELS", "write_random_bundle"]
 
 
 def write_random_bundle(folder: Path, corpus: str, *, seed: int = 5, **settings: Any) -> str:
-    """A bundle for a corpus, its last layer large enough that answers differ."""
+    """Write a bundle for a corpus, with a last layer large enough that predictions differ."""
     job = small_job(settings, seed=seed)
     corpus_info, _ = prepare_here(open_corpus(corpus), job)
     labels = corpus_info.encoding.labels

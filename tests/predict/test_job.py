@@ -1,4 +1,4 @@
-"""A corpus to Parquet: on Ray and without, killed and continued, refused where it does not fit."""
+"""Predictions for a corpus: on Ray and without, killed and continued, and refused if the bundle does not fit."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def bundle(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -
 
 
 def parts(out: Path) -> dict[str, int]:
-    """Every file and when it was written."""
+    """Every file and the time when it was written."""
     return {str(place.relative_to(out)): place.stat().st_mtime_ns for place in sorted(out.rglob("*.parquet"))}
 
 
@@ -67,7 +67,7 @@ def test_pandas_reads_all_of_it_with_the_split_as_a_column(
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
-def test_an_actor_pool_on_ray_writes_what_one_process_writes_and_hands_over_errors(
+def test_an_actor_pool_on_ray_writes_what_one_process_writes_and_passes_errors_on(
     bundle: str, tiny: Callable[..., str], tmp_path: Path
 ) -> None:
     seen: list[tuple[int, int]] = []
@@ -90,13 +90,13 @@ def test_an_actor_pool_on_ray_writes_what_one_process_writes_and_hands_over_erro
     assert scores.confusion == [[pairs.count((row, column)) for column in LABELS] for row in LABELS]
 
     damaged = shutil.copytree(tiny(), tmp_path / "damaged")
-    (damaged / "train" / "part-00002.parquet").write_bytes(b"not what it was")
+    (damaged / "train" / "part-00002.parquet").write_bytes(b"changed")
     with pytest.raises(CorpusError, match=r"part-00002\.parquet: expected sha256"):
         predict_corpus(bundle, str(damaged), str(tmp_path / "third"), cluster=two)
     assert not (tmp_path / "third" / "_card.json").exists()
 
 
-def test_it_goes_on_after_a_kill_without_repeating_a_shard(bundle: str, tmp_path: Path) -> None:
+def test_a_killed_prediction_continues_without_repeating_a_shard(bundle: str, tmp_path: Path) -> None:
     corpus = write_tiny(tmp_path / "corpus", counts={"train": 300}, shard_conversations=1)
     out = tmp_path / "out"
     command = ["predict", bundle, "--corpus", corpus, "--out", str(out), "--workers", "0"]
@@ -123,7 +123,7 @@ def test_it_goes_on_after_a_kill_without_repeating_a_shard(bundle: str, tmp_path
     assert parts(out) == after
 
 
-def test_a_finished_or_begun_place_is_refused_to_another_bundle_corpus_or_choice(
+def test_another_bundle_corpus_or_choice_of_columns_cannot_use_the_same_folder(
     bundle: str, tiny: Callable[..., str], tmp_path: Path
 ) -> None:
     other_bundle = write_random_bundle(tmp_path / "other", tiny(), seed=6)
@@ -134,16 +134,16 @@ def test_a_finished_or_begun_place_is_refused_to_another_bundle_corpus_or_choice
         if not is_finished:
             (out / "_card.json").unlink()
         for changed, message in (
-            ({"bundle": other_bundle}, "from another bundle"),
+            ({"bundle": other_bundle}, "with another bundle"),
             ({"corpus": other_corpus}, "from another corpus"),
             ({"embedding": True}, "embeddings"),
         ):
             given = {"bundle": bundle, "corpus": tiny(), "out": str(out), "embedding": False, "cluster": HERE} | changed
-            with pytest.raises(CheckpointError, match=f"was predicted .*{message}.*; name another --out"):
+            with pytest.raises(CheckpointError, match=f"was predicted .*{message}.*; choose another --out"):
                 predict_corpus(**given)  # type: ignore[arg-type]
 
 
-def test_a_second_split_joins_the_first(bundle: str, tiny: Callable[..., str], tmp_path: Path) -> None:
+def test_a_second_split_is_added_to_the_first(bundle: str, tiny: Callable[..., str], tmp_path: Path) -> None:
     predict_corpus(bundle, tiny(), str(tmp_path), cluster=HERE, splits=["test"])
     before = parts(tmp_path)
     card = predict_corpus(bundle, tiny(), str(tmp_path), cluster=HERE, splits=["dev"])
@@ -151,8 +151,8 @@ def test_a_second_split_joins_the_first(bundle: str, tiny: Callable[..., str], t
     assert before.items() <= parts(tmp_path).items()
 
 
-def test_a_place_that_holds_something_else_is_left_alone(bundle: str, tiny: Callable[..., str]) -> None:
-    with pytest.raises(CheckpointError, match=r"holds dev, manifest\.json, test, no part of predictions"):
+def test_a_folder_with_other_files_is_left_alone(bundle: str, tiny: Callable[..., str]) -> None:
+    with pytest.raises(CheckpointError, match=r"contains dev, manifest\.json, test, which is not part of a prediction"):
         predict_corpus(bundle, tiny(), tiny(), cluster=HERE)
 
 
@@ -196,14 +196,14 @@ def test_a_missing_modality_is_allowed_and_another_extractor_is_not(bundle: str,
     assert not (tmp_path / "out3").exists()
 
 
-def test_more_workers_than_this_machine_could_run_are_refused(
+def test_more_workers_than_this_machine_can_run_are_refused(
     bundle: str, tiny: Callable[..., str], tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match="needs 1000 CPUs, but this machine has"):
         predict_corpus(bundle, tiny(), str(tmp_path), cluster=ClusterConfig(workers=1000))
 
 
-def test_scores_that_are_not_finite_end_it(bundle: str, tiny: Callable[..., str], tmp_path: Path) -> None:
+def test_scores_that_are_not_finite_stop_the_prediction(bundle: str, tiny: Callable[..., str], tmp_path: Path) -> None:
     broken = shutil.copytree(bundle, tmp_path / "bundle")
     weights = open_location(str(broken / "model.safetensors"))
     tensors = read_tensors(weights)
@@ -213,7 +213,7 @@ def test_scores_that_are_not_finite_end_it(bundle: str, tiny: Callable[..., str]
         predict_corpus(str(broken), tiny(), str(tmp_path / "out"), cluster=HERE)
 
 
-def test_every_file_says_where_it_comes_from(bundle: str, tiny: Callable[..., str], tmp_path: Path) -> None:
+def test_every_file_names_its_bundle_and_corpus(bundle: str, tiny: Callable[..., str], tmp_path: Path) -> None:
     predict_corpus(bundle, tiny(), str(tmp_path), cluster=HERE, splits=["test"])
     metadata = pq.read_schema(tmp_path / "split=test" / "part-00000.parquet").metadata
     assert metadata[b"joyful.bundle"].decode() == Predictor.open(bundle).bundle.hash

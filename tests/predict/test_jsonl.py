@@ -50,7 +50,7 @@ def test_a_file_gives_what_the_shard_gives(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(jsonl, "CONVERSATIONS_AT_ONCE", 2)
+    monkeypatch.setattr(jsonl, "CONVERSATIONS_PER_CHUNK", 2)
     predictor = joyful_ray.load(bundles[task], device="cpu")
     expected = predictor.table(open_corpus(tiny(task)).read_table("test"))
     source = written(tmp_path / "new.jsonl", conversations_of(tiny(task)))
@@ -155,8 +155,11 @@ def test_a_model_that_reads_words_reads_them_in_new_conversations(tmp_path: Path
         (['{"conversation_id": "a", "speakers": ["A"]}'] * 2, "line 2: conversation_id a appears twice"),
         (['{"conversation_id": "a", "speakers": ["A"], "text": [[1]]}'], "line 1: text: "),
         (['{"conversation_id": "a", "speakers": ["A"], "text": {"npy": "absent.npy"}}'], "line 1: "),
-        (['{"conversation_id": "a", "speakers": ["A"], "text": {"file": "x.npy"}}'], "line 1: text: vectors in a file"),
-        ([], "holds no conversation"),
+        (
+            ['{"conversation_id": "a", "speakers": ["A"], "text": {"file": "x.npy"}}'],
+            "line 1: text: write vectors of a file",
+        ),
+        ([], "contains no conversation"),
     ],
 )
 def test_a_line_that_cannot_be_read_is_named(
@@ -170,7 +173,7 @@ def test_a_line_that_cannot_be_read_is_named(
 
 
 def test_another_suffix_is_refused_before_anything_is_read(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"ends in \.txt; give one of \.jsonl, \.csv, \.parquet"):
+    with pytest.raises(ConfigError, match=r"out\.txt must end in one of \.jsonl, \.csv, \.parquet"):
         predict_jsonl("absent", "absent", str(tmp_path / "out.txt"))
 
 

@@ -1,4 +1,4 @@
-"""A bundle that answers: the same labels as evaluate's, from shards and from plain dicts."""
+"""Predictions of a bundle: the labels that evaluate counts, from shards and from dicts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 import joyful_ray
 from joyful_ray.corpora.shards import open_corpus
 from joyful_ray.errors import CorpusError
-from joyful_ray.predict.prediction_table import PredictionTable
+from joyful_ray.predict.decoder import PredictionDecoder
 from joyful_ray.predict.predictor import Predictor
 from joyful_ray.train.evaluate import evaluate_bundle
 from tests.predict.bundles import LABELS, write_random_bundle
@@ -32,7 +32,7 @@ def predictors(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_its_labels_are_those_that_evaluate_counts(
+def test_predicted_labels_are_those_that_evaluate_counts(
     task: str, predictors: dict[str, Predictor], tiny: Callable[..., str]
 ) -> None:
     predictor, corpus = predictors[task], open_corpus(tiny(task))
@@ -60,7 +60,7 @@ def test_its_labels_are_those_that_evaluate_counts(
 
 
 def as_dict(row: dict[str, Any]) -> dict[str, Any]:
-    """A shard's row as a line of the jsonl importer."""
+    """Convert a row of a shard to a line of the JSONL format."""
     line: dict[str, Any] = {key: row[key] for key in ("conversation_id", "utterance_ids", "speakers", "labels")}
     for name, width in WIDTHS.items():
         vectors = [row[name][start : start + width] for start in range(0, len(row[name]), width)]
@@ -69,7 +69,7 @@ def as_dict(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_plain_dicts_give_what_the_shard_gives(
+def test_dicts_give_the_predictions_of_the_shard(
     task: str, predictors: dict[str, Predictor], tiny: Callable[..., str]
 ) -> None:
     rows = open_corpus(tiny(task)).read_table("test")
@@ -77,7 +77,7 @@ def test_plain_dicts_give_what_the_shard_gives(
     assert predictors[task].predict(conversations).equals(predictors[task].table(rows))
 
 
-def test_arrays_do_as_well_as_lists(predictors: dict[str, Predictor]) -> None:
+def test_arrays_and_lists_give_the_same_predictions(predictors: dict[str, Predictor]) -> None:
     vectors = np.random.default_rng(0).normal(size=(2, WIDTHS["text"])).astype(np.float32)
     with_lists = predictors["single-label"].predict([{"speakers": ["a", "b"], "text": vectors.tolist()}])
     with_arrays = predictors["single-label"].predict([{"speakers": ["a", "b"], "text": vectors}])
@@ -85,7 +85,7 @@ def test_arrays_do_as_well_as_lists(predictors: dict[str, Predictor]) -> None:
     assert with_arrays["utterance_id"].to_pylist() == ["conversation-1_0", "conversation-1_1"]
 
 
-def test_conversations_do_not_see_each_other(predictors: dict[str, Predictor], tiny: Callable[..., str]) -> None:
+def test_conversations_do_not_affect_each_other(predictors: dict[str, Predictor], tiny: Callable[..., str]) -> None:
     rows = open_corpus(tiny()).read_table("dev")
     together = predictors["single-label"].scores([rows])[0]
     alone = torch.cat([predictors["single-label"].scores([rows.slice(place, 1)])[0] for place in range(rows.num_rows)])
@@ -101,21 +101,21 @@ def test_conversations_do_not_see_each_other(predictors: dict[str, Predictor], t
         ({"speakers": ["a", "b"], "text": [[0.0] * 6]}, "text: expected a list of 2 vectors, found 1"),
         ({"speakers": []}, "the conversation has no utterances"),
         ({"speaker": ["a"]}, "unknown key 'speaker'; did you mean speakers?"),
-        ({"speakers": ["a"], "vision": [[1.0]]}, "vision vectors, but the bundle reads text, audio"),
-        (7, "it is a int, not a dict"),
+        ({"speakers": ["a"], "vision": [[1.0]]}, "the bundle does not read vision; it reads text, audio"),
+        (7, "expected a dict, found a value of type int"),
     ],
 )
-def test_a_conversation_that_is_wrong_is_named_with_its_place(
+def test_an_invalid_conversation_is_named_by_its_number(
     conversation: Any, reason: str, predictors: dict[str, Predictor]
 ) -> None:
     good = {"speakers": ["a"], "text": [[0.0] * 6]}
     with pytest.raises(CorpusError) as caught:
         predictors["single-label"].predict([good, conversation])
-    assert str(caught.value).startswith("conversation 2 of those given: ")
+    assert str(caught.value).startswith("conversation 2: ")
     assert reason in str(caught.value)
 
 
-def test_nothing_gives_a_table_without_rows(predictors: dict[str, Predictor]) -> None:
+def test_no_conversations_give_a_table_without_rows(predictors: dict[str, Predictor]) -> None:
     table = predictors["single-label"].predict([])
     assert table.num_rows == 0
     assert table.column_names[:2] == ["conversation_id", "utterance_id"]
@@ -133,12 +133,12 @@ def test_the_embedding_is_what_the_contrast_compares(
 
 def test_probabilities_and_thresholds_at_exact_values() -> None:
     scores_NK = torch.log(torch.tensor([[1.0, 3.0], [9.0, 1.0]]))
-    single = PredictionTable("single-label", ["a", "b"])
+    single = PredictionDecoder("single-label", ["a", "b"])
     assert single.probabilities(scores_NK).tolist() == [pytest.approx([0.25, 0.75]), pytest.approx([0.9, 0.1])]
     assert single.predictions(scores_NK).to_pylist() == ["b", "a"]
-    halved = PredictionTable("single-label", ["a", "b"], temperature=2.0)
+    halved = PredictionDecoder("single-label", ["a", "b"], temperature=2.0)
     assert halved.probabilities(scores_NK)[1].tolist() == pytest.approx([0.75, 0.25])
-    several = PredictionTable("multi-label", ["a", "b"], thresholds={"a": 0.5, "b": 0.8})
+    several = PredictionDecoder("multi-label", ["a", "b"], thresholds={"a": 0.5, "b": 0.8})
     assert several.probabilities(scores_NK)[0].tolist() == pytest.approx([0.5, 0.75])
     assert several.predictions(scores_NK).to_pylist() == [["a"], ["a"]]
 
@@ -146,8 +146,8 @@ def test_probabilities_and_thresholds_at_exact_values() -> None:
 def test_temperature_moves_probabilities_and_thresholds_together() -> None:
     scores_NK = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)) * 3
     limits = {"a": 0.2, "b": 0.5, "c": 0.85}
-    plain = PredictionTable("multi-label", list("abc"), thresholds=limits)
-    cooled = PredictionTable("multi-label", list("abc"), thresholds=limits, temperature=2.5)
+    plain = PredictionDecoder("multi-label", list("abc"), thresholds=limits)
+    cooled = PredictionDecoder("multi-label", list("abc"), thresholds=limits, temperature=2.5)
     assert cooled.predictions(scores_NK).equals(plain.predictions(scores_NK))
     moved = torch.tensor(list(cooled.calibrated_thresholds.values()), dtype=torch.float64)
     assert torch.equal(cooled.probabilities(scores_NK) >= moved, plain.chosen(scores_NK))

@@ -1,4 +1,4 @@
-"""A prediction from a bucket to a bucket, stopped and continued."""
+"""A prediction from one bucket to another, stopped and continued."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 class StoppedError(Exception):
-    """What a user's Ctrl-C is in this test."""
+    """Stands for Ctrl-C in this test."""
 
 
-def test_a_prediction_in_a_bucket_is_that_of_a_folder_and_goes_on(bucket: str, tmp_path: Path) -> None:
+def test_a_prediction_in_a_bucket_equals_that_in_a_folder_and_continues(bucket: str, tmp_path: Path) -> None:
     corpus = write_tiny(f"{bucket}/corpus", counts={"test": 12})
     bundle = write_random_bundle(tmp_path / "bundle", write_tiny(tmp_path / "train", counts={"train": 9, "dev": 3}))
     for name in ("bundle.json", "model.safetensors"):
@@ -62,7 +62,7 @@ def test_a_prediction_in_a_bucket_is_that_of_a_folder_and_goes_on(bucket: str, t
         assert ours == (tmp_path / "out" / "split=test" / name).read_bytes()
 
 
-def test_a_bucket_that_is_not_there_is_one_clear_line(bucket: str, tmp_path: Path) -> None:
+def test_a_missing_bucket_is_one_clear_line(bucket: str, tmp_path: Path) -> None:
     corpus = write_tiny(tmp_path / "corpus", counts={"train": 9, "dev": 3})
     bundle = write_random_bundle(tmp_path / "bundle", corpus)
     with pytest.raises(StorageError, match="no bucket elsewhere"):

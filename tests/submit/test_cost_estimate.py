@@ -1,4 +1,4 @@
-"""What a run takes: exact sums from made-up timings, and a real rehearsal against a real run."""
+"""What a run needs: exact sums from made-up timings, and a real dry run compared with a real run."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from joyful_ray.cli import main
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus, open_corpus
 from joyful_ray.errors import ConfigError
-from joyful_ray.submit.cost_estimate import CostEstimate, Resources, add_up, estimate_cost
+from joyful_ray.submit.cost_estimate import CostEstimate, cost_from_dry_run, estimate_cost
+from joyful_ray.submit.resources import Resources
 from joyful_ray.train.dry_run import DryRun
 from joyful_ray.train.launch import train
 from joyful_ray.train.run_directory import RunDirectory
 from tests.tiny_corpus import small_job, write_tiny
 
 HERE = Resources(where="this machine", nodes=1, cpus=4, gpus=0)
-ELSEWHERE = {"where": "http://head:8265", "is_here": False}
-TIMED = DryRun(
+ELSEWHERE = {"where": "http://head:8265", "is_local": False}
+MEASURED = DryRun(
     processes=2,
     device="cpu",
     parameters=1000,
@@ -41,7 +42,7 @@ TIMED = DryRun(
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    """20 training conversations, and a dev of their own."""
+    """20 conversations to train on, and a separate dev split."""
     return open_corpus(write_tiny(tmp_path_factory.mktemp("c") / "tiny", counts={"train": 20, "dev": 4, "test": 3}))
 
 
@@ -50,13 +51,13 @@ def job_of(**settings: Any) -> JobConfig:
     return small_job({"train": train | settings.pop("train", {})}, {"cluster": {"workers": 2}}, settings)
 
 
-def planned(corpus: Corpus, job: JobConfig, timed: DryRun = TIMED, **more: Any) -> CostEstimate:
-    return add_up(job, corpus, timed, more.pop("resources", HERE), **more)
+def estimated(corpus: Corpus, job: JobConfig, measured: DryRun = MEASURED, **more: Any) -> CostEstimate:
+    return cost_from_dry_run(job, corpus, measured, more.pop("resources", HERE), **more)
 
 
-def test_the_sums_are_those_of_the_timings(corpus: Corpus) -> None:
-    plan = planned(corpus, job_of())
-    assert plan.steps_an_epoch == 3
+def test_the_estimate_adds_up_the_timings(corpus: Corpus) -> None:
+    plan = estimated(corpus, job_of())
+    assert plan.steps_per_epoch == 3
     assert plan.epoch_s == pytest.approx(3 * 2.0 + 3.0 + 1.0 + 0.5 + 0.3)
     assert plan.hours == pytest.approx((plan.setup_s + 10 * plan.epoch_s) / 3600)
     assert plan.earliest_hours == pytest.approx((plan.setup_s + 4 * plan.epoch_s) / 3600)
@@ -64,55 +65,63 @@ def test_the_sums_are_those_of_the_timings(corpus: Corpus) -> None:
     assert plan.storage_bytes == 2 * 12_000 + 4_000
     assert plan.gpu_hours == 0.0
     assert plan.error == pytest.approx(0.15)
-    assert planned(corpus, job_of(train={"ema_decay": 0.9})).model_bytes == 5 * 4_000
-    assert planned(corpus, job_of(cluster={"workers": 0})).setup_s == 5.0
+    assert estimated(corpus, job_of(train={"ema_decay": 0.9})).model_bytes == 5 * 4_000
+    assert estimated(corpus, job_of(cluster={"workers": 0})).setup_s == 5.0
 
 
-def test_money_is_gpus_times_hours_times_price(corpus: Corpus) -> None:
+def test_cost_is_gpus_times_hours_times_price(corpus: Corpus) -> None:
     resources = Resources(where="this machine", nodes=1, cpus=8, gpus=2)
-    plan = planned(corpus, job_of(cluster={"gpus_per_worker": 0.5}), resources=resources, price=3.0)
+    plan = estimated(corpus, job_of(cluster={"gpus_per_worker": 0.5}), resources=resources, price=3.0)
     assert plan.gpu_hours == pytest.approx(plan.hours)
-    assert plan.money == pytest.approx(3.0 * plan.hours)
+    assert plan.cost == pytest.approx(3.0 * plan.hours)
 
 
-def test_uncertainty_grows_with_scattered_steps_and_with_what_was_not_timed(corpus: Corpus) -> None:
-    scattered = planned(corpus, job_of(), replace(TIMED, step_error_s=0.4))
+def test_uncertainty_grows_with_scattered_steps_and_with_what_was_not_measured(corpus: Corpus) -> None:
+    scattered = estimated(corpus, job_of(), replace(MEASURED, step_error_s=0.4))
     assert scattered.error == pytest.approx(math.hypot(0.15, 0.4))
-    elsewhere = planned(corpus, job_of(), resources=HERE.model_copy(update=ELSEWHERE))
+    elsewhere = estimated(corpus, job_of(), resources=HERE.model_copy(update=ELSEWHERE))
     assert elsewhere.error == pytest.approx(math.hypot(0.15, 0.5))
-    many = planned(corpus, job_of(cluster={"workers": 4}))
+    many = estimated(corpus, job_of(cluster={"workers": 4}))
     assert many.error == pytest.approx(math.hypot(0.15, 0.5))
 
 
 @pytest.mark.parametrize(
     ("settings", "resources", "expected"),
     [
-        ({"cluster": {"workers": 6}}, HERE, "2 of 6 workers idle: a step has 4 micro-batches"),
-        ({"cluster": {"workers": 3}}, HERE, "33% of the workers' time idles: 4 micro-batches do not divide by 3"),
-        ({"train": {"batch_conversations": 2}}, HERE, "2 conversations, which make 2 micro-batches"),
-        ({}, HERE, "a micro-batch holds about"),
-        ({"cluster": {"workers": 4, "cpus_per_worker": 2.0}}, HERE, "4 workers ask for 8 CPUs, this machine has 4"),
-        ({"cluster": {"gpus_per_worker": 1.0}}, HERE, "2 workers ask for 2 GPUs, this machine has 0"),
-        ({"cluster": {"gpus_per_worker": 1.0}}, HERE, "timed on a CPU, since no GPU is here"),
-        ({}, HERE.model_copy(update={"gpus": 2}), "has 2 GPUs, and cluster.gpus_per_worker is 0"),
+        (
+            {"cluster": {"workers": 6}},
+            HERE,
+            "2 of 6 workers are idle, because a step has 4 micro-batches; use 4 workers",
+        ),
+        (
+            {"cluster": {"workers": 3}},
+            HERE,
+            "workers are idle 33% of the time, because 4 micro-batches cannot be divided evenly among 3 workers",
+        ),
+        ({"train": {"batch_conversations": 2}}, HERE, "2 conversations, enough for 2 micro-batches instead of the 4"),
+        ({}, HERE, "a micro-batch has only about"),
+        ({"cluster": {"workers": 4, "cpus_per_worker": 2.0}}, HERE, "4 workers need 8 CPUs, but this machine has 4"),
+        ({"cluster": {"gpus_per_worker": 1.0}}, HERE, "2 workers need 2 GPUs, but this machine has 0"),
+        ({"cluster": {"gpus_per_worker": 1.0}}, HERE, "measured on a CPU because this machine has no GPU"),
+        ({}, HERE.model_copy(update={"gpus": 2}), "has 2 GPUs, but cluster.gpus_per_worker is 0"),
         ({"cluster": {"max_hours": 0.001}}, HERE, "cluster.max_hours (0.001) is less than all epochs take"),
-        ({"cluster": {"workers": 4}}, HERE, "timed with 2 processes, not 4"),
+        ({"cluster": {"workers": 4}}, HERE, "measured with 2 processes instead of 4"),
         ({}, HERE.model_copy(update=ELSEWHERE), "joyful submit plan"),
     ],
 )
-def test_what_would_idle_wait_or_be_stopped_is_warned_of(
+def test_idle_waiting_or_stopped_workers_give_a_warning(
     corpus: Corpus, settings: dict[str, Any], resources: Resources, expected: str
 ) -> None:
-    warnings = planned(corpus, job_of(**settings), resources=resources).warnings
+    warnings = estimated(corpus, job_of(**settings), resources=resources).warnings
     assert [line for line in warnings if expected in line], warnings
 
 
-def test_a_plan_that_fits_warns_of_nothing(corpus: Corpus) -> None:
+def test_a_job_that_fits_gives_no_warning(corpus: Corpus) -> None:
     entry = corpus.manifest.splits["train"]
     dense = corpus.manifest.model_copy(
         update={"splits": {"train": entry.model_copy(update={"utterances": 100 * entry.conversations})}}
     )
-    assert planned(Corpus(dense, corpus.location), job_of()).warnings == []
+    assert estimated(Corpus(dense, corpus.location), job_of()).warnings == []
 
 
 def test_a_job_without_a_corpus_is_refused() -> None:
@@ -121,7 +130,7 @@ def test_a_job_without_a_corpus_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_a_rehearsal_foretells_what_the_run_then_is(corpus: Corpus, tmp_path: Path) -> None:
+def test_a_dry_run_predicts_the_real_run(corpus: Corpus, tmp_path: Path) -> None:
     job = job_of(corpus=corpus.location.uri, storage=str(tmp_path), name="real", cluster={"workers": 0})
     plan = estimate_cost(job)
     record = train(job)
@@ -137,7 +146,7 @@ def test_a_rehearsal_foretells_what_the_run_then_is(corpus: Corpus, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_two_workers_are_rehearsed_side_by_side(
+def test_a_dry_run_of_two_workers_runs_them_side_by_side(
     corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import json
@@ -146,6 +155,6 @@ def test_two_workers_are_rehearsed_side_by_side(
     words = ["plan", "jobs/demo.yaml", "--workers", "2", "--set", f"corpus={corpus.location.uri}", "--json"]
     assert main([*words, "--price-per-gpu-hour", "2", "--set", "train.diagnostics=false"]) == 0
     plan = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert f"{min(2, os.cpu_count() or 1)} side by side" in plan["measured"]
+    assert ("2 processes side by side" if (os.cpu_count() or 1) > 1 else "1 process") in plan["measured"]
     assert plan["workers"] == 2
-    assert plan["money"] == 0.0
+    assert plan["cost"] == 0.0

@@ -1,4 +1,4 @@
-"""What travels with a job, and what stays at home."""
+"""Which files of a working directory are sent with a job."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from joyful_ray.submit.packing import pack
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A checkout in small: code, runs, an environment, a key, and .gitignore files that contradict each other."""
+    """A small checkout: code, runs, an environment, a key, and .gitignore files that contradict each other."""
     files = {
         "joyful_ray/__init__.py": "",
         "joyful_ray/corpora/shards.py": "code",
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_code_and_jobs_travel_and_runs_environments_keys_and_ignored_files_stay(folder: Path) -> None:
+def test_code_and_jobs_are_packed_and_runs_environments_keys_and_ignored_files_are_not(folder: Path) -> None:
     packing = pack(folder)
     assert set(packing.files) == {
         ".gitignore",
@@ -63,8 +63,8 @@ def test_code_and_jobs_travel_and_runs_environments_keys_and_ignored_files_stay(
         "runs/": "data",
     }
     assert packing.bytes == sum((folder / name).stat().st_size for name in packing.files)
-    assert packing.holds("jobs")
-    assert not packing.holds("corpora/meld")
+    assert packing.contains("jobs")
+    assert not packing.contains("corpora/meld")
 
 
 def test_git_agrees_on_what_is_ignored(folder: Path) -> None:
@@ -103,28 +103,28 @@ def test_a_folder_without_the_package_gets_this_one(tmp_path: Path) -> None:
     assert not [name for name in packing.files if "__pycache__" in name]
 
 
-def test_a_package_that_no_cluster_takes_names_its_largest_files(
+def test_a_package_that_is_too_large_names_its_largest_files(
     folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "features.npy").write_bytes(bytes(range(256)) * 40)
-    monkeypatch.setattr(packing_module, "LARGEST_PACKAGE_BYTES", 1000)
-    with pytest.raises(ConfigError, match=r"takes 1,000; .*features\.npy"):
+    monkeypatch.setattr(packing_module, "MAX_PACKAGE_BYTES", 1000)
+    with pytest.raises(ConfigError, match=r"accepts at most 1,000; .*features\.npy"):
         pack(folder).write(tmp_path_factory.mktemp("zip") / "package.zip")
-    monkeypatch.setattr(packing_module, "LARGEST_PACKAGE_BYTES", 100)
+    monkeypatch.setattr(packing_module, "MAX_PACKAGE_BYTES", 100)
     with pytest.raises(ConfigError, match="gitignore"):
         pack(folder)
 
 
-def test_a_file_that_holds_a_secret_of_the_environment_is_refused(
+def test_a_file_that_contains_a_secret_of_the_environment_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret-in-a-file")
     (folder / "jobs/b.yaml").write_text("# planted-secret-in-a-file\n")
-    with pytest.raises(ConfigError, match=r"jobs/b\.yaml holds the value of AWS_SECRET_ACCESS_KEY") as error:
+    with pytest.raises(ConfigError, match=r"jobs/b\.yaml contains the value of AWS_SECRET_ACCESS_KEY") as error:
         pack(folder)
     assert "planted" not in str(error.value)
 
 
-def test_no_such_folder_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_folder_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--working-dir"):
         pack(tmp_path / "absent")

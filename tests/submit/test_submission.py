@@ -1,4 +1,4 @@
-"""A command is checked here before anything is sent."""
+"""A command is checked on this machine before anything is sent."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def train(packing: Packing, overrides: list[str], *, job: str = "jobs/a.yaml", n
     return read_submission(words, packing, job_file=Path(job), overrides=overrides, name=name)
 
 
-def test_a_run_is_known_by_its_name_and_its_bucket(packing: Packing) -> None:
+def test_a_run_is_identified_by_its_name_and_its_bucket_is_recognised(packing: Packing) -> None:
     submission = train(packing, BUCKET)
     assert submission.run == "mine"
     assert train(packing, BUCKET, name="other").run == "other"
     assert submission.uses_bucket
-    assert submission.goes_on
+    assert submission.uses_run_directory
     plan = read_submission(["plan", "jobs/a.yaml"], packing, job_file=Path("jobs/a.yaml"), overrides=BUCKET)
-    assert plan.run == "plan", "it is no job of the run, which may be stopped by its name"
-    assert not plan.goes_on
+    assert plan.run == "plan", "it must not be a job of the run, because jobs are stopped by the name of their run"
+    assert not plan.uses_run_directory
     assert submission.notes == ()
     assert submission.entrypoint("python3") == (
         "python3 -m joyful_ray train jobs/a.yaml --set corpus=s3://bucket/c --set storage=s3://bucket/runs"
@@ -48,8 +48,8 @@ def test_a_run_is_known_by_its_name_and_its_bucket(packing: Packing) -> None:
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["corpus=s3://bucket/c"], "storage is runs, a folder that the cluster removes"),
-        (["storage=s3://bucket/runs", "corpus=corpora/meld"], "corpora/meld does not travel with the job"),
+        (["corpus=s3://bucket/c"], "storage is runs, which the cluster removes"),
+        (["storage=s3://bucket/runs", "corpus=corpora/meld"], "corpora/meld is not sent with the job"),
         ([*BUCKET, "cluster.address=10.0.0.1:6379"], "joins the cluster it runs on"),
         ([*BUCKET, "train.epoch=3"], "did you mean train.epochs"),
         (["storage=s3://key:word@bucket/runs"], "credentials do not belong in a URI"),
@@ -60,16 +60,16 @@ def test_a_run_that_would_be_lost_or_fail_is_refused(packing: Packing, overrides
         train(packing, overrides)
 
 
-def test_places_that_a_command_names_itself_are_checked_too(packing: Packing) -> None:
+def test_places_in_the_command_itself_are_checked_too(packing: Packing) -> None:
     words = ["predict", "runs/a/bundle", "--corpus", "s3://b/c", "--out", "s3://b/o"]
-    with pytest.raises(ConfigError, match=r"runs/a/bundle does not travel .*(stay at home|is not there)"):
+    with pytest.raises(ConfigError, match=r"runs/a/bundle is not sent .*(are not sent|does not exist)"):
         read_submission(words, packing, reads=["runs/a/bundle", "s3://b/c"], writes=["s3://b/o"])
-    with pytest.raises(ConfigError, match="synth writes to corpora/a, a folder that the cluster removes"):
+    with pytest.raises(ConfigError, match="synth writes to corpora/a, which the cluster removes"):
         read_submission(["synth", "--out", "corpora/a"], packing, writes=["corpora/a"])
     assert read_submission(["evaluate", "s3://b/bundle"], packing, reads=["s3://b/bundle", "small"]).run == "evaluate"
 
 
-def test_a_corpus_that_travels_is_taken(packing: Packing) -> None:
+def test_a_corpus_in_the_working_directory_is_accepted(packing: Packing) -> None:
     assert train(packing, ["storage=/shared/runs", "corpus=small"]).notes == (
         "/shared/runs must be a folder that all nodes of the cluster share",
     )
@@ -80,16 +80,16 @@ def test_a_corpus_that_travels_is_taken(packing: Packing) -> None:
     [
         ("/etc/a.yaml", "a path of this machine"),
         ("../a.yaml", "outside"),
-        ("secret.yaml", r"\.gitignore leaves it out"),
+        ("secret.yaml", r"\.gitignore excludes it"),
         ("jobs/absent.yaml", "no job file"),
     ],
 )
-def test_a_job_file_that_does_not_travel_is_refused(packing: Packing, job: str, expected: str) -> None:
+def test_a_job_file_that_is_not_sent_is_refused(packing: Packing, job: str, expected: str) -> None:
     with pytest.raises(ConfigError, match=expected):
         train(packing, BUCKET, job=job)
 
 
-def test_an_endpoint_of_this_machine_is_remarked_on(packing: Packing) -> None:
+def test_an_endpoint_on_this_machine_gives_a_note(packing: Packing) -> None:
     submission = train(packing, ["corpus=s3://b/c", "storage=s3://b/r?endpoint_override=http://127.0.0.1:9000"])
     assert "names this machine" in submission.notes[0]
 
@@ -106,12 +106,12 @@ def test_a_secret_in_a_command_is_refused_without_being_shown(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["trian", "jobs/demo.yaml"], "'trian' is no command to submit; there are demo"),
-        (["jobs", "list"], "'jobs' is no command to submit"),
+        (["trian", "jobs/demo.yaml"], "'trian' cannot be submitted; choose one of demo"),
+        (["jobs", "list"], "'jobs' cannot be submitted"),
         (["train", "jobs/demo.yaml", "--wrokers", "2"], "--wrokers"),
         (["train"], "JOB.yaml"),
         (["synth", "--out", "x"], "--conversations"),
-        (["demo", "--address", "ray://head:10001"], "no address of a job server"),
+        (["demo", "--address", "ray://head:10001"], "is not the address of a job server"),
         (["demo", "--address", "http://me:word@head:8265"], "credentials do not belong in an address"),
         (["demo", "--address", "http://127.0.0.1:9"], "no Ray job server answers at http://127.0.0.1:9"),
         (["demo", "--dependencies", "som", "--address", "http://127.0.0.1:9"], "no Ray job server"),
@@ -158,3 +158,23 @@ def test_the_token_is_found_where_ray_would_find_it(monkeypatch: pytest.MonkeyPa
     assert auth_headers() == {"Authorization": "Bearer of-the-variable"}
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     assert auth_headers() == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["predict", "runs/mine/bundle", "--corpus", "s3://b/c", "--out", "s3://b/o"], "runs/mine/bundle is not sent"),
+        (
+            ["predict", "s3://b/bundle", "--corpus", "s3://b/c", "--out", "out"],
+            "predict writes to out, which the cluster",
+        ),
+        (["merge", "s3://b/c", "corpora/absent", "--out", "s3://b/o"], "corpora/absent is not sent"),
+        (["transfer", "jobs/out-of-domain.yaml"], "storage is runs, which the cluster removes"),
+    ],
+)
+def test_lost_results_and_missing_inputs_are_refused_on_the_command_line(
+    words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["submit", *words, "--address", "http://127.0.0.1:9"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert expected in line

@@ -1,9 +1,9 @@
-"""What a prediction looks like: one row an utterance, a column a label.
+"""Converts the scores of a model to predictions: one row per utterance, one column per label.
 
-`conversation_id`, `utterance_id`, then `probability_<label>` for every label (none for regression), `prediction` (a
-name; a list of names for multi-label; a number for regression) and, where it is asked for, `embedding`. A column a
-label and not a map, because pandas then has a plain table of numbers, DuckDB writes `avg(probability_joy)`, and Parquet
-keeps the least and the most of each column, by which a reader skips what it does not need.
+The columns are `conversation_id`, `utterance_id`, then `probability_<label>` for each label (not for regression),
+`prediction` (a name; a list of names for multi-label; a number for regression) and, on request, `embedding`. Each label
+has a column instead of an entry in a map: pandas reads a plain table of numbers, DuckDB can write
+`avg(probability_joy)`, and Parquet stores the minimum and maximum of each column, which lets readers skip rows.
 
 Shapes: N = utterances, K = labels, E = embedding width.
 """
@@ -25,17 +25,19 @@ DEFAULT_THRESHOLD = 0.5
 
 
 def probability_column(label: str) -> str:
-    """The column that holds a label's probability."""
+    """Return the name of the column with the probability of a label."""
     return f"probability_{label}"
 
 
 @dataclass(frozen=True)
-class PredictionTable:
-    """How a task's scores become probabilities and predictions.
+class PredictionDecoder:
+    """Converts the scores of a task to probabilities and predictions.
 
     Attributes:
-        thresholds: per label (multi-label), of probabilities at temperature 1.
-        temperature: scores are divided by it before they become probabilities; predictions never depend on it.
+        task: the task of the model.
+        labels: names, in the order of the scores.
+        thresholds: for multi-label, the probability at temperature 1 from which a label is predicted; 0.5 by default.
+        temperature: scores are divided by it before they become probabilities; predictions do not depend on it.
     """
 
     task: Task
@@ -45,22 +47,22 @@ class PredictionTable:
 
     @property
     def calibrated_thresholds(self) -> dict[str, float]:
-        """Per label, the probability at this temperature from which on it is predicted."""
-        moved = torch.sigmoid(torch.logit(self._limits_K) / self.temperature).tolist()
-        return dict(zip(self.labels, moved, strict=True)) if self.task == "multi-label" else {}
+        """For each label (multi-label), the probability at this temperature from which it is predicted."""
+        calibrated = torch.sigmoid(torch.logit(self._thresholds_K) / self.temperature).tolist()
+        return dict(zip(self.labels, calibrated, strict=True)) if self.task == "multi-label" else {}
 
     @property
-    def _limits_K(self) -> Tensor:
-        limits = [self.thresholds.get(name, DEFAULT_THRESHOLD) for name in self.labels]
-        return torch.tensor(limits, dtype=torch.float64)
+    def _thresholds_K(self) -> Tensor:
+        thresholds = [self.thresholds.get(name, DEFAULT_THRESHOLD) for name in self.labels]
+        return torch.tensor(thresholds, dtype=torch.float64)
 
     def probabilities(self, scores_NK: Tensor) -> Tensor:
-        """(N, K) in float64; rows add up to 1 for single-label."""
+        """Return probabilities (N, K) in float64; for single-label, each row adds up to 1."""
         scaled_NK = scores_NK.double() / self.temperature
         return torch.softmax(scaled_NK, dim=1) if self.task == "single-label" else torch.sigmoid(scaled_NK)
 
     def predictions(self, scores_NK: Tensor) -> pa.Array:
-        """What is predicted, by name, as `evaluate` counts it."""
+        """Return the predicted names (or numbers), the same that `evaluate` counts."""
         if self.task == "regression":
             return pa.array(scores_NK.squeeze(1).float().numpy())
         if self.task == "single-label":
@@ -71,18 +73,18 @@ class PredictionTable:
         return pa.ListArray.from_arrays(pa.array(offsets), pa.array(self.labels, pa.string()).take(pa.array(names)))
 
     def chosen(self, scores_NK: Tensor) -> Tensor:
-        """Which labels pass their threshold, (N, K) bool (multi-label)."""
-        return torch.sigmoid(scores_NK.double()) >= self._limits_K
+        """Return which labels reach their threshold (multi-label), (N, K) bool."""
+        return torch.sigmoid(scores_NK.double()) >= self._thresholds_K
 
     def table(
         self, conversation_ids: pa.Array, utterance_ids: pa.Array, scores_NK: Tensor, embedding_NE: Tensor | None
     ) -> pa.Table:
-        """The columns of these utterances."""
+        """Return the table of predictions for N utterances."""
         columns: dict[str, pa.Array] = {"conversation_id": conversation_ids, "utterance_id": utterance_ids}
         if self.task != "regression":
             probabilities_NK: NDArray[np.float32] = self.probabilities(scores_NK).float().numpy()
-            for place, name in enumerate(self.labels):
-                columns[probability_column(name)] = pa.array(probabilities_NK[:, place])
+            for index, name in enumerate(self.labels):
+                columns[probability_column(name)] = pa.array(probabilities_NK[:, index])
         columns["prediction"] = self.predictions(scores_NK)
         if embedding_NE is not None:
             flat = pa.array(embedding_NE.float().numpy().reshape(-1))
