@@ -102,7 +102,7 @@ def test_an_error_before_training_stops_the_command_and_names_the_callback(job: 
     with pytest.raises(
         TrainingError, match=r"^callback Refuses.on_train_begin failed: ValueError: not today$"
     ) as found:
-        train(job, callbacks=[before, Refuses(ValueError("no")), after])
+        train(job, callbacks=[before, Refuses(ValueError("not today")), after])
     assert isinstance(found.value.__cause__, ValueError)
     assert not RunDirectory.of(job).metrics()
     assert before.events == [("begin", False), ("exception", "ValueError")], "it can close what it opened"
