@@ -100,5 +100,11 @@ def _joyful(
 for group, commands in COMMANDS.items():
     for name, command in commands.items():
         accepts = cluster.ANY_ARGUMENTS if name == "submit" else None
-        app.command(name=name, context_settings=accepts, rich_help_panel=group)(command)
+        app.command(
+            name=name,
+            context_settings=accepts,
+            rich_help_panel=group,
+            add_help_option=name != "import",  # its own option describes a format too
+            no_args_is_help=name == "import",
+        )(command)
 app.add_typer(cluster.jobs_group(), rich_help_panel="Clusters")

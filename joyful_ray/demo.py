@@ -14,6 +14,7 @@ from joyful_ray.config import JobConfig, load_job
 from joyful_ray.records import EpochMetrics, RunRecord, Scores
 from joyful_ray.schema import MANIFEST_NAME
 from joyful_ray.storage import open_location
+from joyful_ray.wording import counted
 
 CONVERSATIONS = 300
 SEED = 0
@@ -75,7 +76,7 @@ def run_demo(job: JobConfig, *, stage: Callable[[str], None], watch: Callable[[E
         synthesize(job.corpus, conversations=CONVERSATIONS, seed=SEED)
     workers = job.cluster.workers
     if workers:
-        stage(f"starting {workers} Ray worker{'s' if workers > 1 else ''}")
+        stage(f"starting {counted(workers, 'Ray worker')}")
     else:
         stage("training in this process, without Ray")
     record = train(job, watch=watch)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from joyful_ray.api.display import HTML_ROWS, heading, html_table
 from joyful_ray.records import Assessment, PredictionCard
 from joyful_ray.schema import Conversation, Split
+from joyful_ray.wording import counted
 
 if TYPE_CHECKING:
     import pandas
@@ -102,7 +103,7 @@ class PredictionResult:
         else:
             count = self.to_arrow().num_rows
         place = "" if self.uri is None else f", in {self.uri}"
-        return f"{count:,} prediction{'' if count == 1 else 's'}{place}"
+        return f"{counted(count, 'prediction')}{place}"
 
     def _repr_html_(self) -> str:
         return heading(repr(self)) + html_table(self.to_arrow().slice(0, HTML_ROWS).to_pandas())

@@ -1,4 +1,4 @@
-"""Commands that make and show corpora."""
+"""Commands that create, import and show corpora."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from joyful_ray.commands.options import Json, Out, Overwrite, one_of
 
 def synth(
     out: Out,
-    conversations: Annotated[int, typer.Option(min=3, help="Conversations of all splits together.")],
-    seed: Annotated[int, typer.Option(min=0, help="Decides the conversations.")] = 0,
+    conversations: Annotated[int, typer.Option(min=3, help="Number of conversations in all splits together.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the conversations.")] = 0,
     structure_seed: Annotated[
-        int, typer.Option(min=0, help="Decides what the vectors look like: one number, one domain.")
+        int,
+        typer.Option(min=0, help="Seed of the feature vectors' structure. Corpora of one number are of one domain."),
     ] = 0,
     task: Annotated[str, typer.Option(help="single-label, multi-label or regression.")] = "single-label",
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Make a corpus with a planted structure that the model can learn."""
+    """Create a synthetic corpus with a structure that the model can learn."""
     from joyful_ray.console.corpora import show_manifest
     from joyful_ray.console.screen import Screen
     from joyful_ray.corpora.synthetic import synthesize
@@ -39,28 +40,82 @@ def synth(
     screen.result(manifest)
 
 
+Format = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="FORMAT",
+        help="A format of --list, or an importer of your own as my_package.module:Class.",
+        show_default=False,
+    ),
+]
+Source = Annotated[
+    str | None,
+    typer.Argument(metavar="SOURCE", help="Folder or file to import: a path or s3:// URI.", show_default=False),
+]
+ImportOut = Annotated[
+    str | None,
+    typer.Option("--out", metavar="URI", help="Path or s3:// URI of the new corpus.", show_default=False),
+]
+FormatOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        metavar="KEY=VALUE",
+        help="An option of the format; may be repeated. `joyful import FORMAT --help` lists them.",
+        show_default=False,
+    ),
+]
+MaxBad = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        max=1.0,
+        help="Maximum share of bad conversations. They are written to quarantine.jsonl instead of the corpus; "
+        "above this share, nothing is imported.",
+    ),
+]
+FormatHelp = Annotated[
+    bool, typer.Option("--help", "-h", help="Show this message, or describe FORMAT and its options.")
+]
+
+
 def import_(
-    format: Annotated[str, typer.Argument(metavar="FORMAT", help="meld, jsonl, …; a wrong one names the right ones.")],
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The data set's own files: a path or s3:// URI.")],
-    out: Out,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--option", metavar="KEY=VALUE", help="A setting of this format; may be repeated.", show_default=False
-        ),
-    ] = None,
-    max_bad: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Share of bad conversations to set aside instead of refusing.")
-    ] = 0.0,
+    context: typer.Context,
+    format: Format = None,
+    source: Source = None,
+    out: ImportOut = None,
+    option: FormatOptions = None,
+    max_bad: MaxBad = 0.0,
     overwrite: Overwrite = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the formats.")] = False,
+    help_: FormatHelp = False,
     as_json: Json = False,
 ) -> None:
-    """Turn a published data set's own files into a corpus."""
-    from joyful_ray.console.corpora import show_manifest
+    """Import a corpus from the files of a published data set, or from your own.
+
+    `joyful import --list` lists the formats, and `joyful import FORMAT --help` describes one.
+    """
+    from joyful_ray.console.corpora import show_format, show_formats, show_manifest
     from joyful_ray.console.screen import Screen
-    from joyful_ray.corpora.importers import import_corpus
+    from joyful_ray.corpora.importers import IMPORTERS, find_importer, import_corpus
+    from joyful_ray.errors import ConfigError
 
     screen = Screen(as_json=as_json)
+    if list_:
+        show_formats(screen, list(IMPORTERS.values()))
+        screen.result({name: importer.summary for name, importer in IMPORTERS.items()})
+        return
+    if help_:
+        if format is None:
+            print(context.get_help())
+        else:
+            importer = find_importer(format)
+            show_format(screen, importer)
+            screen.result({"format": importer.format, "options": importer.all_options})
+        return
+    if format is None or source is None or out is None:
+        missing = "FORMAT" if format is None else "SOURCE" if source is None else "--out"
+        raise ConfigError(f"joyful import needs {missing}; see joyful import --help")
     manifest = import_corpus(format, source, out, options=_pairs(option), max_bad=max_bad, overwrite=overwrite)
     show_manifest(screen, manifest, out)
     screen.result(manifest)
@@ -77,10 +132,10 @@ def _pairs(texts: list[str] | None) -> dict[str, str]:
 
 
 def inspect(
-    uri: Annotated[str, typer.Argument(metavar="URI", help="A corpus: a path or s3:// URI.")],
+    uri: Annotated[str, typer.Argument(metavar="URI", help="Path or s3:// URI of a corpus.")],
     as_json: Json = False,
 ) -> None:
-    """Show a corpus: its counts, labels, modalities, features, and what to beware of."""
+    """Show a corpus: its counts, labels, modalities and features, with warnings."""
     from joyful_ray.console.corpora import show_corpus
     from joyful_ray.console.screen import Screen
     from joyful_ray.corpora.card import inspect_corpus

@@ -13,22 +13,31 @@ def search(
     job: Job,
     settings: Settings = None,
     name: Annotated[
-        str | None, typer.Option(help="The search's name; continues it if interrupted.", show_default=False)
+        str | None,
+        typer.Option(
+            help="Name of the search. A search that was interrupted continues under the same name.", show_default=False
+        ),
     ] = None,
     add_trials: Annotated[
-        int, typer.Option("--add-trials", min=0, metavar="N", help="Add trials to a search that is finished.")
+        int, typer.Option("--add-trials", min=0, metavar="N", help="Add N trials to a finished search.")
     ] = 0,
     merge: Annotated[
         list[str] | None,
-        typer.Option("--merge", metavar="SEARCH", help="Another search's directory, whose trials count as known."),
+        typer.Option(
+            "--merge", metavar="SEARCH", help="Folder of another search, whose trials are taken over; may be repeated."
+        ),
     ] = None,
     callback: Callbacks = None,
     as_json: Json = False,
 ) -> None:
-    """Search settings on Ray Tune: bad trials stop early, dev selects, the winner is confirmed, test is read once."""
+    """Search for the best settings on Ray Tune.
+
+    Bad trials stop early, the best configs are confirmed over fresh seeds, and test is read once, for the chosen one.
+    """
     from joyful_ray.config import load_job
     from joyful_ray.console.screen import Screen
-    from joyful_ray.console.searches import SearchDisplay, show_search
+    from joyful_ray.console.search_progress import SearchDisplay
+    from joyful_ray.console.searches import show_search
     from joyful_ray.train.callbacks import load_callback
     from joyful_ray.tune.callbacks import SearchCallback
     from joyful_ray.tune.search import search as launch
@@ -38,7 +47,7 @@ def search(
     resolved = load_job(job, settings or [])
     callbacks = [load_callback(path, SearchCallback) for path in callback or []]
     known = setup(resolved, name=name)
-    with SearchDisplay(screen, known.search, known.goal, trials=known.search.max_trials + add_trials) as display:
+    with SearchDisplay(screen, known.search, known.goal, epochs=resolved.train.epochs) as display:
         record = launch(
             resolved,
             name=name,
@@ -54,15 +63,18 @@ def search(
 
 def report(
     places: Annotated[
-        list[str], typer.Argument(metavar="RUN…", help="Directories of runs and searches: paths or s3:// URIs.")
+        list[str],
+        typer.Argument(
+            metavar="RUN…", help="Folders of runs and searches, or folders above them: paths or s3:// URIs."
+        ),
     ],
     out: Annotated[
         str | None,
-        typer.Option("--out", metavar="FILE.html", help="Where the page goes; beside the first otherwise."),
+        typer.Option("--out", metavar="FILE.html", help="File of the page. Default: report.html in the first folder."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Tables and pictures of runs and searches: on the terminal, and as one HTML page that needs no network."""
+    """Compare runs and searches: tables on the terminal, charts on one HTML page that needs no network."""
     from joyful_ray.console.reports import show_report
     from joyful_ray.console.screen import Screen
     from joyful_ray.report.page import page

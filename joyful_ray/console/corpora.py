@@ -1,27 +1,31 @@
-"""What corpora hold."""
+"""Shows corpora, and the formats that can be imported."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from joyful_ray.console.screen import Screen, metric_name
+from joyful_ray.wording import counted
 
 if TYPE_CHECKING:
     from joyful_ray.corpora.card import CorpusCard
+    from joyful_ray.corpora.importers import Importer
     from joyful_ray.schema import Manifest
 
 
 def show_manifest(screen: Screen, manifest: Manifest, out: str) -> None:
-    """What a new corpus holds."""
+    """Print the counts of a new corpus."""
     rows = [[split, f"{entry.conversations:,}", f"{entry.utterances:,}"] for split, entry in manifest.splits.items()]
     screen.table(["split", "conversations", "utterances"], rows)
-    screen.say(f"{manifest.name} is at {out}; see it: joyful inspect {out}")
+    screen.say(f"corpus {manifest.name} is at {out}; to look at it: joyful inspect {out}")
 
 
 def show_corpus(screen: Screen, card: CorpusCard) -> None:
-    """The corpus card."""
-    screen.say(f"{card.name}: {card.task}, {len(card.labels)} labels; {card.uri}", style="bold")
+    """Print a corpus card."""
+    labels = f", {counted(len(card.labels), 'label')}" if card.labels else ""
+    screen.say(f"{card.name}: {card.task}{labels}; {card.uri}", style="bold")
     header, *rows = card.as_rows()
     screen.table(header, rows)
     screen.say()
@@ -36,11 +40,30 @@ def show_corpus(screen: Screen, card: CorpusCard) -> None:
         ]
         for name, contract in card.modalities.items()
     ]
-    screen.table(["modality", "width", "extractor", "version", "licence", "parameters"], rows, title="Features", left=6)
+    header = ["modality", "width", "extractor", "version", "licence", "parameters"]
+    screen.wide_table(header, rows, title="Features", left=6)
     for key, value in card.notes.items():
         screen.say(f"{metric_name(key)}: {_note(value)}")
     for warning in card.warnings:
         screen.say(f"warning: {warning}", style="yellow")
+
+
+def show_formats(screen: Screen, importers: Sequence[Importer]) -> None:
+    """Print one line per format."""
+    screen.table(["format", "what it imports"], [[each.format, each.summary] for each in importers], left=2)
+    screen.say("\njoyful import FORMAT --help describes a format and its options.")
+
+
+def show_format(screen: Screen, importer: Importer) -> None:
+    """Print what a format's files look like, and its options."""
+    screen.say(f"joyful import {importer.format} SOURCE --out URI [--option KEY=VALUE]…", style="bold")
+    for paragraph in importer.description.split("\n\n"):
+        screen.say()
+        is_example = paragraph.startswith(" ")
+        screen.say(paragraph if is_example else textwrap.fill(" ".join(paragraph.split()), screen.table_width))
+    screen.say()
+    rows = [[name, meaning] for name, meaning in importer.all_options.items()]
+    screen.table(["option", "meaning"], rows, title="Options (--option KEY=VALUE)", left=2)
 
 
 def _note(value: object) -> str:

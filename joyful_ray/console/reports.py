@@ -27,7 +27,8 @@ def show_report(screen: Screen, runs: Sequence[Run], searches: Sequence[Search])
             screen.say(f"chosen by {search.record.chosen_by}: {search.record.chosen}; {search.record.verdict}")
         candidates = search.record.candidates if search.record is not None else []
         for found in (
-            tables.confirmed(search, candidates),
+            tables.confirmed(search.goal.name, candidates),
+            tables.candidate_settings(candidates),
             tables.best_trials(search, settings=SETTINGS),
             tables.importances(search),
             tables.failures(search),
@@ -40,21 +41,7 @@ def show_report(screen: Screen, runs: Sequence[Run], searches: Sequence[Search])
 
 
 def _show(screen: Screen, table: TextTable) -> None:
-    """Print a table, in parts that fit the screen if it is too wide; each part repeats the first columns."""
-    if not table.rows:
-        return
-    fixed = min(3 if table.header[1:2] == ["seed"] else 1, len(table.header) - 1)
-    start, title = fixed, table.title
-    while start < len(table.header):
-        end = start + 1
-        while end < len(table.header) and screen.fits(*_columns(table, fixed, start, end + 1), left=table.left):
-            end += 1
+    if table.rows:
         screen.say()
-        left = table.left if start == fixed else fixed
-        screen.table(*_columns(table, fixed, start, end), title=title, left=left)
-        start, title = end, f"{table.title}, continued"
-
-
-def _columns(table: TextTable, fixed: int, start: int, end: int) -> tuple[list[str], list[list[str]]]:
-    header = [*table.header[:fixed], *table.header[start:end]]
-    return header, [[*row[:fixed], *row[start:end]] for row in table.rows]
+        fixed = 3 if table.header[1:2] == ["seed"] else 1
+        screen.wide_table(table.header, table.rows, title=table.title, left=table.left, fixed=fixed)

@@ -77,6 +77,33 @@ class Screen:
             table.add_row(*map(Text, row), style=styles[place] if place < len(styles) else None)
         self.console.print(table)
 
+    def wide_table(
+        self,
+        header: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        title: str,
+        left: int = 1,
+        fixed: int = 1,
+    ) -> None:
+        """Print a table, in parts with some of the columns each if it is too wide.
+
+        Args:
+            header, rows, title, left: as in `table`.
+            fixed: number of first columns that every part repeats.
+        """
+        start, fixed = min(fixed, len(header) - 1), min(fixed, len(header) - 1)
+        while start < len(header):
+            end = start + 1
+            while end < len(header) and self.fits(*_part(header, rows, fixed, start, end + 1), left=left):
+                end += 1
+            is_first = start == fixed
+            if not is_first:
+                self.say()
+            heading = title if is_first else f"{title}, continued"
+            self.table(*_part(header, rows, fixed, start, end), title=heading, left=left if is_first else fixed)
+            start = end
+
     def result(self, value: BaseModel | Mapping[str, Any]) -> None:
         """Print the JSON object if the user asked for it."""
         if self.as_json:
@@ -86,6 +113,13 @@ class Screen:
 def _columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[list[str]]:
     """The cells of each column, the header first; cells that a row lacks are empty."""
     return list(map(list, zip_longest(header, *rows, fillvalue="")))
+
+
+def _part(
+    header: Sequence[str], rows: Sequence[Sequence[str]], fixed: int, start: int, end: int
+) -> tuple[list[str], list[list[str]]]:
+    """A table of the first columns and those from `start` to `end`."""
+    return [*header[:fixed], *header[start:end]], [[*row[:fixed], *row[start:end]] for row in rows]
 
 
 def _smallest_width(column: Sequence[str], *, is_text: bool) -> int:

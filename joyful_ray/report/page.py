@@ -76,7 +76,7 @@ def search_part(search: Search) -> Part:
             "All configs have the same seeds. The intervals come from a paired bootstrap over conversations and seeds."
         )
         add(_picture("Confirmation over fresh seeds", search_charts.confirmation(search, confirm), words))
-        part.cards[-1].table = tables.confirmed(search, confirm)
+        part.cards[-1].table = tables.confirmed(search.goal.name, confirm)
     add(_picture("Trials", search_charts.history(search), "Each trial at the epoch that it selected on dev."))
     add(_picture("Learning curves", search_charts.curves(search), "A cross marks where a trial was stopped early."))
     part.cards[-2].opens = part.cards[-1].closes = True

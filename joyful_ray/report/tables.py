@@ -62,8 +62,13 @@ def importances(search: Search) -> TextTable:
     return TextTable("Importance", ["setting", "share"], rows)
 
 
-def confirmed(search: Search, candidates: Sequence[Candidate]) -> TextTable:
-    """Confirmed configs, compared with the default."""
+def confirmed(metric: str, candidates: Sequence[Candidate]) -> TextTable:
+    """Confirmed configs, compared with the default.
+
+    Args:
+        metric: the dev score that the search optimises.
+        candidates: the configs, in the order of the table.
+    """
     rows = [
         [
             row.config,
@@ -74,8 +79,16 @@ def confirmed(search: Search, candidates: Sequence[Candidate]) -> TextTable:
         for row in candidates
     ]
     seeds = len(candidates[0].seeds) if candidates else 0
-    header = ["config", f"dev {search.goal.name}", "against default", "95 % interval"]
+    header = ["config", f"dev {metric}", "against default", "95 % interval"]
     return TextTable(f"Confirmed over {seeds} fresh seeds", header, rows)
+
+
+def candidate_settings(candidates: Sequence[Candidate]) -> TextTable:
+    """The settings of confirmed configs: one row per setting, one column per config except the default."""
+    candidates = [row for row in candidates if row.settings]
+    paths = dict.fromkeys(path for row in candidates for path in row.settings)
+    rows = [[path, *(word(row.settings.get(path)) for row in candidates)] for path in paths]
+    return TextTable("Settings of the confirmed configs", ["setting", *(row.config for row in candidates)], rows)
 
 
 def failures(search: Search) -> TextTable:

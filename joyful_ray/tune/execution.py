@@ -26,6 +26,7 @@ from joyful_ray.tune.search_state import Trial
 from joyful_ray.tune.searcher import LedgerWriter, new_trials, prune_trials
 from joyful_ray.tune.space import Space, job_with
 from joyful_ray.tune.tuner import run_trials
+from joyful_ray.wording import counted
 
 Stage = Callable[[str], None]
 
@@ -78,7 +79,7 @@ def _context(setup: SearchSetup, slots: int, added: int, stage: Stage) -> Search
     if search.scheduler == "pbt":
         check_exploit(setup.space, corpus_info)
     stage(
-        f"{slots} trial{'' if slots == 1 else 's'} at a time; models of up to {footprint.parameters:,} parameters; "
+        f"{counted(slots, 'trial')} at a time; models of up to {footprint.parameters:,} parameters; "
         f"at most {footprint.storage_bytes / 2**20:,.0f} MiB of models and checkpoints at a time"
     )
     return SearchContext(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,9 +48,21 @@ class Importer:
     read: Callable[[Location, Mapping[str, str]], ImportSource]
     options: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def description(self) -> str:
+        """What the files look like: the docstring of the module, or of the user's class, that reads them."""
+        owner = getattr(self.read, "__self__", None)
+        text = inspect.getdoc(owner) if owner is not None else inspect.getdoc(inspect.getmodule(self.read))
+        return text or self.summary
+
+    @property
+    def all_options(self) -> dict[str, str]:
+        """Every option and what it sets."""
+        return {**NAME_OPTION, **self.options}
+
     def check_options(self, given: Mapping[str, str]) -> None:
         """Raise ConfigError for an option that this format does not have, naming the nearest one."""
-        known = {**NAME_OPTION, **self.options}
+        known = self.all_options
         for name, value in given.items():
             if name not in known:
                 raise ConfigError(f"unknown option {name} of format {self.format}; " + nearest(name, known))
