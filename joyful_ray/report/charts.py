@@ -1,4 +1,4 @@
-"""What plots share: colours, layout, and a figure as a piece of a page."""
+"""What charts share: colours, layout, and embedding into a page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BAND = "rgba(37, 99, 235, 0.15)"
 
 
 def figure(*, height: int = 380, **layout: Any) -> go.Figure:
-    """An empty figure in the house's look."""
+    """An empty figure in the style of the page."""
     look: dict[str, Any] = {
         "template": "plotly_white",
         "margin": {"l": 60, "r": 20, "t": 30, "b": 50},
@@ -30,7 +30,7 @@ def figure(*, height: int = 380, **layout: Any) -> go.Figure:
 
 
 def piece(found: go.Figure) -> str:
-    """A figure as HTML that a page with plotly.js shows; it grows with the window. The same figure, the same text."""
+    """A figure as HTML for a page that has plotly.js. It fills the window; equal figures give equal text."""
     name = f"figure-{hashlib.sha256(found.to_json().encode()).hexdigest()[:16]}"
     return plotly.io.to_html(
         found,

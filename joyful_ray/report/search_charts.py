@@ -1,8 +1,7 @@
-"""Pictures of a search."""
+"""Charts of a search. Epochs are counted from 1."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -14,16 +13,17 @@ from joyful_ray.records import Candidate
 from joyful_ray.report.charts import BAND, COLOURS, figure
 from joyful_ray.report.read_runs import Search
 from joyful_ray.report.sensitivity import curve, group_mean
+from joyful_ray.report.tables import word
 from joyful_ray.search_settings import RangeConfig
 from joyful_ray.tune.search_state import Trial
 
 ENOUGH = 10
-"""Finished trials that show a setting's effect without those that were stopped early."""
+"""With this many finished trials, charts of settings leave out those that were stopped early."""
 
 
 def history(search: Search) -> go.Figure:
-    """Trials in the order in which they ended, and the best so far."""
-    found = figure(xaxis_title="trial, in the order of ending", yaxis_title=f"dev {search.goal.name}", height=420)
+    """Scores of the trials, and the best one so far."""
+    found = figure(xaxis_title="trial", yaxis_title=f"dev {search.goal.name}", height=420)
     ended = _scored(search)
     for outcome in ("finished", "stopped"):
         chosen = [(place, trial) for place, trial in enumerate(ended, start=1) if trial.outcome == outcome]
@@ -53,8 +53,8 @@ def history(search: Search) -> go.Figure:
 
 
 def curves(search: Search) -> go.Figure:
-    """Every trial's dev score an epoch; those that were stopped end where they were stopped."""
-    found = figure(xaxis_title="epochs", yaxis_title=f"dev {search.goal.name}", height=420)
+    """Dev score per epoch of every trial; the curve of a stopped trial ends where it was stopped."""
+    found = figure(xaxis_title="epoch", yaxis_title=f"dev {search.goal.name}", height=420)
     trials = [trial for trial in search.state.searched if trial.epochs]
     best = search.state.best(search.goal)
     shown: set[str] = set()
@@ -89,7 +89,7 @@ def curves(search: Search) -> go.Figure:
 
 
 def importances(search: Search) -> go.Figure:
-    """Share of each setting in what sets the better trials apart."""
+    """Importance of each setting."""
     rows = list(search.importance.items())[::-1]
     found = figure(height=90 + 26 * len(rows), xaxis_title="share", xaxis_tickformat=".0%", showlegend=False)
     found.add_bar(
@@ -104,7 +104,7 @@ def importances(search: Search) -> go.Figure:
 
 
 def parallel(search: Search) -> go.Figure:
-    """Every trial as a line through its settings; drag along an axis to keep only some."""
+    """Every trial as a line through its settings."""
     trials = _scored(search)
     scores = [_value(search, trial) for trial in trials]
     order = list(search.importance) or list(search.ranges)
@@ -126,7 +126,7 @@ def sensitivity(search: Search) -> list[go.Figure]:
     """Dev score by setting, one figure per setting; the band contains 90 % of the resampled means."""
     trials = judged(search)
     scores = [_value(search, trial) for trial in trials]
-    # A few trials that never got going would press all others together.
+    # Without a limit, a few very bad trials would squeeze all others into a narrow band.
     low, high = np.quantile(scores, [0.1, 0.9]) if search.goal.sign > 0 else np.quantile(scores, [0.0, 0.9])
     top = max(scores) if search.goal.sign > 0 else high
     margin = 0.12 * max(top - low, 1e-3)
@@ -143,14 +143,14 @@ def sensitivity(search: Search) -> list[go.Figure]:
 
 
 def judged(search: Search) -> list[Trial]:
-    """Finished trials, where there are enough; else those that were stopped early too, with what they had reached."""
+    """The trials that charts of settings show: finished ones, and stopped ones if too few have finished."""
     trials = _scored(search)
     finished = [trial for trial in trials if trial.outcome == "finished"]
     return finished if len(finished) >= ENOUGH else trials
 
 
 def front(search: Search) -> go.Figure:
-    """Two goals against each other; the front joins the trials that no other beats in both."""
+    """The first goal against the second, with the Pareto front of the finished trials."""
     first, second = search.goals[:2]
     trials = [trial for trial in _scored(search) if trial.outcome == "finished"]
     found = figure(xaxis_title=second.name, yaxis_title=f"dev {first.name}")
@@ -169,20 +169,24 @@ def front(search: Search) -> go.Figure:
     ]
     best.sort()
     found.add_scatter(
-        x=[x for x, _ in best], y=[y for _, y in best], mode="lines", name="front", line={"color": COLOURS["best"]}
+        x=[x for x, _ in best],
+        y=[y for _, y in best],
+        mode="lines",
+        name="Pareto front",
+        line={"color": COLOURS["best"]},
     )
     return found
 
 
 def confirmation(search: Search, candidates: Sequence[Candidate]) -> go.Figure:
-    """Each config's dev scores over fresh seeds, and their mean."""
+    """Dev scores of each config over fresh seeds, and their mean."""
     found = figure(height=120 + 60 * len(candidates), xaxis_title=f"dev {search.goal.name}")
     rows = list(candidates)[::-1]
     found.add_scatter(
         x=[value for row in rows for value in row.dev],
         y=[row.config for row in rows for _ in row.dev],
         mode="markers",
-        name="a seed",
+        name="one seed",
         marker={"color": COLOURS["finished"], "size": 9, "opacity": 0.6},
         text=[f"seed {seed}" for row in rows for seed in row.seeds],
         hovertemplate="%{text}: %{x:.4f}<extra></extra>",
@@ -223,11 +227,11 @@ def _along(found: go.Figure, search: Search, path: str, trials: Sequence[Trial])
 
 def _choices(found: go.Figure, search: Search, path: str, trials: Sequence[Trial]) -> None:
     entry = search.ranges[path]
-    names = [_word(value) for value in entry.choice or []]
+    names = [word(value) for value in entry.choice or []]
     scores = [_value(search, trial) for trial in trials]
-    _points(found, [_word(trial.settings[path]) for trial in trials], trials, scores)
+    _points(found, [word(trial.settings[path]) for trial in trials], trials, scores)
     for name in names:
-        chosen = [s for s, trial in zip(scores, trials, strict=True) if _word(trial.settings[path]) == name]
+        chosen = [s for s, trial in zip(scores, trials, strict=True) if word(trial.settings[path]) == name]
         if chosen:
             mean, low, high = group_mean(chosen)
             found.add_scatter(
@@ -259,8 +263,8 @@ def _points(found: go.Figure, xs: Sequence[Any], trials: Sequence[Trial], ys: Se
 def _axis(path: str, entry: RangeConfig, trials: Sequence[Trial]) -> dict[str, Any]:
     label = ".".join(path.split(".")[-2:]) if path.startswith("augment.") else path.split(".")[-1]
     if not entry.is_number:
-        names = [_word(value) for value in entry.choice or []]
-        places = [names.index(_word(trial.settings[path])) if path in trial.settings else -1 for trial in trials]
+        names = [word(value) for value in entry.choice or []]
+        places = [names.index(word(trial.settings[path])) if path in trial.settings else -1 for trial in trials]
         return {"label": label, "values": places, "tickvals": list(range(len(names))), "ticktext": names}
     raw = [float(trial.settings.get(path, entry.bounds[0])) for trial in trials]
     if entry.kind != "log":
@@ -277,7 +281,7 @@ def _axis(path: str, entry: RangeConfig, trials: Sequence[Trial]) -> dict[str, A
 
 
 def _scored(search: Search) -> list[Trial]:
-    """Ended trials that came to a score, in the order in which the ledger has them."""
+    """Ended trials that have a score, in the order of the ledger."""
     return [
         trial
         for trial in search.state.searched
@@ -295,11 +299,5 @@ def _beats(other: Trial, trial: Trial, search: Search) -> bool:
 
 
 def _hover(trial: Trial) -> str:
-    rows = [f"{path} = {_word(value)}" for path, value in trial.settings.items()]
+    rows = [f"{path} = {word(value)}" for path, value in trial.settings.items()]
     return "<br>".join([f"<b>{trial.name}</b> {trial.outcome or 'running'}", *rows])
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return value if isinstance(value, str) else json.dumps(value)

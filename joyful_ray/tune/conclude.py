@@ -16,6 +16,7 @@ from joyful_ray.tune.ledger import Tested
 from joyful_ray.tune.search_directory import SearchDirectory
 from joyful_ray.tune.search_state import SearchState, Trial
 from joyful_ray.tune.space import Space
+from joyful_ray.wording import counted
 
 if TYPE_CHECKING:
     from joyful_ray.tune.searcher import LedgerWriter
@@ -42,7 +43,7 @@ def conclude(
     best = state.best(goal)
     left = [trial for trial in state.own if trial.outcome is None]
     if left:
-        warnings.append(f"search.time_budget_s stopped {len(left)} trials; raise it to let them continue")
+        warnings.append(f"search.time_budget_s stopped {counted(len(left), 'trial')}; raise it to continue")
     record = SearchRecord(
         name=home.location.name,
         fingerprint=space.job.fingerprint,
@@ -117,9 +118,9 @@ def _candidates(space: Space, goal: Goal, home: SearchDirectory, state: SearchSt
     """Configs whose runs all finished, compared with the default if its runs finished too; the best first."""
     confirm = space.search.confirm
     assert confirm is not None
-    wanted = [DEFAULT, *(name for name, _, _ in state.ranked(goal)[: confirm.top])]
+    names = [DEFAULT, *(name for name, _, _ in state.ranked(goal)[: confirm.top])]
     runs: dict[str, list[Trial]] = {}
-    for name in wanted:
+    for name in names:
         trials = sorted((t for t in state.confirming if t.drawn.config == name), key=lambda t: t.drawn.seed)
         trials = trials[: confirm.seeds]
         if trials and all(trial.outcome == "finished" for trial in trials):
