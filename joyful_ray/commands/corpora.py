@@ -15,7 +15,9 @@ def synth(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the conversations.")] = 0,
     structure_seed: Annotated[
         int,
-        typer.Option(min=0, help="Seed of the feature vectors' structure. Corpora of one number are of one domain."),
+        typer.Option(
+            min=0, help="Seed of the feature vectors' structure. Corpora with the same value come from the same domain."
+        ),
     ] = 0,
     task: Annotated[str, typer.Option(help="single-label, multi-label or regression.")] = "single-label",
     overwrite: Overwrite = False,

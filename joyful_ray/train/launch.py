@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from joyful_ray.train.run_directory import RunDirectory
 
 Watch = Callable[[EpochMetrics], None]
 SMALL_MACHINE, OVERSUBSCRIPTION = 4, 2
+CONNECT_S = 10
 
 
 def train(
@@ -169,7 +171,8 @@ def ray_cluster(job: JobConfig, *, runs: int = 1, dashboard: bool = False) -> It
             keeps its workers forever once the trial is stopped.
 
     Raises:
-        ConfigError: the job requests more than the cluster has.
+        ConfigError: the job requests more than the cluster has, or the cluster cannot be reached.
+        TrainingError: Ray does not start on this machine.
     """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.3")
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
@@ -184,13 +187,7 @@ def ray_cluster(job: JobConfig, *, runs: int = 1, dashboard: bool = False) -> It
         size: dict[str, Any] = (
             {"num_cpus": max(os.cpu_count() or 1, math.ceil(needed) + 1)} if address == "local" else {}
         )
-        ray.init(
-            address=address,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            include_dashboard=dashboard if size else None,
-            **size,
-        )
+        _init(address, include_dashboard=dashboard if size else None, **size)
     for name in ("ray.train", "ray.data", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
@@ -200,6 +197,21 @@ def ray_cluster(job: JobConfig, *, runs: int = 1, dashboard: bool = False) -> It
     finally:
         if not joined_before:
             ray.shutdown()
+
+
+def _init(address: str, **settings: Any) -> None:
+    import ray
+
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    try:
+        if port.isdigit():  # Ray itself tries for minutes before it says that nothing answers
+            socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **settings)
+    except Exception as error:  # Ray raises no narrower class if a node does not start in time
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if address == "local":
+            raise TrainingError(f"Ray does not start on this machine: {reason}; joyful doctor checks it") from error
+        raise ConfigError(f"cannot join the Ray cluster at {address}: {reason}") from error
 
 
 def cluster_address(job: JobConfig) -> str | None:
