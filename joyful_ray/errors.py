@@ -1,4 +1,4 @@
-"""What a user, a file or a cluster can cause. Each message says what happened, with which value, and what to do."""
+"""Errors that a user, a file or a cluster can cause. Each message says what happened, and what to do about it."""
 
 
 class UserError(Exception):
@@ -10,11 +10,11 @@ class ConfigError(UserError):
 
 
 class CorpusError(UserError):
-    """A corpus, or a file that should become one, is not what it must be."""
+    """A corpus, or a file to import, is damaged or does not have the expected content."""
 
 
 class CheckpointError(UserError):
-    """A checkpoint, bundle or run directory cannot be used as asked."""
+    """A checkpoint, bundle or run folder cannot be used as requested."""
 
 
 class StorageError(UserError):
@@ -22,8 +22,8 @@ class StorageError(UserError):
 
 
 class ClusterError(UserError):
-    """A Ray cluster cannot be reached, or does not take what is asked of it."""
+    """A Ray cluster cannot be reached, or refuses a request."""
 
 
 class TrainingError(Exception):
-    """Work that had begun cannot go on: exit status 1."""
+    """Work that had started cannot continue: exit status 1."""

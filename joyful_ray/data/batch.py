@@ -17,7 +17,7 @@ from joyful_ray.schema import Modality
 
 @dataclass(frozen=True)
 class NgramIds:
-    """N-grams of a batch's texts: their ids, utterance after utterance (T,), and how many each utterance has (N,)."""
+    """Word n-grams of the texts: ids of all utterances in order, (T,), and their number per utterance, (N,)."""
 
     ids_T: Tensor
     counts_N: Tensor
@@ -30,12 +30,12 @@ class Batch:
     Attributes:
         features: per modality (N, W); NaN marks a cell that is not present.
         present: per modality (N,) bool; False where the whole vector is not present.
-        speakers_N: speaker ids, numbered within each conversation.
-        lengths_C: utterances of each conversation.
+        speakers_N: speaker ids; they start at 0 in each conversation.
+        lengths_C: number of utterances of each conversation.
         labels: (N,) int64 with -1 for unlabeled (single-label), (N, K) indicators (multi-label) or (N,) numbers
             (regression) with NaN for unlabeled.
-        conversations: the conversations' positions in their split.
-        words: n-grams of the texts, where they are read.
+        conversations: positions of the conversations in their split.
+        ngrams: word n-grams of the texts; None if texts are not read.
     """
 
     features: dict[Modality, Tensor]
@@ -53,7 +53,7 @@ class Batch:
 
     @cached_property
     def layout(self) -> Layout:
-        """Where each utterance stands."""
+        """Conversation and position of each utterance."""
         return Layout.of(self.lengths_C)
 
     @cached_property
@@ -81,9 +81,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each utterance of a packed batch stands: its conversation, and its place in it.
+    """Conversation and position of each utterance of a packed batch.
 
-    `pad` and `unpad` go between packed (N, …) and padded (C, L, …).
+    `pad` and `unpad` convert between packed (N, …) and padded (C, L, …).
     """
 
     lengths_C: Tensor
@@ -106,12 +106,12 @@ class Layout:
 
     @cached_property
     def valid_CL(self) -> Tensor:
-        """True where the padded layout holds an utterance."""
+        """True where the padded layout has an utterance, (C, L)."""
         places_L = torch.arange(self.longest, device=self.lengths_C.device)
         return places_L[None, :] < self.lengths_C[:, None]
 
     def pad(self, packed_ND: Tensor) -> Tensor:
-        """(N, D) -> (C, L, D), zero where there is no utterance."""
+        """(N, D) -> (C, L, D); zero where there is no utterance."""
         flat = packed_ND.new_zeros(len(self.lengths_C) * self.longest, *packed_ND.shape[1:])
         flat = flat.index_copy(0, self.slot_N, packed_ND)
         return flat.view(len(self.lengths_C), self.longest, *packed_ND.shape[1:])

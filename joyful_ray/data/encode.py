@@ -1,6 +1,6 @@
-"""A shard's rows -> numbers: labels and speakers as ids, features centred and scaled. Pure functions over Arrow tables.
+"""Encodes rows of shards as numbers: labels and speakers as ids, features centred and scaled.
 
-Ray Data maps them over blocks, and a process without Ray over whole files.
+These are pure functions over Arrow tables. Ray Data maps them over blocks; without Ray they run over whole files.
 
 Shapes: n = utterances of one conversation, W = width of a modality, K = labels.
 """
@@ -25,7 +25,7 @@ SMALLEST_DEVIATION = 1e-6
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean and sum of squared deviations of one modality's features, in float64, over cells that are present."""
+    """Count, mean and sum of squared deviations of one modality's features over present cells, in float64."""
 
     count_W: NDArray[np.float64]
     mean_W: NDArray[np.float64]
@@ -54,14 +54,14 @@ class Moments:
 
 @dataclass(frozen=True)
 class Scaling:
-    """What centres and scales one modality; part of a bundle."""
+    """Mean and standard deviation by which one modality is centred and scaled; part of a bundle."""
 
     mean_W: NDArray[np.float32]
     deviation_W: NDArray[np.float32]
 
     @classmethod
     def from_moments(cls, moments: Moments) -> Scaling:
-        """Mean and standard deviation; a feature that never varies, or is never present, is only centred."""
+        """Scaling of these moments. A feature that never varies, or is never present, is only centred."""
         variance = moments.squares_W / np.maximum(moments.count_W, 1.0)
         deviation = np.sqrt(variance)
         scale = np.maximum(np.abs(moments.mean_W), 1.0)
@@ -71,11 +71,11 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Encoding:
-    """All that turns a corpus's rows into numbers.
+    """How the rows of a corpus become numbers.
 
     Attributes:
-        scaling: per modality, or empty where features are taken as they are.
-        words: how texts are read; None where they are not.
+        scaling: per modality; empty if features are not scaled.
+        ngrams: how texts become word n-grams; None if texts are not read.
     """
 
     task: Task
@@ -88,12 +88,13 @@ class Encoding:
         """Encode rows.
 
         Args:
-            with_labels: False leaves every utterance unlabeled, so that rows of another task or labels will do.
+            rows: rows of a shard.
+            with_labels: False leaves every utterance unlabeled, so that rows may have another task or other labels.
 
         Returns:
             Columns `conversation_id`, `length`, `speakers` (ids by first appearance), `labels`, per modality
-            `<name>`, flat, with NaN where a cell is not present, and `<name>_present`, and where texts are read
-            `ngrams` (ids of n-grams, flat) and `word_counts`.
+            `<name>`, flat, with NaN where a cell is not present, and `<name>_present`; if texts are read, also `words`
+            (ids of n-grams, flat) and `word_counts`.
         """
         rows = rows.combine_chunks()
         ids = rows["conversation_id"]
@@ -118,10 +119,10 @@ class Encoding:
         return pa.table(columns)
 
     def label_values(self, column: pa.ChunkedArray) -> pa.Array:
-        """Labels as numbers: ids with -1 for unlabeled, indicators, or the numbers themselves, as lists a conversation.
+        """Labels as numbers: ids with -1 for unlabeled, indicators, or the numbers given; one list per conversation.
 
         Raises:
-            CorpusError: a label that is not one of the names.
+            CorpusError: a label is not one of the names.
         """
         lists = _one_chunk(column)
         if self.task == "regression":
@@ -154,17 +155,17 @@ class Encoding:
 
 
 def moments_of(rows: pa.Table, widths: Mapping[Modality, int]) -> dict[Modality, Moments]:
-    """Moments of every modality's features over the cells that are present."""
+    """Moments of every modality's features over present cells."""
     return {name: Moments.of(_flat(rows[name]).reshape(-1, width)) for name, width in widths.items()}
 
 
 @dataclass(frozen=True)
 class SplitStatistics:
-    """What a training split tells before it is encoded; surveys of its parts add up.
+    """Statistics of a training split, needed before it is encoded; those of its parts can be added.
 
     Attributes:
-        label_counts: labeled utterances of each label, (K,); for regression one count.
-        speakers: speakers of the conversation that has most.
+        label_counts: number of labeled utterances per label, (K,); a single count for regression.
+        speakers: largest number of speakers in a conversation.
     """
 
     conversations: int
@@ -175,7 +176,7 @@ class SplitStatistics:
 
     @classmethod
     def of(cls, rows: pa.Table, encoding: Encoding) -> SplitStatistics:
-        """Survey some rows; the encoding's scaling is not used."""
+        """Statistics of some rows; the scaling of the encoding is not used."""
         labels = _one_chunk(encoding.label_values(rows["labels"])).flatten().to_numpy(zero_copy_only=False)
         if encoding.task == "single-label":
             counts = np.bincount(labels[labels != UNLABELED].astype(int), minlength=len(encoding.labels))
@@ -203,7 +204,7 @@ class SplitStatistics:
 
 
 def _words(hashing: NgramHasher, rows: pa.Table) -> dict[str, pa.Array]:
-    """Columns of the n-grams; a corpus without texts has none."""
+    """Columns of the n-grams; utterances of a corpus without texts have none."""
     like = _one_chunk(rows["utterance_ids"])
     texts = (
         _one_chunk(rows["texts"]).flatten().to_pylist()
@@ -240,7 +241,7 @@ def _flat(column: pa.ChunkedArray) -> NDArray[np.float32]:
 
 
 def _relist(values: NDArray[np.generic], like: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """Values as lists a conversation; their number may be any multiple of that of the lists of `like`."""
+    """Values as one list per conversation, each as long as that of `like` or a fixed multiple of it."""
     lists = _one_chunk(like)
     lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
     total = int(lengths.sum())

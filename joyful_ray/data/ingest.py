@@ -1,4 +1,4 @@
-"""Ray Data: shards -> encoded splits, resident in the object store, or streamed every epoch with bounded memory."""
+"""Ingests splits with Ray Data: encoded once into the object store, or streamed every epoch with bounded memory."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _SHARDS, _ROWS = 4, 5
 
 @dataclass(frozen=True)
 class ResidentSplit:
-    """A split in the object store, one zero-copy view a worker."""
+    """A split in the object store; each worker has a zero-copy view of it."""
 
     tables: tuple[ObjectRef, ...]
 
     def source(self, job: JobConfig, encoding: Encoding) -> BatchLoader:
-        """The plan over all of it."""
+        """A loader over the whole split."""
         return ResidentLoader.of(job, SplitStore(ray.get(list(self.tables)), encoding))
 
 
@@ -45,14 +45,14 @@ class StreamedSplit:
     """A split that stays on storage.
 
     Attributes:
-        rows: chosen conversations of each shard.
+        rows: number of chosen conversations per shard.
     """
 
     reading: SplitRows
     rows: tuple[int, ...]
 
     def source(self, job: JobConfig, encoding: Encoding) -> BatchLoader:
-        """A fresh pass over storage every epoch."""
+        """A loader that reads the split from storage every epoch."""
         return StreamingLoader(self, job, encoding)
 
 
@@ -62,13 +62,15 @@ IngestedSplit = ResidentSplit | StreamedSplit
 def ingest(
     corpus: Corpus, job: JobConfig, splits: Sequence[Split] = SPLITS
 ) -> tuple[CorpusInfo, dict[Split, IngestedSplit]]:
-    """Survey the training split and encode the splits with Ray Data, once.
+    """Compute statistics of the training split, and encode the splits with Ray Data, once.
 
     Args:
-        splits: those that will be used; no other is read.
+        corpus: the opened corpus.
+        job: the settings.
+        splits: the splits to read.
 
     Returns:
-        The facts, and by split what a worker makes its source from.
+        Information about the corpus, and by split what a worker builds its loader from.
     """
     ray.data.DataContext.get_current().use_datasource_v2 = False
     ray.data.DataContext.get_current().enable_progress_bars = False
@@ -77,17 +79,17 @@ def ingest(
     plain = unscaled_encoding(corpus.manifest, job)
     raw = {split: _dataset(how, [(uri, 0, ALL_ROWS) for uri in how.uris]) for split, how in reading.items()}
     if not _is_resident(corpus, job):
-        corpus_info = corpus_info_of(corpus, job, reading, _survey(raw["train"], plain))
+        corpus_info = corpus_info_of(corpus, job, reading, _statistics(raw["train"], plain))
         return corpus_info, {split: StreamedSplit(how, _chosen_rows(corpus, how)) for split, how in reading.items()}
     raw = {split: dataset.materialize() for split, dataset in raw.items()}
-    corpus_info = corpus_info_of(corpus, job, reading, _survey(raw["train"], plain))
-    held: dict[Split, IngestedSplit] = {}
+    corpus_info = corpus_info_of(corpus, job, reading, _statistics(raw["train"], plain))
+    ingested: dict[Split, IngestedSplit] = {}
     for split, dataset in raw.items():
         encoded = dataset.map_batches(
             corpus_info.encoding.table, batch_format="pyarrow", batch_size=None, zero_copy_batch=True
         )
-        held[split] = ResidentSplit(tuple(encoded.materialize().to_arrow_refs()))
-    return corpus_info, held
+        ingested[split] = ResidentSplit(tuple(encoded.materialize().to_arrow_refs()))
+    return corpus_info, ingested
 
 
 def _is_resident(corpus: Corpus, job: JobConfig) -> bool:
@@ -99,21 +101,21 @@ def _is_resident(corpus: Corpus, job: JobConfig) -> bool:
 
 
 def _dataset(reading: SplitRows, pieces: Sequence[tuple[str, int, int]]) -> ray.data.Dataset:
-    """The rows of some pieces (shard, first row, row behind the last), a block a piece."""
+    """The rows of some pieces (shard, first row, row after the last), one block per piece."""
     items = [{"uri": uri, "start": start, "stop": stop} for uri, start, stop in pieces]
     return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         partial(read_pieces, reading), batch_format="pyarrow", batch_size=None
     )
 
 
-def _survey(rows: ray.data.Dataset, plain: Encoding) -> SplitStatistics:
+def _statistics(rows: ray.data.Dataset, plain: Encoding) -> SplitStatistics:
     def of_block(block: pa.Table) -> pa.Table:
         first = block["conversation_id"][0].as_py() if block.num_rows else ""
         statistics = cloudpickle.dumps(SplitStatistics.of(block, plain)) if block.num_rows else b""
-        return pa.table({"first": [first], "survey": pa.array([statistics], pa.binary())})
+        return pa.table({"first": [first], "statistics": pa.array([statistics], pa.binary())})
 
     parts = rows.map_batches(of_block, batch_format="pyarrow", batch_size=None).take_all()
-    ordered = sorted((part["first"], part["survey"]) for part in parts if part["survey"])
+    ordered = sorted((part["first"], part["statistics"]) for part in parts if part["statistics"])
     return reduce(add, (cloudpickle.loads(statistics) for _, statistics in ordered))
 
 
@@ -124,25 +126,26 @@ def _chosen_rows(corpus: Corpus, reading: SplitRows) -> tuple[int, ...]:
 
 
 class StreamingLoader:
-    """A split read anew every epoch: each rank reads its run of rows of a seeded order of shards, shuffled in a buffer.
+    """A split that is read from storage every epoch.
 
-    Every conversation comes once an epoch on one rank, and all ranks have equally many steps; the order is a function
+    The shards have a seeded order; each rank reads a contiguous part of their rows and shuffles it in a buffer. Every
+    conversation comes once per epoch on one rank, and all ranks have the same number of steps. The order is a function
     of (seed, epoch, workers).
     """
 
-    def __init__(self, held: StreamedSplit, job: JobConfig, encoding: Encoding) -> None:
-        self._split, self._encoding, self._seed = held, encoding, job.seed
+    def __init__(self, split: StreamedSplit, job: JobConfig, encoding: Encoding) -> None:
+        self._split, self._encoding, self._seed = split, encoding, job.seed
         self._batch, self._parts = job.train.batch_conversations, job.train.micro_batches
         self._buffer = job.data.streaming_buffer_conversations
         self._evaluation = job.train.evaluation_utterances
 
     def steps(self, *, world_size: int) -> int:
-        """Steps of an epoch."""
+        """Number of steps per epoch."""
         largest = -(-sum(self._split.rows) // world_size)
         return max(-(-largest // self._share(world_size)), 1)
 
     def epoch(self, epoch: int, *, rank: int, world_size: int) -> Iterator[Work]:
-        """This rank's share of each step; empty where its rows have ended."""
+        """This rank's share of each step; empty once its rows have ended."""
         share, parts, step = self._share(world_size), max(self._parts // world_size, 1), 0
         order = np.random.default_rng([self._seed, epoch, _SHARDS]).permutation(len(self._split.rows))
         for index, store in enumerate(self._stores(order, rank, world_size, -(-self._buffer // share) * share)):
@@ -158,7 +161,7 @@ class StreamingLoader:
         yield from ([] for _ in range(step, self.steps(world_size=world_size)))
 
     def once(self, *, rank: int, world_size: int) -> Iterator[Batch]:
-        """This rank's share of one pass, in the order on storage."""
+        """This rank's share of one pass, in the order of storage."""
         for store in self._stores(np.arange(len(self._split.rows)), rank, world_size, self._buffer):
             batches = max(-(-store.utterances // self._evaluation), 1)
             for chosen in cut_evenly(np.arange(len(store)), store.lengths, batches):
@@ -179,7 +182,7 @@ class StreamingLoader:
 
 
 def rows_of_rank(rows: Sequence[int], rank: int, world_size: int) -> list[tuple[int, int, int]]:
-    """A rank's even share of the rows of all shards, as (shard, first row, row behind the last)."""
+    """A rank's even share of the rows of all shards, as (shard, first row, row after the last)."""
     total, pieces, begin = sum(rows), [], 0
     low, high = rank * total // world_size, (rank + 1) * total // world_size
     for shard, count in enumerate(rows):

@@ -1,4 +1,4 @@
-"""Where the loop takes its micro-batches from: the plan over a split in memory. `ingest.py` has the streaming one.
+"""Gives the training loop its micro-batches, from a split in memory. `ingest.py` has the streaming loader.
 
 Shapes: as in batch.py.
 """
@@ -18,14 +18,14 @@ from joyful_ray.data.plan import MicroBatch, plan_epoch, plan_evaluation
 from joyful_ray.data.store import SplitStore
 
 Work = list[tuple[MicroBatch, Batch]]
-"""What one rank does of one step; empty where it has nothing to do."""
+"""One rank's share of a step: micro-batches with their data; may be empty."""
 
 
 class BatchLoader(Protocol):
-    """A split that gives each rank its share: every conversation once a pass, and equally many steps to all."""
+    """Gives each rank its share of a split: every conversation once per pass, and equally many steps to all ranks."""
 
     def steps(self, *, world_size: int) -> int:
-        """Steps of an epoch, the same on every rank."""
+        """Number of steps per epoch, the same on every rank."""
         ...
 
     def epoch(self, epoch: int, *, rank: int, world_size: int) -> Iterator[Work]:
@@ -33,13 +33,13 @@ class BatchLoader(Protocol):
         ...
 
     def once(self, *, rank: int, world_size: int) -> Iterator[Batch]:
-        """This rank's share of one pass for evaluation, in a grouping that does not depend on the number of ranks."""
+        """This rank's share of one pass for evaluation; batches do not depend on the number of ranks."""
         ...
 
 
 @dataclass(frozen=True)
 class ResidentLoader:
-    """A split in memory; the plan picks."""
+    """Loads micro-batches from a split in memory, in the order of the plan."""
 
     store: SplitStore
     seed: int
@@ -49,7 +49,7 @@ class ResidentLoader:
 
     @classmethod
     def of(cls, job: JobConfig, store: SplitStore) -> ResidentLoader:
-        """The split, cut as the job says."""
+        """A loader with the batch sizes of a job."""
         return cls(
             store,
             seed=job.seed,
@@ -59,7 +59,7 @@ class ResidentLoader:
         )
 
     def steps(self, *, world_size: int) -> int:
-        """Steps of an epoch."""
+        """Number of steps per epoch."""
         return -(-len(self.store) // self.batch_conversations)
 
     def epoch(self, epoch: int, *, rank: int, world_size: int) -> Iterator[Work]:
@@ -83,7 +83,7 @@ class ResidentLoader:
 
 
 def blank_batch(encoding: Encoding) -> Batch:
-    """Two unlabeled utterances with nothing present: what a rank without work runs, at weight zero."""
+    """Two unlabeled utterances with no features: a rank without work runs them with weight zero."""
     labels = {
         "single-label": torch.full((2,), -1),
         "multi-label": torch.full((2, len(encoding.labels)), float("nan")),

@@ -1,4 +1,4 @@
-"""Texts -> ids of hashed word n-grams, the same in every process and on every machine.
+"""Turns texts into ids of hashed word n-grams, the same in every process and on every machine.
 
 Shapes: N = utterances, T = n-grams of all of them.
 """
@@ -14,17 +14,17 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-# A word, a run of the same punctuation, or one sign of a script that writes without spaces.
+# A word, a run of the same punctuation, or one character of a script that is written without spaces.
 TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+|([^\w\s])\1*")
 
 
 @dataclass(frozen=True)
 class NgramHasher:
-    """How words become ids.
+    """Hashes word n-grams.
 
     Attributes:
-        longest: words of the longest n-gram.
-        buckets: ids that there are; n-grams that fall on the same id share it.
+        longest: number of words of the longest n-grams.
+        buckets: number of ids; n-grams with the same hash share one.
 
     Source: Joulin et al., EACL 2017 (fastText), section 2.
     """
@@ -33,7 +33,7 @@ class NgramHasher:
     buckets: int
 
     def ids(self, texts: Iterable[str | None]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Ids of all texts, one text after the other (T,), and how many each has (N,); a null text has none."""
+        """Ids of all texts, one text after the other (T,), and their number per text (N,); a null text has none."""
         found: list[int] = []
         counts: list[int] = []
         for text in texts:

@@ -1,4 +1,4 @@
-"""Which micro-batch, when, on which rank: pure functions of (seed, epoch), so that workers change speed and no more."""
+"""The plan of an epoch: which micro-batch, when, on which rank. Functions of (seed, epoch), not of the workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class MicroBatch:
 
     Attributes:
         conversations: positions in the split, which is ordered by conversation id.
-        seed: of every random draw made for it (dropout, masks, edges).
+        seed: seed of all its random draws (dropout, masks, edges).
     """
 
     step: int
@@ -32,7 +32,7 @@ class Step:
     micro_batches: tuple[MicroBatch, ...]
 
     def of_rank(self, rank: int, world_size: int) -> tuple[MicroBatch, ...]:
-        """Micro-batch k belongs to rank k mod world; a rank beyond the last micro-batch gets none."""
+        """Micro-batch k belongs to rank k mod world size; a rank beyond the last micro-batch gets none."""
         return self.micro_batches[rank::world_size]
 
 
@@ -42,10 +42,10 @@ def plan_epoch(
     """Shuffle a split into steps, and cut each step into micro-batches of about equally many utterances.
 
     Args:
-        lengths: utterances of each conversation, (conversations,).
+        lengths: number of utterances of each conversation, (conversations,).
 
     Returns:
-        ceil(conversations / batch_conversations) steps, which hold every conversation exactly once.
+        ceil(conversations / batch_conversations) steps, with every conversation exactly once.
     """
     order = np.random.default_rng([seed, epoch, _ORDER]).permutation(len(lengths))
     steps = []
@@ -66,8 +66,8 @@ def plan_epoch(
 def cut_evenly(conversations: np.ndarray, lengths: np.ndarray, parts: int) -> list[tuple[int, ...]]:
     """Cut conversations into at most `parts` non-empty groups of similar lengths and of about equally many utterances.
 
-    Similar lengths in one group keep padding small; ties are broken by position. A group keeps the order of the input,
-    so that the last of a shuffled group is any of them, not the longest.
+    Similar lengths keep padding small; ties are broken by position. A group keeps the order of the input, so that the
+    last conversation of a shuffled group is a random one, not the longest.
     """
     order = np.lexsort((conversations, lengths[conversations]))
     sizes = lengths[conversations[order]]
@@ -80,9 +80,8 @@ def cut_evenly(conversations: np.ndarray, lengths: np.ndarray, parts: int) -> li
 def plan_evaluation(lengths: np.ndarray, *, utterances: int, parts: int = 1) -> list[tuple[int, ...]]:
     """Group a split into batches, shortest conversations first, each conversation once.
 
-    A batch is longer than `utterances` by less than the longest conversation.
-
-    The grouping does not depend on the number of workers; batch k belongs to rank k mod world.
+    A batch exceeds `utterances` by less than the length of the longest conversation. The grouping does not depend on
+    the number of workers; batch k belongs to rank k mod world size.
     """
     if len(lengths) == 0:
         return []
@@ -91,13 +90,13 @@ def plan_evaluation(lengths: np.ndarray, *, utterances: int, parts: int = 1) -> 
 
 
 def draw_seed(seed: int, epoch: int, step: int, micro_batch: int) -> int:
-    """Seed of one micro-batch's draws, a 63-bit integer."""
+    """Seed of the random draws of one micro-batch, a 63-bit integer."""
     sequence = np.random.SeedSequence([seed, epoch, step, micro_batch, _DRAWS])
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def cut_dev(conversation_ids: list[str], *, fraction: float, seed: int) -> frozenset[str]:
-    """Choose the conversations of `train` that become `dev` where a corpus has none: whole, seeded, at least one."""
+    """Choose the conversations of train that become dev if a corpus has no dev split: seeded, at least one."""
     ordered = sorted(conversation_ids)
     count = min(max(1, round(fraction * len(ordered))), len(ordered) - 1)
     chosen = np.random.default_rng([seed, _DEV_CUT]).permutation(len(ordered))[:count]

@@ -1,4 +1,4 @@
-"""What a corpus gives a model: how it is encoded, scaling from `train` alone, and a `dev` cut where there is none."""
+"""Prepares a corpus: how it is encoded, scaling from train alone, and a dev split cut from train if there is none."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from joyful_ray.schema import FeatureContract, Manifest, Modality, Split, Task
 
 @dataclass(frozen=True)
 class CorpusInfo:
-    """All that the workers, the record and the bundle know of a prepared corpus.
+    """Information about a prepared corpus for workers, record and bundle.
 
     Attributes:
-        label_counts: labeled training utterances of each label.
-        conversations, utterances: of the training split.
-        speakers: speakers of the training conversation that has most.
-        dev_cut: conversations taken from `train` as `dev`; empty where the corpus has a `dev` of its own.
+        label_counts: number of labeled training utterances per label.
+        conversations, utterances: size of the training split.
+        speakers: largest number of speakers in a training conversation.
+        dev_cut: conversations of train that became dev; empty if the corpus has a dev split.
     """
 
     encoding: Encoding
@@ -41,14 +41,22 @@ class CorpusInfo:
 
 
 def task_of(manifest: Manifest, job: JobConfig) -> Task:
-    """The corpus's task, with which the job's must agree."""
+    """Task of the corpus.
+
+    Raises:
+        ConfigError: the job names another task.
+    """
     if job.task is not None and job.task != manifest.task:
         raise ConfigError(f"task is {job.task}, but the corpus {manifest.name} is labeled for {manifest.task}")
     return manifest.task
 
 
 def widths_of(manifest: Manifest, job: JobConfig) -> dict[Modality, int]:
-    """Widths of the modalities that the job uses."""
+    """Widths of the modalities that the job uses.
+
+    Raises:
+        ConfigError: the job names a modality that the corpus does not have.
+    """
     widths = manifest.widths
     missing = [name for name in job.data.modalities or [] if name not in widths]
     if missing:
@@ -59,10 +67,10 @@ def widths_of(manifest: Manifest, job: JobConfig) -> dict[Modality, int]:
 def corpus_info_of(
     corpus: Corpus, job: JobConfig, reading: Mapping[Split, SplitRows], statistics: SplitStatistics
 ) -> CorpusInfo:
-    """Facts from a survey of the training split.
+    """Information about a corpus from the statistics of its training split.
 
     Raises:
-        CorpusError: where no training utterance is labeled.
+        CorpusError: no training utterance is labeled.
     """
     if statistics.label_counts.sum() == 0:
         raise CorpusError(f"{corpus.location.uri}: no utterance of train is labeled")
@@ -81,14 +89,14 @@ def corpus_info_of(
 
 
 def unscaled_encoding(manifest: Manifest, job: JobConfig) -> Encoding:
-    """The encoding as far as it is known before the training split was surveyed."""
+    """The encoding without scaling, which needs the statistics of the training split."""
     reads_texts = manifest.has_texts and (job.data.modalities is None or "text" in job.data.modalities)
     ngrams = words_of(job) if reads_texts else None
     return Encoding(task_of(manifest, job), tuple(manifest.labels), widths_of(manifest, job), {}, ngrams)
 
 
 def words_of(job: JobConfig) -> NgramHasher | None:
-    """How a job reads texts, where it does."""
+    """How a job reads texts; None if it does not."""
     return NgramHasher(job.data.word_ngrams, job.data.word_buckets) if job.data.word_ngrams else None
 
 
@@ -100,15 +108,15 @@ def prepare_here(corpus: Corpus, job: JobConfig) -> tuple[CorpusInfo, dict[Split
         corpus, job, reading, reduce(add, (SplitStatistics.of(t, plain) for t in _tables(reading["train"])))
     )
     stores = {
-        split: SplitStore([corpus_info.encoding.table(table) for table in _tables(how)], corpus_info.encoding)
-        for split, how in reading.items()
+        split: SplitStore([corpus_info.encoding.table(table) for table in _tables(rows)], corpus_info.encoding)
+        for split, rows in reading.items()
     }
     pa.default_memory_pool().release_unused()
     return corpus_info, stores
 
 
 def _tables(reading: SplitRows) -> Iterator[pa.Table]:
-    """The rows of a split, a shard in memory at a time."""
+    """The rows of a split, one shard in memory at a time."""
     for uri in reading.uris:
         rows = reading.choose(read_shard(uri))
         if rows.num_rows:

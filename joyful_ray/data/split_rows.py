@@ -1,4 +1,4 @@
-"""Which rows of which shards a split is. Ray Data's tasks import this room, so it knows nothing of torch."""
+"""Which rows of which shards belong to a split. Tasks of Ray Data import this module, so it does not import torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from joyful_ray.storage import open_location
 
 @dataclass(frozen=True)
 class SplitRows:
-    """How one split is read: from which shards, and which conversations of them."""
+    """The rows of a split: its shards, and the conversations to keep or to leave out."""
 
     split: Split
     uris: tuple[str, ...]
@@ -35,10 +35,10 @@ class SplitRows:
 
 
 def split_rows(corpus: Corpus, job: JobConfig) -> dict[Split, SplitRows]:
-    """How each split is read.
+    """The rows of each split.
 
     Raises:
-        CorpusError: without conversations to train on, or a label of `dev` to select by.
+        CorpusError: there are no conversations to train on, or no labels of dev to select an epoch by.
     """
     splits = corpus.splits()
     if "train" not in splits:
@@ -47,7 +47,7 @@ def split_rows(corpus: Corpus, job: JobConfig) -> dict[Split, SplitRows]:
     if "dev" in found and corpus.manifest.splits["dev"].unlabeled >= corpus.manifest.splits["dev"].utterances:
         raise CorpusError(
             f"{corpus.location.uri}: no utterance of dev is labeled, so no epoch can be selected; label some, or "
-            "import the corpus without dev to have one cut from train"
+            "import the corpus without dev, and training takes some conversations of train instead"
         )
     if "dev" not in found:
         ids = [name for uri in found["train"].uris for name in _ids(uri)]
@@ -62,14 +62,19 @@ def split_rows(corpus: Corpus, job: JobConfig) -> dict[Split, SplitRows]:
 
 
 def read_shard(uri: str) -> pa.Table:
-    """One shard's rows."""
+    """The rows of a shard."""
     filesystem, path = open_location(uri).arrow_filesystem()
     with filesystem.open_input_file(path) as file:
         return pq.ParquetFile(file).read()
 
 
 def read_pieces(reading: SplitRows, pieces: pa.Table) -> pa.Table:
-    """The chosen rows of the shards `uri`, each from row `start` to before row `stop`."""
+    """The chosen rows of shards.
+
+    Args:
+        reading: which rows belong to the split.
+        pieces: one row per piece: a shard `uri`, and its rows from `start` to before `stop`.
+    """
     tables = []
     for piece in pieces.to_pylist():
         rows = reading.choose(read_shard(piece["uri"]))

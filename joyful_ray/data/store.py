@@ -1,4 +1,4 @@
-"""An encoded split in memory, from which the plan picks: one zero-copy view over Arrow tables, wherever they lie.
+"""An encoded split in memory: a zero-copy view of Arrow tables, also of those in Ray's object store.
 
 Shapes: as in batch.py.
 """
@@ -20,7 +20,7 @@ from joyful_ray.schema import Modality
 
 @dataclass(frozen=True)
 class _BlockWords:
-    """N-grams of one table: ids, how many an utterance has, and where each conversation starts in the ids."""
+    """N-grams of one table: ids, their number per utterance, and where each conversation starts in the ids."""
 
     ids: NDArray[np.int32]
     counts: NDArray[np.int32]
@@ -45,13 +45,14 @@ class _Block:
 
 
 class SplitStore:
-    """Conversations of one split, in the order of their ids, whatever the order in which they were read.
+    """Conversations of one split, in the order of their ids.
 
     Args:
-        tables: encoded by `encoding.table`.
+        tables: encoded by `encoding.table`, in any order.
+        encoding: how they were encoded.
 
     Attributes:
-        rows: where each conversation stands in the tables, one after the other.
+        rows: row of each conversation in the concatenated tables.
     """
 
     def __init__(self, tables: Sequence[pa.Table], encoding: Encoding) -> None:
@@ -72,11 +73,15 @@ class SplitStore:
 
     @property
     def utterances(self) -> int:
-        """Utterances of the split."""
+        """Number of utterances of the split."""
         return int(self.lengths.sum())
 
     def batch(self, conversations: Sequence[int]) -> Batch:
-        """The chosen conversations as tensors; only these rows are copied."""
+        """A batch of conversations; only their rows are copied.
+
+        Args:
+            conversations: positions in the split.
+        """
         spans = []
         for chosen in conversations:
             block, row = self._places[chosen]
