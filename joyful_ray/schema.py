@@ -1,4 +1,4 @@
-"""The conversation record and the corpus manifest: what every other room agrees on. No torch, no ray.
+"""The conversation record and the corpus manifest, on which all other packages build. No torch, no ray.
 
 Shapes: n = utterances of one conversation, W = width of one modality's vectors.
 """
@@ -25,17 +25,17 @@ SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 TASKS: tuple[Task, ...] = ("single-label", "multi-label", "regression")
 
 Label: TypeAlias = str | list[str] | float | None
-"""One utterance's label: a name, several names (multi-label), a number (regression), or None where it is unlabeled."""
+"""Label of an utterance: a name, a list of names (multi-label), a number (regression), or None if it is unlabeled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """One conversation with everything that is known of its utterances.
+    """A conversation with its utterances.
 
     Attributes:
         features: per modality a float32 array (n, W); NaN marks a cell that is not present.
-        present: per modality a bool array (n,); False where the whole vector is not present (then its row is NaN).
-        texts: the words, or None where the corpus holds none.
+        present: per modality a bool array (n,); False if the whole vector is not present (then its row is NaN).
+        texts: one text per utterance; None if the corpus has no texts.
     """
 
     conversation_id: str
@@ -55,7 +55,7 @@ class _Entry(BaseModel):
 
 
 class FeatureContract(_Entry):
-    """How one modality's vectors were made; two corpora may be mixed only where these agree."""
+    """How the vectors of one modality were extracted; only vectors with equal contracts may be mixed."""
 
     extractor: str
     version: str
@@ -64,11 +64,11 @@ class FeatureContract(_Entry):
     licence: str = "unknown"
 
     def difference(self, found: FeatureContract) -> tuple[str, str] | None:
-        """Where another contract disagrees, as (expected, found); what either leaves unsaid, it does not contradict."""
+        """The first difference to another contract as (expected, found); unknown values differ from nothing."""
         for key in ("width", "extractor", "version", "parameters"):
-            mine, its = getattr(self, key), getattr(found, key)
-            if mine != its and not any(value in ("unknown", {}) for value in (mine, its)):
-                return f"{key} {mine}", f"{key} {its}"
+            mine, other = getattr(self, key), getattr(found, key)
+            if mine != other and not any(value in ("unknown", {}) for value in (mine, other)):
+                return f"{key} {mine}", f"{key} {other}"
         return None
 
 
@@ -82,7 +82,7 @@ class ShardEntry(_Entry):
 
 
 class SplitEntry(_Entry):
-    """The counts of one split: utterances of each label, unlabeled ones, and those with each modality."""
+    """Counts of one split: utterances per label, unlabeled ones, and those with each modality."""
 
     conversations: int = Field(ge=0)
     utterances: int = Field(ge=0)
@@ -93,7 +93,7 @@ class SplitEntry(_Entry):
 
 
 class Manifest(_Entry):
-    """What a corpus says of itself; written last, so its presence means that the corpus is complete."""
+    """Description of a corpus. It is written last, so its presence means that the corpus is complete."""
 
     format_version: int = FORMAT_VERSION
     name: str
@@ -111,9 +111,9 @@ class Manifest(_Entry):
 
 
 def arrow_schema(*, task: Task, modalities: list[Modality], has_texts: bool) -> pa.Schema:
-    """Arrow schema of a shard: one row is one conversation.
+    """Arrow schema of a shard, with one row per conversation.
 
-    A modality's column is flat and row-major (n * W values); a null value is a cell that is not present.
+    The column of a modality is flat and row-major (n * W values); a null value is a cell that is not present.
     """
     label_type = {
         "single-label": pa.string(),

@@ -154,7 +154,7 @@ def test_own_data_is_imported_and_inspected(
 
     assert main(["inspect", out]) == 0
     shown = capsys.readouterr().out
-    assert "utterances a conversation" in shown
+    assert "utterances per conversation" in shown
     assert main(["inspect", out, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["splits"]["test"]["utterances"] == 4
 

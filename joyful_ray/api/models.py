@@ -176,7 +176,7 @@ def import_corpus(
         source: folder or file of the data set; a path or s3:// URI.
         out: where the corpus goes; a path or s3:// URI.
         options: options of the importer.
-        max_bad: share of conversations that may be set aside in quarantine.jsonl, from 0 to 1.
+        max_bad: maximum share of bad conversations, 0 to 1; they go to quarantine.jsonl.
         overwrite: replace a corpus that is already at `out`.
 
     Returns:

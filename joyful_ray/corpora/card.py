@@ -1,4 +1,4 @@
-"""The corpus card: what a person should know of a corpus before training on it, with warnings.
+"""The corpus card: what you should know about a corpus before you train on it, with warnings.
 
 Shapes: n = utterances of one split, W = width of one modality's vectors.
 """
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from joyful_ray.corpora.shards import Corpus
 from joyful_ray.schema import SPLITS, FeatureContract, Modality, Split, Task
+from joyful_ray.wording import counted
 
 RARE_SHARE = 0.01
 
@@ -26,7 +27,7 @@ class _Card(BaseModel):
 
 
 class Spread(_Card):
-    """Five figures of a distribution."""
+    """Summary of a distribution."""
 
     least: float
     median: float
@@ -36,7 +37,7 @@ class Spread(_Card):
 
 
 class SplitCard(_Card):
-    """One split. `absent_cells` counts single values that are not present inside vectors that are."""
+    """Summary of one split. `absent_cells` counts single values that are missing in vectors that are present."""
 
     conversations: int
     utterances: int
@@ -51,7 +52,7 @@ class SplitCard(_Card):
 
 
 class CorpusCard(_Card):
-    """What `joyful inspect` shows. `warnings` are sentences for a person."""
+    """What `joyful inspect` shows. `warnings` are sentences."""
 
     name: str
     uri: str
@@ -65,15 +66,15 @@ class CorpusCard(_Card):
     warnings: list[str]
 
     def as_rows(self) -> list[list[str]]:
-        """A table of strings, the header first: one column a split, one row a figure."""
+        """A table of strings, the header first: one column per split."""
         names = list(self.splits)
         cards = list(self.splits.values())
         rows = [
             ["", *names],
             ["conversations", *(f"{card.conversations:,}" for card in cards)],
             ["utterances", *(f"{card.utterances:,}" for card in cards)],
-            ["utterances a conversation", *(_spread_text(card.utterances_per_conversation) for card in cards)],
-            ["most speakers", *(str(card.most_speakers) for card in cards)],
+            ["utterances per conversation", *(_spread_text(card.utterances_per_conversation) for card in cards)],
+            ["speakers at most", *(str(card.most_speakers) for card in cards)],
         ]
         rows += [
             [f"label {name}", *(_count_text(card.labels.get(name, 0), card) for card in cards)] for name in self.labels
@@ -91,7 +92,7 @@ class CorpusCard(_Card):
 
 @dataclass
 class _Reading:
-    """What one pass over a split collects."""
+    """What a pass over a split collects."""
 
     lengths: list[NDArray] = field(default_factory=list)
     label_values: list[NDArray] = field(default_factory=list)
@@ -169,7 +170,7 @@ def _warnings(corpus: Corpus, split_rows: dict[Split, _Reading]) -> Iterator[str
     splits = corpus.manifest.splits
     for split, consequence in (
         ("train", "nothing can be trained on it"),
-        ("dev", "training will cut one from train, by whole conversations"),
+        ("dev", "training uses some conversations of train instead"),
         ("test", "a run on it has no test score"),
     ):
         if split not in splits or not splits[split].conversations:
@@ -191,7 +192,7 @@ def _warnings(corpus: Corpus, split_rows: dict[Split, _Reading]) -> Iterator[str
     yield from _overlaps(split_rows)
     quarantined = corpus.manifest.notes.get("quarantined_conversations")
     if quarantined:
-        yield f"{quarantined} conversations were set aside at import; see quarantine.jsonl"
+        yield f"{counted(quarantined, 'bad conversation')} left out by the import; see quarantine.jsonl"
 
 
 def _constant_features(corpus: Corpus, split_rows: dict[Split, _Reading]) -> Iterator[str]:
@@ -211,7 +212,7 @@ def _overlaps(split_rows: dict[Split, _Reading]) -> Iterator[str]:
         for second in names[index + 1 :]:
             shared = split_rows[first].ids & split_rows[second].ids
             if shared:
-                yield f"{len(shared)} utterance ids stand in {first} and in {second}, such as {min(shared)}"
+                yield f"{counted(len(shared), 'utterance id')} of {first} also in {second}, such as {min(shared)}"
 
 
 def _spread(parts: list[NDArray]) -> Spread | None:

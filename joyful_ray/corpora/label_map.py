@@ -1,12 +1,12 @@
-"""A label map: the labels of one corpus in the words of another, with no label of either side forgotten.
+"""A label map translates the labels of one corpus into those of another, and forgets no label of either side.
 
     from: {name: meld, labels: [neutral, surprise, fear, sadness, joy, disgust, anger]}
     to: {name: iemocap-4way, labels: [happy, sad, neutral, angry]}
     map: {neutral: neutral, joy: happy, sadness: sad, anger: angry}
     drop: {from: [surprise, fear, disgust], to: []}
 
-`from` are the labels that a model knows or a corpus has, `to` those of the corpus to score or to make. Several labels
-may go to one. A label without a counterpart stands in `drop`, so that leaving it out is a decision.
+`from` has the labels of a model or a corpus, `to` those of the corpus to score or to write. Several labels may map to
+one. A label without a counterpart must be in `drop`, so that leaving it out is a decision.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Part(BaseModel):
 
 
 class Side(_Part):
-    """The labels of one side, and whose they are."""
+    """The labels of one side, and the name of their corpus."""
 
     name: str
     labels: list[str] = Field(min_length=1)
@@ -49,7 +49,7 @@ class Dropped(_Part):
 
 
 class LabelMap(_Part):
-    """Every label of `from` with its counterpart in `to`, or dropped; every label of `to` reached, or dropped."""
+    """Maps or drops every label of `from`, and reaches or drops every label of `to`."""
 
     source: Side = Field(alias="from")
     target: Side = Field(alias="to")
@@ -65,44 +65,52 @@ class LabelMap(_Part):
         for key, labels, mapped, dropped in sides:
             for name in [*mapped, *dropped]:
                 if name not in labels:
-                    raise ValueError(f"{name!r} is no label of {key}; {nearest(name, labels)}")
+                    raise ValueError(f"{name!r} is not a label of {key}; {nearest(name, labels)}")
             for name in labels:
                 if name in mapped and name in dropped:
                     raise ValueError(f"{name!r} of {key} is both mapped and dropped")
                 if name not in mapped and name not in dropped:
-                    raise ValueError(f"{name!r} of {key} is forgotten; map it, or name it in drop: {{{key}: […]}}")
+                    raise ValueError(f"{name!r} of {key} is missing; map it, or name it in drop: {{{key}: […]}}")
         return self
 
     @property
     def kept(self) -> list[str]:
-        """The labels of `to` that some label of `from` goes to, in the order of `to`."""
+        """The labels of `to` to which a label of `from` maps, in the order of `to`."""
         return [name for name in self.target.labels if name in self.map.values()]
 
     def check_source(self, labels: Sequence[str], *, whose: str) -> None:
-        """See that `from` names exactly these labels, in any order.
+        """Check that `from` has exactly these labels, in any order.
+
+        Args:
+            labels: the labels.
+            whose: what has them, for the message.
 
         Raises:
-            ConfigError: naming the first that differs.
+            ConfigError: it does not; the message names the first difference.
         """
         _check_side("from", self.source, labels, whose)
 
     def check_target(self, labels: Sequence[str], *, whose: str) -> None:
-        """See that `to` names exactly these labels, in any order.
+        """Check that `to` has exactly these labels, in any order.
+
+        Args:
+            labels: the labels.
+            whose: what has them, for the message.
 
         Raises:
-            ConfigError: naming the first that differs.
+            ConfigError: it does not; the message names the first difference.
         """
         _check_side("to", self.target, labels, whose)
 
 
 def _check_side(key: str, side: Side, labels: Sequence[str], whose: str) -> None:
-    forgotten = [name for name in labels if name not in side.labels]
-    if forgotten:
-        raise ConfigError(f"the label map's {key} ({side.name}) forgets {forgotten[0]!r}, a label of {whose}")
+    missing = [name for name in labels if name not in side.labels]
+    if missing:
+        raise ConfigError(f"{key} ({side.name}) of the label map lacks {missing[0]!r}, a label of {whose}")
     unknown = [name for name in side.labels if name not in labels]
     if unknown:
         raise ConfigError(
-            f"the label map's {key} ({side.name}) names {unknown[0]!r}, which is no label of {whose}; "
+            f"{key} ({side.name}) of the label map names {unknown[0]!r}, which is not a label of {whose}; "
             f"its labels are {', '.join(labels) or 'none'}"
         )
 
@@ -111,7 +119,7 @@ def read_label_map(uri: str) -> LabelMap:
     """Read a label map.
 
     Raises:
-        ConfigError: it is absent, not YAML, or forgets a label, which is named.
+        ConfigError: it does not exist, is not YAML, or lacks a label, which the message names.
     """
     place = open_location(uri)
     if not place.exists():
@@ -130,6 +138,6 @@ def read_label_map(uri: str) -> LabelMap:
 
 
 def identity_map(name: str, labels: Sequence[str]) -> LabelMap:
-    """Every label to itself."""
+    """A map from every label to itself."""
     side = {"name": name, "labels": list(labels)}
     return LabelMap.model_validate({"from": side, "to": side, "map": {label: label for label in labels}})

@@ -1,4 +1,4 @@
-"""Several corpora -> one, in labels that all of them share."""
+"""Merges corpora into one, with labels that all of them share."""
 
 from __future__ import annotations
 
@@ -33,18 +33,23 @@ def merge_corpora(
     name: str | None = None,
     overwrite: bool = False,
 ) -> Manifest:
-    """Write one corpus that holds the conversations of several, split by split.
+    """Write one corpus with the conversations of several, split by split.
 
-    A conversation's id begins with its corpus's name. An utterance whose label a map drops is unlabeled: it stays in
-    the conversation and out of the loss. A modality that a corpus lacks is not present there.
+    The id of a conversation begins with the name of its corpus. An utterance whose label a map drops becomes unlabeled:
+    it stays in the conversation, but has no classification loss. A modality that a corpus lacks is not present in its
+    conversations.
 
     Args:
-        label_maps: files; each is used for the corpora whose labels its `from` names, and all lead to the same `to`. A
-            corpus without one must have those labels already.
+        uris: two or more corpora.
+        out: where the merged corpus goes; a path or s3:// URI.
+        label_maps: files; each is used for the corpora that have the labels in its `from`, and all have the same `to`.
+            A corpus without a map must have the labels of `to`.
+        name: name of the merged corpus; None joins the names.
+        overwrite: replace a corpus at `out`.
 
     Raises:
-        CorpusError: tasks or features do not fit; expected and found.
-        ConfigError: a label is forgotten, or a map fits no corpus.
+        CorpusError: tasks or features do not fit; the message has both.
+        ConfigError: a map lacks a label, or fits no corpus.
     """
     corpora = [open_corpus(uri) for uri in uris]
     first = corpora[0].manifest
@@ -52,7 +57,7 @@ def merge_corpora(
     for corpus in corpora[1:]:
         if corpus.manifest.task != first.task:
             raise CorpusError(
-                f"{corpus.location.uri} is labeled for {corpus.manifest.task}, the first for {first.task}"
+                f"the task of {corpus.location.uri} is {corpus.manifest.task}, that of the first corpus {first.task}"
             )
     maps = label_maps_of(corpora, [read_label_map(uri) for uri in label_maps])
     contracts = common_contracts(corpora)
@@ -85,23 +90,23 @@ def _check_distinct(corpora: Sequence[Corpus], out: str) -> None:
     for corpus in corpora:
         uri = corpus.location.uri
         if uri == open_location(out).uri:
-            raise CorpusError(f"{uri} is one of the corpora that are merged; choose another --out")
+            raise CorpusError(f"{uri} is one of the corpora to merge; choose another --out")
         if corpus.hash in seen:
-            raise CorpusError(f"{uri} holds the same conversations as {seen[corpus.hash]}; name each corpus once")
+            raise CorpusError(f"{uri} has the same conversations as {seen[corpus.hash]}; name each corpus once")
         seen[corpus.hash] = uri
 
 
 def label_maps_of(corpora: Sequence[Corpus], given: Sequence[LabelMap]) -> list[LabelMap]:
-    """The map of each corpus, found by its labels; the identity where they are the shared ones already.
+    """The map of each corpus, found by its labels; the identity if it has the shared labels already.
 
     Raises:
-        ConfigError: a label of a corpus is forgotten, maps lead to different labels, or one fits no corpus.
+        ConfigError: a map lacks a label of a corpus, maps have different labels in `to`, or one fits no corpus.
     """
     target = given[0].target if given else None
     for other in given[1:]:
         if target is not None and other.target.labels != target.labels:
             raise ConfigError(
-                f"the label maps of {given[0].source.name} and {other.source.name} lead to different labels: "
+                f"the label maps from {given[0].source.name} and {other.source.name} have different labels in `to`: "
                 f"{', '.join(target.labels)} and {', '.join(other.target.labels)}"
             )
     shared = list(target.labels) if target is not None else corpora[0].manifest.labels
@@ -112,7 +117,7 @@ def label_maps_of(corpora: Sequence[Corpus], given: Sequence[LabelMap]) -> list[
         labels = corpus.manifest.labels
         fitting = [one for one in given if set(one.source.labels) == set(labels)]
         if any(one.map != fitting[0].map for one in fitting):
-            raise ConfigError(f"two label maps name the labels of {corpus.location.uri}, and differ; give one of them")
+            raise ConfigError(f"two different label maps fit the labels of {corpus.location.uri}; give one of them")
         if fitting:
             found.append(fitting[0])
         elif set(labels) == set(shared):
@@ -132,15 +137,15 @@ def label_maps_of(corpora: Sequence[Corpus], given: Sequence[LabelMap]) -> list[
 
 
 def _no_labels(corpus: Corpus) -> LabelMap:
-    """Regression has no names to map."""
+    """A map for regression, which has no labels to map."""
     return identity_map(corpus.manifest.name, ["number"])
 
 
 def common_contracts(corpora: Sequence[Corpus]) -> dict[Modality, FeatureContract]:
-    """Every modality that some corpus has.
+    """The contract of every modality that a corpus has.
 
     Raises:
-        CorpusError: two corpora made the vectors of one modality otherwise.
+        CorpusError: two corpora have different contracts for a modality.
     """
     contracts: dict[Modality, FeatureContract] = {}
     for name in MODALITIES:
@@ -151,7 +156,7 @@ def common_contracts(corpora: Sequence[Corpus]) -> dict[Modality, FeatureContrac
             if difference:
                 raise CorpusError(
                     f"the {name} vectors of {corpus.location.uri} do not fit those of {having[0].location.uri}: "
-                    f"expected {difference[0]}, found {difference[1]}; extract them alike"
+                    f"expected {difference[0]}, found {difference[1]}; extract both in the same way"
                 )
     return contracts
 
@@ -189,7 +194,7 @@ def _converted(
 
 
 def mapped_label(label: Label, label_map: LabelMap) -> Label:
-    """A label in the words of the target; None where it is dropped."""
+    """The counterpart of a label; None if it is dropped."""
     if isinstance(label, str):
         return label_map.map.get(label)
     if isinstance(label, list):

@@ -1,4 +1,4 @@
-"""A corpus on disk, opened so that a damaged one never goes unnoticed."""
+"""Opens a corpus on disk, and checks it so that damage never goes unnoticed."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ AGAIN = "copy or import the corpus again"
 
 @dataclass(frozen=True)
 class Corpus:
-    """An opened corpus: its manifest and the way to its conversations. Picklable."""
+    """An opened corpus: its manifest and access to its conversations. Picklable."""
 
     manifest: Manifest
     location: Location
 
     @cached_property
     def hash(self) -> str:
-        """sha256 over what determines the data: task, labels, features and every shard's content."""
+        """sha256 of everything that determines the data: task, labels, features and the content of every shard."""
         splits = self.manifest.splits
         content = {
             "format_version": self.manifest.format_version,
@@ -72,24 +72,24 @@ class Corpus:
         return _schema_of(self.manifest)
 
     def splits(self) -> list[Split]:
-        """The splits that hold conversations, in the order train, dev, test."""
+        """The splits that have conversations, in the order train, dev, test."""
         entries = self.manifest.splits
         return [split for split in SPLITS if split in entries and entries[split].conversations]
 
     def shard_uris(self, split: Split) -> list[str]:
-        """Where the shards of a split are; none for a split that is absent or empty."""
+        """URIs of the shards of a split; none if the split is missing or empty."""
         return [self.location.join(shard.name).uri for shard in self._entry(split).shards]
 
     def tables(self, split: Split) -> Iterator[pa.Table]:
-        """One table a shard."""
+        """One table per shard."""
         for shard in self._entry(split).shards:
             yield _read_table(self.location.join(shard.name), self.schema)
 
     def read_checked(self, shard: ShardEntry) -> pa.Table:
-        """One shard, checked against the manifest as `open_corpus` checks it, from one reading of its bytes.
+        """Read a shard once, and check it against the manifest as `open_corpus` does.
 
         Raises:
-            CorpusError: it is not what the manifest says; expected and found.
+            CorpusError: it differs from the manifest; the message has what was expected and found.
         """
         place = self.location.join(shard.name)
         data = place.read_bytes()
@@ -98,11 +98,11 @@ class Corpus:
         return table.select(self.schema.names).cast(self.schema)
 
     def read_table(self, split: Split) -> pa.Table:
-        """The whole split; without rows where the split is absent or empty."""
+        """The whole split; without rows if the split is missing or empty."""
         return pa.concat_tables([self.schema.empty_table(), *self.tables(split)])
 
     def conversations(self, split: Split) -> Iterator[Conversation]:
-        """The conversations of a split, in order, a shard in memory at a time."""
+        """The conversations of a split, in order, with one shard in memory at a time."""
         for table in self.tables(split):
             yield from conversations_from_table(table, self.manifest)
 
@@ -115,12 +115,12 @@ def open_corpus(uri: str, *, verify: bool = True) -> Corpus:
 
     Args:
         uri: a path or s3:// prefix.
-        verify: read every shard once and compare its sha256, rows, columns and utterances; otherwise only see that each
-            shard is there.
+        verify: read every shard once and compare its sha256, rows, columns and utterances. Otherwise check only that
+            each shard exists.
 
     Raises:
-        CorpusError: which file, what was expected, what was found, and what to do.
-        StorageError: the place cannot be read.
+        CorpusError: the message has the file, what was expected and found, and what to do.
+        StorageError: the folder cannot be read.
     """
     location = open_location(uri)
     manifest = _read_manifest(location)
@@ -142,18 +142,17 @@ def _read_manifest(location: Location) -> Manifest:
         if not location.exists():
             raise CorpusError(f"there is no corpus at {location.uri}; check the path, or make one with joyful import")
         raise CorpusError(
-            f"{location.uri} is not a corpus: it holds no {MANIFEST_NAME} (an import that did not finish leaves none); "
-            "import it again"
+            f"{location.uri} is not a corpus: it has no {MANIFEST_NAME}, which an import writes last; import it again"
         )
     try:
         content = json.loads(place.read_text())
     except json.JSONDecodeError as error:
         raise CorpusError(f"{place.uri} is not JSON (line {error.lineno}: {error.msg}); {AGAIN}") from None
     except (ValueError, RecursionError) as error:
-        raise CorpusError(f"{place.uri} is not JSON that can be read ({error}); {AGAIN}") from None
+        raise CorpusError(f"{place.uri} cannot be read as JSON ({error}); {AGAIN}") from None
     version = content.get("format_version") if isinstance(content, dict) else None
     if version != FORMAT_VERSION:
-        advice = "import the corpus again with this joyful_ray, or use the joyful_ray that wrote it"
+        advice = "import the corpus again with this version of joyful_ray, or use the version that wrote it"
         _refuse(place, f"format version {FORMAT_VERSION}", f"format version {version}", advice)
     try:
         return Manifest.model_validate(content)
@@ -171,13 +170,13 @@ def _check_sums(location: Location, manifest: Manifest) -> None:
             ("utterances", entry.utterances, sum(shard.utterances for shard in entry.shards)),
         ):
             if total != parts:
-                _refuse(place, f"{total} {word} in {split}", f"shards with {parts} in all", AGAIN)
+                _refuse(place, f"{total} {word} in {split}", f"{parts} in its shards", AGAIN)
 
 
 def _check_shard(
     place: Location, data: bytes, shard: ShardEntry, manifest: Manifest, *, whole: bool = False
 ) -> pa.Table | None:
-    """Compare a shard with the manifest: `whole` decodes it once and gives it, else a column is in memory at a time."""
+    """Compare a shard with the manifest; `whole` decodes and returns it, else one column is in memory at a time."""
     digest = hashlib.sha256(data).hexdigest()
     if digest != shard.sha256:
         _refuse(place, f"sha256 {shard.sha256[:12]}…", f"{digest[:12]}… in {len(data)} bytes", AGAIN)
@@ -198,7 +197,7 @@ def _check_shard(
 
 
 def _check_lists(place: Location, shard: pa.Table | pq.ParquetFile, lengths: pa.Array, manifest: Manifest) -> None:
-    """Every list is as long as its conversation, numbers are finite, names are there."""
+    """Check that every list has one entry per utterance, numbers are finite, and names are not null."""
     widths: dict[str, int] = {str(name): width for name, width in manifest.widths.items()}
     for column in _schema_of(manifest).names:
         if column == "conversation_id":
@@ -237,7 +236,7 @@ def _lists(shard: pa.Table | pq.ParquetFile, column: str) -> pa.ListArray:
 
 
 def _lengths(lists: pa.ListArray) -> pa.Array:
-    """How many values each conversation's list has; an absent list has none."""
+    """Number of values in the list of each conversation; 0 if the list is null."""
     return pc.fill_null(pc.list_value_length(lists), 0)
 
 

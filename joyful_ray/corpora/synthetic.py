@@ -53,8 +53,8 @@ def synthesize(
         seed: determines the conversations.
         task: single-label, multi-label or regression.
         widths: width of each modality's vectors, at least 4; modalities that are left out are not written.
-        absent_vectors, absent_cells: share of vectors, and of single values in the other vectors, that are not present.
-        structure_seed: determines the signals in the vectors; corpora with the same one are of the same domain.
+        absent_vectors, absent_cells: share of vectors, and of single values in the other vectors, that are missing.
+        structure_seed: determines the signals in the vectors; corpora with the same value come from the same domain.
         overwrite: replace a corpus that is already at `out`.
 
     Raises:
@@ -62,10 +62,10 @@ def synthesize(
     """
     chosen: dict[Modality, int] = dict(WIDTHS if widths is None else widths)
     if conversations < 3:
-        raise ConfigError(f"{conversations} conversations are too few: each of train, dev and test needs one")
+        raise ConfigError(f"--conversations is {conversations}; each of train, dev and test needs one")
     for modality, width in chosen.items():
         if width < 4:
-            raise ConfigError(f"{modality} vectors of width {width} are too narrow; take 4 or more")
+            raise ConfigError(f"{modality} vectors have width {width}; at least 4 is needed")
     random = np.random.default_rng([seed, 17])
     turns = draw_turns(conversations, random)
     states_U = draw_states(task, turns, random)[turns.said_NT]

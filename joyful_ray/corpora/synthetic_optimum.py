@@ -1,4 +1,4 @@
-"""The score of the best possible model on a synthetic corpus: exact inference under the process that made it.
+"""The score of the best possible model on a synthetic corpus: exact inference under the process that generated it.
 
 Shapes: T = utterances of one conversation, U = utterances in total, K = states, W = width, S = speakers.
 """
@@ -35,7 +35,7 @@ def optimum_notes(
     *,
     first: int,
 ) -> dict[str, Any]:
-    """Notes for the manifest: scores of exact inference on the conversations from `first` on (at most 100).
+    """Notes for the manifest: scores of exact inference on at most 100 conversations, starting with `first`.
 
     Returns:
         `optimum`: the scores; `optimum_without`: without context (each utterance alone), and without each modality.
@@ -84,7 +84,7 @@ def guess_in_context(
 def guess_alone(
     task: Task, vectors: Mapping[Modality, NDArray], signals: Mapping[Modality, NDArray], states_U: NDArray
 ) -> NDArray:
-    """The same from each utterance alone; how often a state occurs at all is taken from `states_U`."""
+    """The most probable state of each utterance given this utterance alone; `states_U` gives the prior."""
     utterances = len(next(iter(vectors.values())))
     if task == "regression":
         precision_U, weight_U = _evidence(utterances, vectors, signals)
@@ -130,7 +130,7 @@ def chain_posterior(
     alone_KK: NDArray,
     start_K: NDArray,
 ) -> NDArray:
-    """P(state at each turn | all vectors), forward and backward over the joint state of all speakers, (T, K)."""
+    """P(state at each turn | all vectors), (T, K), by forward-backward over the joint state of all speakers."""
     speakers, states = int(who_T.max()) + 1, len(start_K)
     belief = np.ones(1)
     for _ in range(speakers):
@@ -175,7 +175,7 @@ def _retreat(future: NDArray, who: int, other: int, both_KKK: NDArray, alone_KK:
 
 
 def _gaussian(precision_T: NDArray, weight_T: NDArray, who_T: NDArray, other_T: NDArray) -> NDArray:
-    """Posterior mean of each state, (T,): all states are jointly Gaussian, each speaker's first one being N(0, 1)."""
+    """Posterior mean of each state, (T,). All states are jointly Gaussian, and the first of a speaker is N(0, 1)."""
     speakers, turns = int(who_T.max()) + 1, len(who_T)
     noise = np.eye(speakers + turns)
     last_S = list(range(speakers))
@@ -194,7 +194,7 @@ def _gaussian(precision_T: NDArray, weight_T: NDArray, who_T: NDArray, other_T: 
 def _evidence(
     utterances: int, vectors: Mapping[Modality, NDArray], signals: Mapping[Modality, NDArray]
 ) -> tuple[NDArray, NDArray]:
-    """Precision, and precision times value, with which the vectors of each utterance speak of its number."""
+    """Precision, and precision times value, of the evidence that the vectors of each utterance give."""
     precision_U, weight_U = np.zeros(utterances), np.zeros(utterances)
     for modality, values_UW in vectors.items():
         precision_U += (~np.isnan(values_UW) * signals[modality] ** 2).sum(axis=1)
@@ -215,7 +215,7 @@ def _class_likelihood(
 def _bit_likelihood(
     label: int, utterances: int, vectors: Mapping[Modality, NDArray], signals: Mapping[Modality, NDArray]
 ) -> NDArray:
-    """Each label has values of its own in a vector, so labels do not disturb one another."""
+    """Likelihood of a label being off and on, (U, 2). Labels use separate dimensions, so they are independent."""
     log_U2 = np.zeros((utterances, 2))
     for modality, values_UW in vectors.items():
         signal_W = signals[modality][label]

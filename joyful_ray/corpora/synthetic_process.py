@@ -1,4 +1,4 @@
-"""The random process behind synthetic corpora: who speaks, in which state, and what the vectors show of it.
+"""The random process behind synthetic corpora: who speaks, in which state, and how the vectors show it.
 
 Labels depend on all three modalities, on the speaker's own last emotion and on what the other speaker last felt: each
 speaker carries a state from turn to turn, and at a turn it stays (`OWN`), answers the other speaker's state (`OTHER`)
@@ -47,9 +47,9 @@ class Turns:
     """Who speaks when.
 
     Attributes:
-        lengths_N: utterances of each conversation.
-        speaker_NT: the speaker's number, 0 upward in each conversation.
-        other_NT: the last different speaker before that turn, -1 where there was none.
+        lengths_N: number of utterances of each conversation.
+        speaker_NT: number of the speaker, from 0 in each conversation.
+        other_NT: the last different speaker before that turn; -1 if there was none.
     """
 
     lengths_N: NDArray[np.int64]
@@ -58,7 +58,7 @@ class Turns:
 
     @property
     def said_NT(self) -> NDArray[np.bool_]:
-        """Which cells are utterances; reading an array through it goes conversation by conversation."""
+        """Mask of the cells that are utterances; it selects them conversation by conversation."""
         return np.arange(self.speaker_NT.shape[1])[None, :] < self.lengths_N[:, None]
 
 
@@ -133,11 +133,11 @@ def _next_state(
 
 
 def signals_of(task: Task, widths: Mapping[Modality, int], structure_seed: int) -> dict[Modality, NDArray]:
-    """What each state adds to a vector; the noise has a standard deviation of 1.
+    """The signal that each state adds to a vector; the noise has a standard deviation of 1.
 
     Returns:
-        Per modality (K, W): single-label, the mean of each class; multi-label, what each label adds, on values of its
-        own; regression, (1, W), what a state of 1 adds.
+        Per modality (K, W): for single-label the mean of each class; for multi-label what each label adds, each in
+        separate dimensions; for regression, (1, W), what a state of 1 adds.
     """
     signals: dict[Modality, NDArray] = {}
     for modality in MODALITIES:

@@ -1,4 +1,4 @@
-"""Conversations <-> Arrow tables: the shards' columns, a whole conversation at a time.
+"""Converts conversations to the Arrow tables of shards, and back.
 
 Shapes: n = utterances of one conversation, W = width of one modality's vectors.
 """
@@ -21,10 +21,10 @@ from joyful_ray.schema import MODALITIES, Conversation, Manifest, Modality, Task
 def table_from_conversations(
     conversations: Sequence[Conversation], *, task: Task, modalities: Sequence[Modality], has_texts: bool
 ) -> pa.Table:
-    """One row a conversation, in the columns of `arrow_schema`; NaN becomes null.
+    """One row per conversation, with the columns of `arrow_schema`; NaN becomes null.
 
     Raises:
-        CorpusError: a conversation lacks a modality or the texts that the corpus says it has.
+        CorpusError: a conversation lacks texts or a modality of the corpus.
     """
     schema = arrow_schema(task=task, modalities=list(modalities), has_texts=has_texts)
     columns: list[pa.Array] = []
@@ -39,15 +39,15 @@ def table_from_conversations(
             columns.append(_flat_lists([item.present[modality] for item in conversations], pa.bool_()))
     for column, values in zip(schema, columns, strict=True):
         if values.null_count:
-            raise CorpusError(f"a conversation has no {column.name}, which this corpus says it holds")
+            raise CorpusError(f"a conversation has no {column.name}, which its corpus has")
     return pa.Table.from_arrays(columns, schema=schema)
 
 
 def conversations_from_table(table: pa.Table, manifest: Manifest) -> Iterator[Conversation]:
-    """The conversations of a shard (or of several), in order; null becomes NaN.
+    """The conversations of one shard or several, in order; null becomes NaN.
 
     Raises:
-        CorpusError: a row's columns disagree on the number of utterances.
+        CorpusError: the columns of a row disagree on the number of utterances.
     """
     for batch in table.to_batches():
         yield from _conversations_from_batch(batch, manifest)

@@ -1,4 +1,4 @@
-"""What a conversation must be before it enters a corpus; every fault with file, row and reason.
+"""Checks conversations before they enter a corpus, and names every fault with file, row and reason.
 
 Shapes: n = utterances of one conversation, W = width of one modality's vectors.
 """
@@ -19,7 +19,7 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One fault of a source file, as a person can find it there."""
+    """A fault in a source file, with the place where a person finds it."""
 
     reason: str
     file: str = ""
@@ -34,13 +34,13 @@ class Problem:
 
 @dataclass(slots=True)
 class Draft:
-    """A conversation as an importer read it, before it is checked.
+    """A conversation as an importer has read it, before it is checked.
 
     Attributes:
-        vectors: per modality (n, W); masked cells are absent, a whole masked row is a vector that is not present.
-            An unmasked NaN or infinity stood in the source and is refused.
-        file, rows: where each utterance stands in the source; rows count as an editor counts lines, from 1.
-        problems: what the importer itself found wrong.
+        vectors: per modality (n, W); masked cells are not present, and a masked row is a vector that is not present.
+            NaN and infinity that are not masked are refused.
+        file, rows: place of each utterance in the source; rows are counted from 1, as lines in an editor.
+        problems: faults that the importer has found.
     """
 
     conversation_id: str
@@ -54,7 +54,7 @@ class Draft:
     problems: list[Problem] = field(default_factory=list)
 
     def conversation(self) -> Conversation:
-        """The record that a corpus holds; only for a draft without problems."""
+        """The conversation for the corpus; only for a draft without problems."""
         features: dict[Modality, NDArray[np.float32]] = {}
         present: dict[Modality, NDArray[np.bool_]] = {}
         for modality, vectors in self.vectors.items():
@@ -68,7 +68,7 @@ class Draft:
 
 
 def draft_of(conversation: Conversation) -> Draft:
-    """A draft of a finished record: NaN is a cell that is not present."""
+    """A draft of a conversation; NaN is a cell that is not present."""
     vectors: dict[Modality, NDArray | np.ma.MaskedArray] = {}
     problems = []
     for modality, values in conversation.features.items():
@@ -76,7 +76,7 @@ def draft_of(conversation: Conversation) -> Draft:
         vectors[modality] = np.ma.MaskedArray(values, mask=np.isnan(values))
         present = np.asarray(conversation.present.get(modality))
         if values.ndim == 2 and not np.array_equal(present, ~np.isnan(values).all(axis=1)):
-            reason = f"{modality}_present disagrees with the {modality} vectors; a vector is absent where all is NaN"
+            reason = f"{modality}_present disagrees with the {modality} vectors; a vector is absent if it is all NaN"
             problems.append(Problem(reason, conversation_id=conversation.conversation_id))
     return Draft(
         conversation_id=conversation.conversation_id,
@@ -91,7 +91,7 @@ def draft_of(conversation: Conversation) -> Draft:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What every conversation of one corpus must keep to."""
+    """What every conversation of a corpus must satisfy."""
 
     task: Task
     labels: tuple[str, ...]
@@ -100,10 +100,10 @@ class Rules:
 
 
 def problems_of(draft: Draft, rules: Rules) -> list[Problem]:
-    """All faults of a draft, none if it may enter the corpus."""
+    """All faults of a draft; none if it may enter the corpus."""
     found = list(draft.problems)
 
-    def blame(reason: str, utterance: int | None = None) -> None:
+    def report(reason: str, utterance: int | None = None) -> None:
         row = draft.rows[utterance] if utterance is not None and utterance < len(draft.rows) else None
         if row is None and draft.rows:
             row = draft.rows[0]
@@ -114,36 +114,36 @@ def problems_of(draft: Draft, rules: Rules) -> list[Problem]:
     if found:
         return found
     if not draft.conversation_id:
-        blame("the conversation has no id")
+        report("the conversation has no id")
     count = len(draft.utterance_ids)
     if count == 0:
-        blame("the conversation has no utterances")
+        report("the conversation has no utterances")
     for name, values in (("speakers", draft.speakers), ("labels", draft.labels), ("texts", draft.texts)):
         if values is not None and len(values) != count:
-            blame(f"{count} utterance ids but {len(values)} {name}")
+            report(f"{count} utterance ids but {len(values)} {name}")
     if rules.has_texts and draft.texts is None:
-        blame("no texts, which the other conversations have")
+        report("it has no texts, but other conversations have")
     for utterance_id, times in Counter(draft.utterance_ids).items():
         if times > 1:
-            blame(f"this id stands {times} times", _last_index(draft.utterance_ids, utterance_id))
+            report(f"this id appears {times} times", _last_index(draft.utterance_ids, utterance_id))
     for index, speaker in enumerate(draft.speakers):
         if not speaker.strip():
-            blame("the speaker is empty", index)
+            report("the speaker is empty", index)
     for index, label in enumerate(draft.labels):
         reason = _label_problem(label, rules)
         if reason:
-            blame(reason, index)
+            report(reason, index)
     for modality, width in rules.widths.items():
         for fault, where in _vector_problems(draft.vectors.get(modality), modality, count, width):
-            blame(fault, where)
+            report(fault, where)
     for modality in draft.vectors:
         if modality not in rules.widths:
-            blame(f"{modality} vectors, which this corpus does not declare")
+            report(f"it has {modality} vectors, but the corpus has none")
     return found
 
 
-def _last_index(values: Sequence[str], wanted: str) -> int:
-    return len(values) - 1 - list(reversed(values)).index(wanted)
+def _last_index(values: Sequence[str], value: str) -> int:
+    return len(values) - 1 - list(reversed(values)).index(value)
 
 
 def _label_problem(label: Label, rules: Rules) -> str | None:
@@ -160,9 +160,9 @@ def _label_problem(label: Label, rules: Rules) -> str | None:
     names = label if isinstance(label, list) else [label]
     for name in names:
         if name not in rules.labels:
-            return f"unknown label {name!r}; known are {', '.join(rules.labels)}"
+            return f"unknown label {name!r}; the labels are {', '.join(rules.labels)}"
     if len(set(map(str, names))) != len(names):
-        return f"label {label!r} names one emotion twice"
+        return f"label {label!r} has a name twice"
     return None
 
 
@@ -170,11 +170,11 @@ def _vector_problems(
     vectors: NDArray | np.ma.MaskedArray | None, modality: Modality, count: int, width: int
 ) -> list[tuple[str, int | None]]:
     if vectors is None:
-        return [(f"no {modality} vectors, which this corpus declares", None)]
+        return [(f"it has no {modality} vectors, but the corpus has", None)]
     if vectors.ndim != 2 or vectors.shape[0] != count:
         return [(f"{count} utterances but {modality} vectors of shape {vectors.shape}", None)]
     if vectors.shape[1] != width:
-        return [(f"{modality} vectors are {vectors.shape[1]} wide, expected {width}", None)]
+        return [(f"{modality} vectors have width {vectors.shape[1]}, expected {width}", None)]
     with np.errstate(over="ignore"):
         is_bad = ~np.isfinite(np.ma.getdata(vectors).astype(np.float32)) & ~np.ma.getmaskarray(vectors)
     found: list[tuple[str, int | None]] = []

@@ -1,4 +1,4 @@
-"""Conversations in, shards and a manifest out, so that half a corpus never looks whole."""
+"""Writes conversations as shards, and then the manifest, so that an incomplete corpus never looks complete."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from joyful_ray.schema import (
     Task,
 )
 from joyful_ray.storage import Location, open_location
+from joyful_ray.wording import counted
 
 SHARD_BYTES = 64 * 2**20
 SHARD_CONVERSATIONS = 4096
@@ -41,7 +42,7 @@ SHARD_NAME = re.compile(r"part-\d+(-\d+|)\.parquet$")
 
 @dataclass
 class _OpenSplit:
-    """What one split has collected so far."""
+    """A split that is being written."""
 
     waiting: list[Conversation] = field(default_factory=list)
     waiting_bytes: int = 0
@@ -54,20 +55,25 @@ class _OpenSplit:
 class CorpusWriter:
     """Streams conversations into a corpus; use it as a context manager.
 
-    A conversation that breaks a rule raises CorpusError, or is set aside in `quarantine.jsonl` while the share of such
-    conversations stays within `max_bad`. The manifest is written when the block ends; when it ends with an error, what
-    was written is removed.
+    A bad conversation raises CorpusError, or is written to `quarantine.jsonl` as long as the share of bad conversations
+    is at most `max_bad`. The manifest is written when the block ends. If it ends with an error, everything that was
+    written is removed.
 
     Args:
-        uri: a path or s3:// prefix that holds nothing yet.
+        uri: a path or s3:// prefix where nothing exists yet.
+        name: name of the corpus.
+        task: single-label, multi-label or regression.
         labels: label names in the order of their ids; empty for regression.
-        max_bad: the share of conversations, 0 to 1, that may be set aside.
-        overwrite: replace the corpus that is there, once the new one is complete; until then, and where anything fails,
-            the old one stays as it was.
+        modalities: feature contract of each modality.
+        has_texts: whether conversations have texts.
+        notes: further entries of the manifest.
+        max_bad: maximum share of bad conversations, 0 to 1.
+        overwrite: replace an existing corpus once the new one is complete. Until then, and if anything fails, the old
+            one stays as it was.
         shard_bytes, shard_conversations: a shard is closed when it reaches either.
 
     Raises:
-        CorpusError: the place holds something, or a conversation breaks a rule.
+        CorpusError: something exists at `uri`, or a conversation is bad.
     """
 
     def __init__(
@@ -86,7 +92,7 @@ class CorpusWriter:
         shard_conversations: int = SHARD_CONVERSATIONS,
     ) -> None:
         if not 0 <= max_bad <= 1:
-            raise CorpusError(f"max_bad is a share from 0 to 1, not {max_bad}")
+            raise CorpusError(f"max_bad must be between 0 and 1, not {max_bad}")
         self.location = open_location(uri)
         self.manifest: Manifest | None = None
         self.problems: list[Problem] = []
@@ -102,7 +108,7 @@ class CorpusWriter:
         self._splits_of_ids: dict[str, Split] = {}
         self._quarantine: list[str] = []
         self._seen = 0
-        self._is_whole = False
+        self._is_complete = False
         self._earlier = _earlier_files(self.location, overwrite=overwrite)
         self._shard_suffix = _free_suffix(self._earlier)
 
@@ -122,20 +128,20 @@ class CorpusWriter:
             raise
 
     def add_split(self, split: Split) -> None:
-        """Name a split in the manifest even if it stays empty."""
+        """Add a split to the manifest, even if it stays empty."""
         self._splits.setdefault(split, _OpenSplit())
 
     def write(self, split: Split, item: Conversation | Draft) -> bool:
-        """Check a conversation and add it; False if it was set aside."""
+        """Check a conversation and add it; returns False if it went to the quarantine."""
         draft = item if isinstance(item, Draft) else draft_of(item)
         self._seen += 1
         found = problems_of(draft, self._rules)
         earlier = self._splits_of_ids.get(draft.conversation_id)
         if not found and earlier is not None:
-            reason = f"this conversation id stands in {earlier} already"
+            reason = f"this conversation id is already in {earlier}"
             found = [Problem(reason, draft.file, draft.rows[0] if draft.rows else None, draft.conversation_id)]
         if found:
-            self._set_aside(split, draft, found)
+            self._quarantine_draft(split, draft, found)
             return False
         self._splits_of_ids[draft.conversation_id] = split
         conversation = item if isinstance(item, Conversation) else draft.conversation()
@@ -143,15 +149,15 @@ class CorpusWriter:
         return True
 
     def close(self) -> Manifest:
-        """Write what waits, the quarantine, and then the manifest."""
+        """Write the last shards, the quarantine, and then the manifest."""
         for split, collected in self._splits.items():
             self._close_shard(split, collected)
         if not any(collected.shards for collected in self._splits.values()):
-            raise CorpusError(f"nothing to write to {self.location.uri}: no conversation" + self._summary_of_bad())
+            raise CorpusError(f"there is no conversation to write to {self.location.uri}" + self._summary_of_bad())
         if self._seen and len(self._quarantine) / self._seen > self._max_bad:
             raise CorpusError(
-                f"{len(self._quarantine)} of {self._seen} conversations are bad, more than max-bad {self._max_bad:g}"
-                + self._summary_of_bad()
+                f"{len(self._quarantine)} of {counted(self._seen, 'conversation')} are bad, more than --max-bad allows "
+                f"({self._max_bad:g})" + self._summary_of_bad()
             )
         if self._quarantine:
             self.location.join(QUARANTINE_NAME).write_text("".join(self._quarantine))
@@ -166,7 +172,7 @@ class CorpusWriter:
             notes=self.notes,
         )
         self.location.join(MANIFEST_NAME).write_text(self.manifest.model_dump_json(indent=2) + "\n")
-        self._is_whole = True
+        self._is_complete = True
         self._remove_earlier()
         return self.manifest
 
@@ -177,10 +183,10 @@ class CorpusWriter:
         for folder in {name.split("/")[0] for name in self._earlier if "/" in name} - set(self._splits):
             self.location.join(folder).remove()
 
-    def _set_aside(self, split: Split, draft: Draft, found: list[Problem]) -> None:
+    def _quarantine_draft(self, split: Split, draft: Draft, found: list[Problem]) -> None:
         if self._max_bad == 0:
             more = f" (and {len(found) - 1} more in this conversation)" if len(found) > 1 else ""
-            raise CorpusError(f"{found[0]}{more}; mend it, or set such conversations aside with --max-bad FRACTION")
+            raise CorpusError(f"{found[0]}{more}; fix it, or leave bad conversations out with --max-bad SHARE")
         self.problems.extend(found)
         entry = {
             "split": split,
@@ -219,8 +225,8 @@ class CorpusWriter:
             has_texts=self._rules.has_texts,
         )
         buffer = io.BytesIO()
-        words = [name for name in table.column_names if name not in self._modalities]
-        pq.write_table(table, buffer, compression="zstd", use_dictionary=words)
+        text_columns = [name for name in table.column_names if name not in self._modalities]
+        pq.write_table(table, buffer, compression="zstd", use_dictionary=text_columns)
         data = buffer.getvalue()
         name = f"{split}/part-{len(collected.shards):05d}{self._shard_suffix}.parquet"
         self.location.join(name).write_bytes(data)
@@ -249,8 +255,8 @@ class CorpusWriter:
         return f". First: {shown}" if shown else ""
 
     def _discard(self) -> None:
-        """Take back what this writer wrote, unless the manifest names it already; an earlier corpus stays."""
-        if self._is_whole:
+        """Remove what this writer has written, unless the manifest is complete; an earlier corpus stays."""
+        if self._is_complete:
             return
         if not self._earlier:
             for name in (MANIFEST_NAME, *self._splits, QUARANTINE_NAME):
@@ -262,23 +268,27 @@ class CorpusWriter:
 
 
 def _earlier_files(location: Location, *, overwrite: bool) -> list[str]:
-    """The files of the corpus that is to be replaced, as names below the location; none where the place is free."""
+    """Names of the files of a corpus that will be replaced, below the location; none if nothing exists there."""
     children = location.list()
     if not children:
         if location.exists() and not location.is_dir():
-            raise CorpusError(f"{location.uri} is a file; name a directory for the corpus")
+            raise CorpusError(f"{location.uri} is a file; name a folder for the corpus")
         return []
     if not overwrite:
-        raise CorpusError(f"{location.uri} holds {', '.join(children[:3])}; choose another place or pass --overwrite")
+        raise CorpusError(
+            f"{location.uri} exists and has {', '.join(children[:3])}; choose another folder, or pass --overwrite"
+        )
     foreign = [name for name in children if name not in (MANIFEST_NAME, QUARANTINE_NAME, *SPLITS)]
     if foreign:
-        raise CorpusError(f"{location.uri} holds {', '.join(foreign[:3])}, no part of a corpus; not overwritten")
+        raise CorpusError(
+            f"{location.uri} has {', '.join(foreign[:3])}, which is not part of a corpus; not overwritten"
+        )
     shards = [f"{split}/{name}" for split in SPLITS if split in children for name in location.join(split).list()]
     return shards + [name for name in children if name not in SPLITS]
 
 
 def _free_suffix(earlier: list[str]) -> str:
-    """What new shards' names end with, so that none has the name of an earlier file: nothing, or -2, -3 and so on."""
+    """A suffix for new shards with which none has the name of an earlier file: nothing, or -2, -3 and so on."""
     taken = {found.group(1) for name in earlier if (found := SHARD_NAME.search(name))}
     return next(suffix for suffix in chain([""], (f"-{side}" for side in count(2))) if suffix not in taken)
 
@@ -293,7 +303,7 @@ def write_corpus(
     splits: Mapping[Split, Iterable[Conversation | Draft]],
     **settings: Any,
 ) -> Manifest:
-    """Write a whole corpus at once; `settings` are those of `CorpusWriter` (has_texts, notes, max_bad, …)."""
+    """Write a corpus; `settings` are those of `CorpusWriter` (has_texts, notes, max_bad, …)."""
     with CorpusWriter(uri, name=name, task=task, labels=labels, modalities=modalities, **settings) as writer:
         for split, items in splits.items():
             writer.add_split(split)

@@ -37,14 +37,14 @@ class _Follower:
         self.done = threading.Event()
         self._directory, self._callbacks = directory, callbacks
         self._pause_s = REMOTE_POLL_S if directory.location.is_remote else POLL_S
-        self._checkpoint, self._next_epoch, self._stale = "", 0, set[str]()
+        self._checkpoint, self._next_epoch = "", 0
+        self._stale = {line.model_dump_json() for line in directory.metrics()}
         # The run reads the same files, and says what to do about a damaged one.
         with suppress(CheckpointError):
             newest = latest_checkpoint(directory.checkpoints)
             if newest is not None:
                 # The run trains every epoch after its newest checkpoint, also one whose line was written before.
                 self._checkpoint, self._next_epoch = newest.uri, read_progress(newest).next_epoch
-            self._stale = {line.model_dump_json() for line in directory.metrics()}
 
     def run(self) -> None:
         while not self.done.wait(self._pause_s):

@@ -69,7 +69,7 @@ def test_the_readmes_commands_run_and_a_stopped_run_continues(head: Head, bucket
     assert "none of this shell's are sent" in together
     assert re.search(r"package: .* files, [\d,]+ bytes, [\d,]+ zipped; left out: .*\.git", together)
     assert "steps per epoch" in together
-    assert re.search(r"first: (finished|stopped-early) after \d+ epochs", together), (
+    assert re.search(r"first: (finished|stopped early) after \d+ epochs", together), (
         "the log was not followed to its end"
     )
     assert "STOPPED" in together
@@ -102,7 +102,7 @@ def test_the_main_readmes_commands_run(head: Head, bucket: Location) -> None:
     done = head.bash(block)
     assert done.returncode == 0, printed(done)
     assert "steps per epoch" in done.stdout
-    assert re.search(r"meld: (finished|stopped-early) after \d+ epochs", done.stdout)
+    assert re.search(r"meld: (finished|stopped early) after \d+ epochs", done.stdout)
     record = json.loads(bucket.join("runs/meld/record.json").read_text())
     assert record["workers"] == 2
 

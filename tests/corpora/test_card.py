@@ -57,19 +57,19 @@ def test_warnings_name_what_will_hurt(tmp_path: Path) -> None:
         "no utterance of dev has a label",
         "no utterance of dev has audio",
         "1 of 3 text features are constant in train: 1",
-        "1 utterance ids stand in train and in dev, such as long_u0",
+        "1 utterance id of train also in dev, such as long_u0",
     ]
 
 
 def test_a_corpus_without_dev_says_what_training_will_do(tmp_path: Path) -> None:
     write(str(tmp_path), {"train": [conversation()], "test": [conversation("t")]})
-    assert card_of(tmp_path).warnings == ["no dev split: training will cut one from train, by whole conversations"]
+    assert card_of(tmp_path).warnings == ["no dev split: training uses some conversations of train instead"]
 
 
 def test_set_aside_conversations_are_mentioned(tmp_path: Path) -> None:
     bad = conversation("bad", labels=["hm", "joy", "joy"])
     write(str(tmp_path), {"train": [conversation(), bad]}, max_bad=0.5)
-    assert "1 conversations were set aside at import; see quarantine.jsonl" in card_of(tmp_path).warnings
+    assert "1 bad conversation left out by the import; see quarantine.jsonl" in card_of(tmp_path).warnings
 
 
 def test_regression_labels_have_a_spread(tmp_path: Path) -> None:

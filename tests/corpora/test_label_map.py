@@ -74,10 +74,10 @@ def test_several_labels_may_go_to_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"drop": {"to": ["calm"]}}, "'rage' of from is forgotten; map it, or name it in drop: {from: […]}"),
-        ({"drop": {"from": ["rage"]}}, "'calm' of to is forgotten"),
-        ({"map": {"joy": "happy", "blis": "happy"}}, "'blis' is no label of from; did you mean bliss?"),
-        ({"map": {"joy": "hapy", "bliss": "happy"}}, "'hapy' is no label of to; did you mean happy?"),
+        ({"drop": {"to": ["calm"]}}, "'rage' of from is missing; map it, or name it in drop: {from: […]}"),
+        ({"drop": {"from": ["rage"]}}, "'calm' of to is missing"),
+        ({"map": {"joy": "happy", "blis": "happy"}}, "'blis' is not a label of from; did you mean bliss?"),
+        ({"map": {"joy": "hapy", "bliss": "happy"}}, "'hapy' is not a label of to; did you mean happy?"),
         ({"drop": {"from": ["rage", "joy"], "to": ["calm"]}}, "'joy' of from is both mapped and dropped"),
         ({"to": {"name": "theirs", "labels": ["happy", "calm", "calm"]}}, "'calm' is named twice"),
         ({"maps": {}}, "maps: Extra inputs are not permitted"),
@@ -101,7 +101,9 @@ def test_a_map_that_is_absent_or_not_yaml_is_refused(tmp_path: Path) -> None:
 def test_a_side_must_name_the_labels_it_is_used_for() -> None:
     found = LabelMap.model_validate(GOOD)
     found.check_source(["rage", "joy", "bliss"], whose="the bundle")
-    with pytest.raises(ConfigError, match=r"from \(ours\) forgets 'awe', a label of the bundle"):
+    with pytest.raises(ConfigError, match=r"from \(ours\) of the label map lacks 'awe', a label of the bundle"):
         found.check_source(["joy", "bliss", "rage", "awe"], whose="the bundle")
-    with pytest.raises(ConfigError, match=r"to \(theirs\) names 'calm', which is no label of the corpus"):
+    with pytest.raises(
+        ConfigError, match=r"to \(theirs\) of the label map names 'calm', which is not a label of the corpus"
+    ):
         found.check_target(["happy"], whose="the corpus")

@@ -125,10 +125,10 @@ def test_what_does_not_fit_is_refused(pair: tuple[list[str], list[str]], tmp_pat
     with pytest.raises(ConfigError, match="the label map from second fits none of the corpora"):
         merge_corpora(corpora[:1], out, label_maps=maps)
     short = write_map(tmp_path, "short", ["joy", "rage"], {"joy": "good", "rage": "bad"})
-    with pytest.raises(ConfigError, match=r"from \(short\) forgets 'awe', a label of .*first"):
+    with pytest.raises(ConfigError, match=r"from \(short\) of the label map lacks 'awe', a label of .*first"):
         merge_corpora(corpora[:1], out, label_maps=[short])
     other = write_map(tmp_path, "o", ["a"], {"a": "good"}, to={"name": "else", "labels": ["good"]})
-    with pytest.raises(ConfigError, match="lead to different labels: good, bad and good"):
+    with pytest.raises(ConfigError, match="have different labels in `to`: good, bad and good"):
         merge_corpora(corpora, out, label_maps=[*maps, other])
     twice = write_map(tmp_path, "t", ["joy", "rage", "awe"], {"joy": "good", "rage": "bad", "awe": "good"})
     with pytest.raises(ConfigError, match=r"two label maps name the labels of .*first, and differ"):
@@ -145,10 +145,10 @@ def test_what_does_not_fit_is_refused(pair: tuple[list[str], list[str]], tmp_pat
 def test_no_corpus_is_merged_into_itself_or_twice(pair: tuple[list[str], list[str]], tmp_path: Path) -> None:
     corpora, maps = pair
     before = open_corpus(corpora[0]).hash
-    with pytest.raises(CorpusError, match="is one of the corpora that are merged"):
+    with pytest.raises(CorpusError, match="is one of the corpora to merge"):
         merge_corpora(corpora, corpora[0], label_maps=maps, overwrite=True)
     assert open_corpus(corpora[0]).hash == before
-    with pytest.raises(CorpusError, match="holds the same conversations as"):
+    with pytest.raises(CorpusError, match="has the same conversations as"):
         merge_corpora([corpora[0], corpora[0]], str(tmp_path / "twice"), label_maps=maps[1:])
     assert not (tmp_path / "twice").exists()
 

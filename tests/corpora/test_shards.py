@@ -122,7 +122,7 @@ def test_columns_that_disagree_are_refused(tmp_path: Path) -> None:
 def test_a_place_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("important")
     for settings in ({}, {"overwrite": True}):
-        with pytest.raises(CorpusError, match=r"holds thesis\.tex"):
+        with pytest.raises(CorpusError, match=r"has thesis\.tex"):
             write(str(tmp_path), {"train": [conversation()]}, **settings)
     assert (tmp_path / "thesis.tex").read_text() == "important"
 
@@ -207,7 +207,7 @@ def test_the_manifest_is_written_last(tmp_path: Path) -> None:
         writer.write("dev", conversation("b"))
         assert (tmp_path / "c/train/part-00000.parquet").exists()
         assert not (tmp_path / "c/manifest.json").exists()
-        with pytest.raises(CorpusError, match="an import that did not finish leaves none"):
+        with pytest.raises(CorpusError, match="which an import writes last"):
             open_corpus(str(tmp_path / "c"))
     assert open_corpus(str(tmp_path / "c")).splits() == ["train", "dev"]
 
@@ -240,7 +240,7 @@ def test_another_format_version_is_named_first(corpus_path: Path) -> None:
 
 def test_a_wrong_place_says_what_is_wrong_with_it(tmp_path: Path, corpus_path: Path) -> None:
     assert "there is no corpus at" in refusal(tmp_path / "nowhere")
-    assert "holds no manifest.json" in refusal(tmp_path)
+    assert "has no manifest.json" in refusal(tmp_path)
     (corpus_path / "manifest.json").write_text("{,")
     assert "is not JSON (line 1" in refusal(corpus_path)
 
@@ -276,7 +276,7 @@ def test_a_truncated_shard_is_found(corpus_path: Path) -> None:
 
 def test_wrong_counts_are_found(corpus_path: Path) -> None:
     change_manifest(corpus_path, lambda content: content["splits"]["train"].update(utterances=9))
-    assert "expected 9 utterances in train, found shards with 6 in all" in refusal(corpus_path)
+    assert "expected 9 utterances in train, found 6 in its shards" in refusal(corpus_path)
 
 
 def replace_shard(path: Path, table: pa.Table) -> None:

@@ -58,9 +58,9 @@ def test_widths_and_modalities_can_be_chosen(tmp_path: Path) -> None:
 
 
 def test_too_little_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="2 conversations are too few"):
+    with pytest.raises(ConfigError, match="--conversations is 2; each of train, dev and test needs one"):
         synthesize(str(tmp_path), conversations=2, seed=0)
-    with pytest.raises(ConfigError, match="text vectors of width 3 are too narrow"):
+    with pytest.raises(ConfigError, match="text vectors have width 3; at least 4 is needed"):
         synthesize(str(tmp_path), conversations=5, seed=0, widths={"text": 3})
 
 

@@ -40,17 +40,21 @@ def text_with(value: float) -> np.ndarray:
     [
         ({"vectors": vectors(text=text_with(np.nan))}, 3, "utterance c0_u1: text value 2 is nan"),
         ({"vectors": vectors(text=text_with(-np.inf))}, 3, "utterance c0_u1: text value 2 is -inf"),
-        ({"vectors": vectors(text=np.zeros((3, 4)))}, 2, "text vectors are 4 wide, expected 3"),
+        ({"vectors": vectors(text=np.zeros((3, 4)))}, 2, "text vectors have width 4, expected 3"),
         ({"vectors": vectors(text=np.zeros((2, 3)))}, 2, "3 utterances but text vectors of shape (2, 3)"),
-        ({"vectors": {"text": np.zeros((3, 3))}}, 2, "no audio vectors, which this corpus declares"),
-        ({"vectors": vectors(vision=np.zeros((3, 1)))}, 2, "vision vectors, which this corpus does not declare"),
-        ({"labels": ["joy", "joyy", None]}, 3, "utterance c0_u1: unknown label 'joyy'; known are joy, anger, neutral"),
+        ({"vectors": {"text": np.zeros((3, 3))}}, 2, "it has no audio vectors, but the corpus has"),
+        ({"vectors": vectors(vision=np.zeros((3, 1)))}, 2, "it has vision vectors, but the corpus has none"),
+        (
+            {"labels": ["joy", "joyy", None]},
+            3,
+            "utterance c0_u1: unknown label 'joyy'; the labels are joy, anger, neutral",
+        ),
         ({"labels": ["joy", None]}, 2, "3 utterance ids but 2 labels"),
         ({"speakers": ["a", "b", " "]}, 4, "utterance c0_u2: the speaker is empty"),
         ({"speakers": ["a", "b"]}, 2, "3 utterance ids but 2 speakers"),
         ({"texts": ["a"]}, 2, "3 utterance ids but 1 texts"),
-        ({"texts": None}, 2, "no texts, which the other conversations have"),
-        ({"utterance_ids": ["a", "b", "a"]}, 4, "utterance a: this id stands 2 times"),
+        ({"texts": None}, 2, "it has no texts, but other conversations have"),
+        ({"utterance_ids": ["a", "b", "a"]}, 4, "utterance a: this id appears 2 times"),
         ({"conversation_id": ""}, 2, "the conversation has no id"),
     ],
 )
@@ -89,8 +93,8 @@ def test_presence_must_agree_with_the_vectors() -> None:
 @pytest.mark.parametrize(
     ("task", "labels", "reason"),
     [
-        ("multi-label", [["joy"], ["joy", "joy"], []], "label ['joy', 'joy'] names one emotion twice"),
-        ("multi-label", [["joy"], ["hm"], []], "unknown label 'hm'; known are joy, anger, neutral"),
+        ("multi-label", [["joy"], ["joy", "joy"], []], "label ['joy', 'joy'] has a name twice"),
+        ("multi-label", [["joy"], ["hm"], []], "unknown label 'hm'; the labels are joy, anger, neutral"),
         ("multi-label", [["joy"], "joy", []], "label 'joy' is not a list of names"),
         ("single-label", ["joy", ["joy"], None], "label ['joy'] is not one name"),
         ("regression", [1.0, float("nan"), 0], "label nan is not a finite number"),
@@ -118,7 +122,7 @@ def test_bad_conversations_within_the_share_are_set_aside_and_counted(tmp_path: 
     entry = json.loads((tmp_path / "c/quarantine.jsonl").read_text())
     assert (entry["split"], entry["conversation_id"]) == ("train", "c0")
     assert entry["problems"][0] == {
-        "reason": "utterance c0_u0: unknown label 'joyy'; known are joy, anger, neutral",
+        "reason": "utterance c0_u0: unknown label 'joyy'; the labels are joy, anger, neutral",
         "file": "talk.csv",
         "row": 2,
         "conversation_id": "c0",
@@ -129,13 +133,15 @@ def test_bad_conversations_within_the_share_are_set_aside_and_counted(tmp_path: 
 
 def test_more_bad_conversations_than_the_share_stop_the_import(tmp_path: Path) -> None:
     items = [*(conversation(f"a{index}") for index in range(8)), draft(labels=[]), draft(speakers=[])]
-    with pytest.raises(CorpusError, match=r"2 of 10 conversations are bad, more than max-bad 0\.1\. First: talk\.csv"):
+    with pytest.raises(
+        CorpusError, match=r"2 of 10 conversations are bad, more than --max-bad allows \(0\.1\)\. First: talk\.csv"
+    ):
         write(str(tmp_path / "c"), {"train": items}, max_bad=0.1)
     assert not (tmp_path / "c/manifest.json").exists()
 
 
 def test_a_conversation_id_may_stand_once_in_a_corpus(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="this conversation id stands in train already"):
+    with pytest.raises(CorpusError, match="this conversation id is already in train"):
         write(str(tmp_path / "c"), {"train": [conversation("a")], "test": [conversation("a")]})
 
 

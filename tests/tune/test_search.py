@@ -168,5 +168,5 @@ def test_a_trial_with_workers_of_its_own_is_a_ray_train_run(corpus: str, tmp_pat
 def test_a_search_of_which_every_trial_fails_says_why(corpus: str, tmp_path: Path) -> None:
     space = {"train.learning_rate": {"choice": [DIVERGES, DIVERGES * 10]}}
     job = search_job(corpus, tmp_path, space=space, max_trials=2)
-    with pytest.raises(TrainingError, match=r"none of 2 trials came to a score; 2 failed with: .*not finite"):
+    with pytest.raises(TrainingError, match=r"none of 2 trials has a score; 2 failed with: .*not finite"):
         search(job, name="failing")

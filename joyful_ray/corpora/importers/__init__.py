@@ -1,4 +1,4 @@
-"""Published formats -> corpora, one file a format."""
+"""Imports published and own formats as corpora, with one module per format."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ IMPORTERS: dict[str, Importer] = {
 
 
 def find_importer(format: str) -> Importer:
-    """The importer of a format, or the user's own, named by import path.
+    """The importer of a format, or one of your own, named by import path.
 
     Raises:
-        ConfigError: unknown format, or the user's class cannot be used.
+        ConfigError: there is no such format, or the class cannot be used.
     """
     if is_component(format):
         own = load_component(format, "importer")()
@@ -43,18 +43,19 @@ def import_corpus(
     max_bad: float = 0.0,
     overwrite: bool = False,
 ) -> Manifest:
-    """Turn a data set's own files into a corpus.
+    """Import the files of a data set as a corpus.
 
     Args:
-        format: a key of `IMPORTERS`.
-        source: the directory or file of that data set; a path or s3:// URI.
+        format: a key of `IMPORTERS`, or the import path of an importer of your own.
+        source: folder or file of the data set; a path or s3:// URI.
         out: where the corpus goes; a path or s3:// URI.
-        options: the format's own settings; `IMPORTERS[format].options` lists them.
-        max_bad: the share of conversations that may be set aside in quarantine.jsonl.
+        options: options of the format, as in `joyful import FORMAT --help`.
+        max_bad: maximum share of bad conversations; they go to quarantine.jsonl.
+        overwrite: replace a corpus at `out`.
 
     Raises:
         ConfigError: an unknown format or option.
-        CorpusError: a file of the source is not what it must be; says which, where and why.
+        CorpusError: a file cannot be used; the message has the file, the line and the reason.
     """
     importer = find_importer(format)
     given = dict(options or {})

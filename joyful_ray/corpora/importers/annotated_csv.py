@@ -1,4 +1,4 @@
-"""Data sets whose annotation is one csv a split, a row an utterance, with vectors in files beside it."""
+"""Data sets with one CSV file per split, one row per utterance, and vectors in separate files."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from joyful_ray.storage import Location
 
 @dataclass(frozen=True)
 class Utterance:
-    """What a row says.
+    """An utterance as a row describes it.
 
     Attributes:
-        conversation: the conversation's name within its split.
-        position: where the utterance stands in it.
-        key: the utterance's name in a csv of vectors, and after the split's its id.
+        conversation: name of its conversation within the split.
+        position: its position in the conversation.
+        key: its name in a CSV file of vectors; with the split as prefix, its id.
     """
 
     conversation: str
@@ -42,12 +42,12 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Layout:
-    """How one data set lays out its files.
+    """The files of a data set.
 
     Attributes:
-        file: name of a split's csv, with {split} in it.
-        read_row: a row's cells -> what it says; ValueError says what is wrong with the row.
-        default_vectors: the vectors that usually lie beside the csv.
+        file: name of the CSV file of a split, with {split} in it.
+        read_row: reads the cells of a row; raises ValueError if the row is wrong.
+        default_vectors: files of vectors that are read if no option names others.
     """
 
     name: str
@@ -60,15 +60,15 @@ class Layout:
 
 
 def read_annotated_csv(layout: Layout, source: Location, options: Mapping[str, str]) -> ImportSource:
-    """Open the csv files and the vectors; the conversations follow lazily, ordered as the csv first names them.
+    """Open the CSV files and the vectors. Conversations are read lazily, in the order of their first rows.
 
     Raises:
-        CorpusError: a file is missing or not what it must be.
+        CorpusError: a file is missing or cannot be used.
     """
     places = {split: source.join(layout.file.format(split=split)) for split in SPLITS}
     tables = {split: read_csv(place, layout.columns) for split, place in places.items() if place.exists()}
     if not tables:
-        raise CorpusError(f"{source.uri} holds none of {', '.join(place.name for place in places.values())}")
+        raise CorpusError(f"{source.uri} has none of {', '.join(place.name for place in places.values())}")
     patterns = vector_patterns(source, options, layout.default_vectors, list(tables))
     vectors = {
         split: {

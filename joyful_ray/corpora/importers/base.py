@@ -1,4 +1,4 @@
-"""What an importer is, and what it hands over."""
+"""Importers, and what they return."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from joyful_ray.errors import ConfigError
 from joyful_ray.schema import FeatureContract, Modality, Split, Task
 from joyful_ray.storage import Location
 
-NAME_OPTION = {"name": "the corpus's name in its manifest"}
+NAME_OPTION = {"name": "name of the corpus in its manifest"}
 
 
 @dataclass
 class ImportSource:
-    """A published data set as read: what its manifest will say, and its conversations in order.
+    """A data set that is being imported: entries of its manifest, and its conversations in order.
 
     Attributes:
         drafts: yields (split, draft); read once.
-        notes: goes into the manifest when all drafts are read, so an importer may fill it while they are.
+        notes: entries of the manifest, written after the last draft; an importer may add to them until then.
     """
 
     name: str
@@ -36,11 +36,13 @@ class ImportSource:
 
 @dataclass(frozen=True)
 class Importer:
-    """One format.
+    """Imports one format.
 
     Attributes:
-        options: name and what it sets, for `--help` and for messages.
-        read: (where the files are, the options given) -> a Source.
+        format: its name on the command line.
+        summary: one line that says what it imports.
+        read: function of the location of the files and the given options that reads the data set.
+        options: name and meaning of each option.
     """
 
     format: str
@@ -61,7 +63,11 @@ class Importer:
         return {**NAME_OPTION, **self.options}
 
     def check_options(self, given: Mapping[str, str]) -> None:
-        """Raise ConfigError for an option that this format does not have, naming the nearest one."""
+        """Check that the format has these options.
+
+        Raises:
+            ConfigError: it does not; the message names the nearest one.
+        """
         known = self.all_options
         for name, value in given.items():
             if name not in known:
@@ -74,11 +80,11 @@ def _check_pattern(name: str, pattern: str) -> None:
     try:
         pattern.format(split="train")
     except (LookupError, ValueError, AttributeError):
-        raise ConfigError(f"option {name} is {pattern!r}; only {{split}} may stand in braces") from None
+        raise ConfigError(f"option {name} is {pattern!r}; only {{split}} may be in braces") from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`did you mean X?` where something is near, else the list of all."""
+    """`did you mean X?` if a known name is similar, otherwise the list of all."""
     names = list(known)
     close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {close[0]}?" if close else f"known are {', '.join(names)}"
+    return f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"

@@ -1,7 +1,7 @@
-"""Dialogues of a foreign pickle -> drafts of conversations.
+"""Turns the dialogues of a pickle into drafts of conversations.
 
-A vector of nothing but zeros is what these projects write where there was nothing to measure: it is not present (option
-`zeros=present` keeps it).
+These projects write a vector of zeros if nothing could be measured, so it is read as not present. Option
+`zeros=present` keeps it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from joyful_ray.errors import ConfigError, CorpusError
 from joyful_ray.schema import MODALITIES, FeatureContract, Label, Modality, Split, Task
 
 PICKLE_OPTIONS = {
-    "zeros": "what a vector of zeros means: absent (not present, the default) or present",
+    "zeros": "how to read a vector of zeros: absent (the default) or present",
     **{
         f"{modality}_{part}": f"{part} of the {modality} vectors, for the manifest"
         for modality in MODALITIES
         for part in CONTRACT_OPTIONS
     },
 }
-DEV_OPTION = {"dev_share": "share of the train dialogues, from the first one, that becomes dev (0 for none)"}
+DEV_OPTION = {"dev_share": "share of the train dialogues, from the first one, that become dev; 0 for none"}
 
 
 def source_of(
@@ -42,11 +42,18 @@ def source_of(
     options: Mapping[str, str],
     keeps: Callable[[Label], bool] = lambda label: True,
 ) -> ImportSource:
-    """A Source of these dialogues.
+    """Describe these dialogues for the corpus writer.
 
     Args:
-        label_of: the pickle's label -> ours; ValueError says what is wrong with it.
-        keeps: which utterances stay, by label.
+        dialogues: the content of the pickle.
+        name: name of the corpus.
+        task: its task.
+        labels: its labels.
+        label_of: converts a label of the pickle; raises ValueError if it is wrong.
+        speaker_of: converts a speaker of the pickle.
+        extractors: extractor of each modality, unless an option names another.
+        options: the given options.
+        keeps: whether utterances with a label are kept.
     """
     zeros = options.get("zeros", "absent")
     if zeros not in ("absent", "present"):
@@ -78,14 +85,14 @@ def source_of(
 
 
 def _widths(dialogues: Dialogues) -> dict[Modality, int]:
-    """The width that most dialogues have, so that a single odd one is the one to blame."""
+    """The width that most dialogues have, so that a single different one is reported as the fault."""
     seen: dict[Modality, Counter[int]] = {}
     for dialogue in dialogues.every():
         for modality, vectors in dialogue.vectors.items():
             if vectors is not None and len(vectors):
                 seen.setdefault(modality, Counter())[np.size(vectors[0])] += 1
     if not seen:
-        raise CorpusError(f"{dialogues.place.uri}: no vectors in it")
+        raise CorpusError(f"{dialogues.place.uri} has no vectors")
     return {modality: counts.most_common(1)[0][0] for modality, counts in seen.items()}
 
 
@@ -138,11 +145,11 @@ def _hide_zeros(draft: Draft, notes: dict[str, Any]) -> None:
 
 
 def class_label(names: Sequence[str]) -> Callable[[Any], Label]:
-    """A reader of class numbers: the position in `names`."""
+    """A function that turns class numbers into names."""
 
     def read(value: Any) -> Label:
         if np.ndim(value) != 0 or float(value) != int(value) or not 0 <= int(value) < len(names):
-            raise ValueError(f"label {value!r} is none of 0 to {len(names) - 1}")
+            raise ValueError(f"label {value!r} is not a number from 0 to {len(names) - 1}")
         return names[int(value)]
 
     return read
@@ -152,7 +159,7 @@ def share_option(options: Mapping[str, str], default: float) -> float:
     """The option `dev_share`.
 
     Raises:
-        ConfigError: it is no number from 0 to below 1.
+        ConfigError: it is not a number from 0 to below 1.
     """
     given = options.get("dev_share")
     try:
@@ -160,5 +167,5 @@ def share_option(options: Mapping[str, str], default: float) -> float:
     except ValueError:
         share = -1.0
     if not 0 <= share < 1:
-        raise ConfigError(f"option dev_share is a number from 0 to below 1, not {given}")
+        raise ConfigError(f"option dev_share must be a number from 0 to below 1, not {given}")
     return share

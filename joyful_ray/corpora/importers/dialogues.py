@@ -1,9 +1,9 @@
-"""The pickles that emotion-in-conversation projects pass around: one entry a dialogue, one vector an utterance.
+"""The pickles that emotion recognition projects share: one entry per dialogue, one vector per utterance.
 
 Two layouts. *Samples*: a dict of `train`, `dev`, `test`, each a list of `Sample` objects (vid, speaker, label, text,
 audio, visual, sentence, sbert_sentence_embeddings), as COGMEN and JOYFUL write. *Tuple*: (ids, speakers, labels, text,
 audio, visual, sentences, train ids, test ids), the first seven dicts by dialogue, as DialogueRNN and MMGCN read. A
-tenth entry may follow; where it is a list of ids, the last three are train, dev and test.
+tenth entry may follow; if it is a list of ids, the last three are train, dev and test.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from joyful_ray.corpora.importers.pickles import Record, read_pickle
 from joyful_ray.errors import CorpusError
 from joyful_ray.schema import SPLITS, Modality, Split
 from joyful_ray.storage import Location
+from joyful_ray.wording import counted
 
 SAMPLE_FIELDS = ("vid", "speaker", "label", "audio", "visual", "sentence")
 TUPLE_NAMES = ("ids", "speakers", "labels", "text", "audio", "visual", "sentences")
@@ -25,7 +26,7 @@ TUPLE_NAMES = ("ids", "speakers", "labels", "text", "audio", "visual", "sentence
 
 @dataclass
 class Dialogue:
-    """One dialogue as the pickle has it; nothing is checked yet."""
+    """A dialogue as it is in the pickle, not yet checked."""
 
     name: str
     speakers: Any
@@ -37,7 +38,7 @@ class Dialogue:
 
 @dataclass
 class Dialogues:
-    """What one pickle holds."""
+    """The content of a pickle."""
 
     place: Location
     layout: str
@@ -51,7 +52,7 @@ class Dialogues:
 
 
 def find_pickle(source: Location) -> Location:
-    """SOURCE itself, or the one pickle in it.
+    """SOURCE itself, or the pickle in it.
 
     Raises:
         CorpusError: there is none, or more than one.
@@ -60,24 +61,25 @@ def find_pickle(source: Location) -> Location:
         return source
     names = [name for name in source.list() if name.endswith((".pkl", ".pickle", ".p"))]
     if len(names) != 1:
-        raise CorpusError(f"{source.uri} holds {len(names) or 'none'} .pkl files; name one of them as the source")
+        raise CorpusError(f"{source.uri} has {counted(len(names), '.pkl file')}; name one as the source")
     return source.join(names[0])
 
 
 def read_dialogues(place: Location, *, dev_share: float = 0.0) -> Dialogues:
-    """The dialogues of a file of either layout.
+    """Read a file of either layout.
 
     Args:
-        dev_share: tuples without dev ids: this share of the train dialogues, from the first one, is dev.
+        place: the pickle.
+        dev_share: share of the train dialogues, from the first one, that become dev in a tuple without dev ids.
 
     Raises:
-        CorpusError: the file is neither.
+        CorpusError: the file has neither layout.
     """
     return dialogues_of(place, read_pickle(place), dev_share=dev_share)
 
 
 def dialogues_of(place: Location, content: Any, *, dev_share: float = 0.0) -> Dialogues:
-    """The same from what was read of the file."""
+    """The dialogues in the content of a pickle; see `read_dialogues`."""
     if isinstance(content, dict) and "train" in content:
         return _from_samples(place, content)
     if isinstance(content, tuple | list) and len(content) in (9, 10):
@@ -143,7 +145,7 @@ def _are_ids(candidate: Any, known: Mapping[Any, Any]) -> bool:
 
 
 def _ordered(names: Any) -> list[Any]:
-    """The ids in their order; a set has none, so its ids are sorted."""
+    """The ids in order; those of a set are sorted."""
     plain = [name.item() if isinstance(name, np.generic) else name for name in names]
     return (
         sorted(plain, key=lambda name: (isinstance(name, str), name)) if isinstance(names, set | frozenset) else plain

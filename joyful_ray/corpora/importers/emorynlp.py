@@ -1,7 +1,8 @@
-"""EmoryNLP from its csv files: scenes of a TV series, seven emotions that are not MELD's.
+"""EmoryNLP from its CSV files: scenes of a TV series, seven emotions, which are not those of MELD.
 
-SOURCE holds `emorynlp_{split}_final.csv` and vectors as for MELD. A scene is known by season, episode and scene number.
-A line that several people speak has one speaker of its own, named after them all (`Ann & Bob`).
+SOURCE is a folder with `emorynlp_{split}_final.csv`, and files of vectors as for MELD. A conversation is a scene,
+identified by season, episode and scene number. A line that several people speak has one speaker, named after all of
+them (`Ann & Bob`).
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ NUMBERS = ["Season", "Episode", "Scene_ID", "Utterance_ID"]
 
 
 def speaker_of(cell: str) -> str:
-    """The csv writes a Python list of names: `['Ann', 'Bob']` -> `Ann & Bob`.
+    """The speaker of a row, whose cell is a Python list of names: `['Ann', 'Bob']` becomes `Ann & Bob`.
 
     Raises:
-        ValueError: it is no such list.
+        ValueError: the cell is not such a list.
     """
     try:
         names = ast.literal_eval(cell)
@@ -69,13 +70,13 @@ LAYOUT = Layout(
 
 
 def read_emorynlp(source: Location, options: Mapping[str, str]) -> ImportSource:
-    """EmoryNLP's scenes, in the order of its csv files."""
+    """Read EmoryNLP's scenes, in the order of its CSV files."""
     return read_annotated_csv(LAYOUT, source, options)
 
 
 IMPORTER = Importer(
     format="emorynlp",
-    summary="EmoryNLP's csv files with vectors beside them",
+    summary="EmoryNLP: the CSV files, with files of vectors",
     read=read_emorynlp,
     options=VECTOR_OPTIONS,
 )

@@ -1,4 +1,4 @@
-"""Reading csv and npy files so that every fault has a file and a line."""
+"""Reads CSV and npy files, and names the file and line of every fault."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ csv.field_size_limit(2**24)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One record of a csv file and the line on which it begins, counted from 1."""
+    """A record of a CSV file and the line on which it begins, counted from 1."""
 
     line: int
     cells: dict[str, str]
 
 
 def read_csv(place: Location, columns: Sequence[str]) -> list[Row]:
-    """All records of a csv file with a header.
+    """All records of a CSV file with a header.
 
     Raises:
         CorpusError: a column is missing, or a record has more or fewer cells than the header.
@@ -45,7 +45,7 @@ def read_csv(place: Location, columns: Sequence[str]) -> list[Row]:
 
 
 def records_of(place: Location) -> Iterator[tuple[int, list[str]]]:
-    """(first line, cells) of each record of a csv file, empty lines left out."""
+    """(first line, cells) of each record of a CSV file without empty lines."""
     text = place.read_text().removeprefix("\ufeff")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     line = 1
@@ -76,10 +76,10 @@ def numbers(cells: Sequence[str]) -> np.ma.MaskedArray:
 
 
 def read_npy(place: Location) -> NDArray[Any]:
-    """A numeric array of two dimensions from a .npy file; never unpickles.
+    """A numeric array with two dimensions from a .npy file; nothing is unpickled.
 
     Raises:
-        CorpusError: the file is no such array.
+        CorpusError: the file does not have such an array.
     """
     if not place.exists():
         raise CorpusError(f"there is no {place.uri}")

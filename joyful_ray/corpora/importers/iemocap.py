@@ -1,7 +1,8 @@
-"""IEMOCAP from the pickles of COGMEN and JOYFUL (samples) or DialogueRNN and MMGCN (tuple); see dialogues.py.
+"""IEMOCAP from the pickles of COGMEN and JOYFUL (samples), or of DialogueRNN and MMGCN (tuple).
 
-Six emotions, or four: `labels=4` of a six-way file leaves excited and frustrated utterances out, as the literature
-does. A tuple names train and test only; its first tenth of train becomes dev, as COGMEN and JOYFUL cut it.
+SOURCE is the pickle, or a folder with one; joyful_ray/corpora/README.md describes both layouts. There are six emotions;
+option `labels=4` leaves excited and frustrated utterances out, as is usual in the literature. A tuple has train and
+test only; the first tenth of train becomes dev, as in COGMEN and JOYFUL.
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ LABELS = ["happy", "sad", "neutral", "angry", "excited", "frustrated"]
 
 
 def read_iemocap(source: Location, options: Mapping[str, str]) -> ImportSource:
-    """IEMOCAP's dialogues, in the order of the file.
+    """Read IEMOCAP's dialogues, in the order of the file.
 
     Raises:
         ConfigError: `labels` is neither 4 nor 6.
-        CorpusError: the file is none of the known layouts.
+        CorpusError: the file has none of the known layouts.
     """
     dialogues = read_dialogues(find_pickle(source), dev_share=share_option(options, default=0.1))
     found = 6 if any(_number(label) >= 4 for dialogue in dialogues.every() for label in dialogue.labels) else 4
-    wanted = options.get("labels", str(found))
-    if wanted not in ("4", "6"):
-        raise ConfigError(f"option labels is 4 or 6, not {wanted}")
-    names = LABELS[: int(wanted)]
+    count = options.get("labels", str(found))
+    if count not in ("4", "6"):
+        raise ConfigError(f"option labels is 4 or 6, not {count}")
+    names = LABELS[: int(count)]
     return source_of(
         dialogues,
-        name=f"iemocap-{wanted}way",
+        name=f"iemocap-{count}way",
         task="single-label",
         labels=names,
         label_of=class_label(LABELS),
@@ -63,7 +64,11 @@ def _number(label: Any) -> float:
 
 IMPORTER = Importer(
     format="iemocap",
-    summary="IEMOCAP pickles of COGMEN/JOYFUL and DialogueRNN/MMGCN",
+    summary="IEMOCAP: pickles of COGMEN, JOYFUL, DialogueRNN and MMGCN",
     read=read_iemocap,
-    options={"labels": "4 or 6 emotions; found in the file if left out", **DEV_OPTION, **PICKLE_OPTIONS},
+    options={
+        "labels": "number of emotions, 4 or 6; if left out, as many as the file has",
+        **DEV_OPTION,
+        **PICKLE_OPTIONS,
+    },
 )

@@ -1,4 +1,4 @@
-"""The first pass over jsonl lines: what is in them, and what the corpus will therefore be."""
+"""The first pass over JSONL lines: it finds task, labels and widths of the corpus."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEYS = ("conversation_id", "split", "utterance_ids", "speakers", "texts", "label
 
 
 class ModalityHeader(BaseModel):
-    """One modality in corpus.json."""
+    """A modality in corpus.json."""
 
     model_config = ConfigDict(extra="forbid")
     extractor: str = "unknown"
@@ -33,7 +33,7 @@ class ModalityHeader(BaseModel):
 
 
 class Header(BaseModel):
-    """corpus.json, all of it optional."""
+    """corpus.json; every entry is optional."""
 
     model_config = ConfigDict(extra="forbid")
     name: str | None = None
@@ -44,7 +44,7 @@ class Header(BaseModel):
 
 @dataclass
 class JsonlScan:
-    """What a first pass over the lines finds out."""
+    """Results of the first pass over the lines."""
 
     tasks: dict[Task, str] = field(default_factory=dict)
     labels: set[str] = field(default_factory=set)
@@ -56,7 +56,7 @@ class JsonlScan:
 
 @dataclass
 class LineReader:
-    """Where the lines and the .npy files are, and how they are to be read."""
+    """Reads the lines, and the .npy files that they refer to."""
 
     files: list[tuple[Location, Split | None]]
     directory: Location
@@ -65,7 +65,7 @@ class LineReader:
     arrays: dict[str, NDArray] = field(default_factory=dict)
 
     def lines(self) -> Iterator[tuple[Location, int, Split | None, dict[str, Any] | str]]:
-        """(file, line, split, the object or what is wrong with the line)."""
+        """(file, line number, split, object) of each line; a bad line has a string with its fault instead."""
         for place, split in self.files:
             with place.open("r") as file:
                 try:
@@ -77,7 +77,7 @@ class LineReader:
                     raise CorpusError(f"{place.uri} is not UTF-8 text") from None
 
     def array(self, name: str) -> NDArray:
-        """A .npy of the source, opened once."""
+        """A .npy file of the source, opened once."""
         if name not in self.arrays:
             self.arrays[name] = read_npy(self.directory.join(name))
         return self.arrays[name]
@@ -91,9 +91,9 @@ def _parsed(line: str, split: Split | None) -> tuple[Split | None, dict[str, Any
     except json.JSONDecodeError as error:
         return split, f"not JSON (column {error.colno}: {error.msg})"
     except UnicodeEncodeError:
-        return split, "not Unicode: half of a surrogate pair stands alone"
+        return split, "not Unicode: half of a surrogate pair"
     except (ValueError, RecursionError) as error:
-        return split, f"not JSON that can be read ({error})"
+        return split, f"cannot be read as JSON ({error})"
     if not isinstance(content, dict):
         return split, "not a JSON object"
     for key in content:
@@ -110,7 +110,7 @@ def _parsed(line: str, split: Split | None) -> tuple[Split | None, dict[str, Any
 
 
 def read_header(directory: Location) -> Header:
-    """corpus.json of the source, or an empty one."""
+    """corpus.json of the source; empty if there is none."""
     place = directory.join(HEADER)
     if not place.exists():
         return Header()
@@ -123,28 +123,28 @@ def read_header(directory: Location) -> Header:
 
 
 def scan_lines(reader: LineReader) -> JsonlScan:
-    """Read all lines once; broken ones are left for the second pass to report."""
-    survey = JsonlScan()
+    """Read all lines once; the second pass reports bad ones."""
+    scan = JsonlScan()
     for place, number, split, content in reader.lines():
         if isinstance(content, str) or split is None:
-            survey.first_broken = survey.first_broken or f"{place.uri}, line {number}: {content}"
+            scan.first_broken = scan.first_broken or f"{place.uri}, line {number}: {content}"
             continue
-        survey.has_texts = survey.has_texts or "texts" in content
+        scan.has_texts = scan.has_texts or "texts" in content
         speakers = content.get("speakers")
-        survey.utterances[split] += len(speakers) if isinstance(speakers, list) else 0
+        scan.utterances[split] += len(speakers) if isinstance(speakers, list) else 0
         labels = content.get("labels")
         for label in labels if isinstance(labels, list) else []:
             kind = _kind(label)
             if kind:
-                survey.tasks.setdefault(kind, f"{place.uri}, line {number}")
-                survey.labels.update([label] if isinstance(label, str) else label if isinstance(label, list) else [])
+                scan.tasks.setdefault(kind, f"{place.uri}, line {number}")
+                scan.labels.update([label] if isinstance(label, str) else label if isinstance(label, list) else [])
         for name in MODALITIES:
             width = _width(content.get(name), reader)
-            if width and name not in survey.widths:
-                survey.widths[name] = width
+            if width and name not in scan.widths:
+                scan.widths[name] = width
     for name, pattern in reader.patterns.items():
-        survey.widths[name] = reader.array(pattern.format(split=next(iter(survey.utterances), "train"))).shape[1]
-    return survey
+        scan.widths[name] = reader.array(pattern.format(split=next(iter(scan.utterances), "train"))).shape[1]
+    return scan
 
 
 def _kind(label: Any) -> Task | None:
@@ -160,23 +160,24 @@ def _width(vectors: Any, reader: LineReader) -> int | None:
         try:
             return int(reader.array(vectors["npy"]).shape[1])
         except (CorpusError, StorageError):
-            return None  # the second pass says so, with the line
+            return None  # the second pass reports it with its line
     if isinstance(vectors, list):
         return next((len(row) for row in vectors if isinstance(row, list)), None)
     return None
 
 
-def task_of(wanted: str | None, survey: JsonlScan) -> Task:
-    """The task that was asked for, else the one the labels are of.
+def task_of(named: str | None, scan: JsonlScan) -> Task:
+    """The task that an option or corpus.json names, or else that of the labels.
 
     Raises:
+        ConfigError: there is no such task.
         CorpusError: the labels are of several kinds.
     """
-    if wanted is not None:
-        if wanted not in TASKS:
-            raise ConfigError(f"task {wanted} is none of {', '.join(TASKS)}")
-        return wanted
-    if len(survey.tasks) > 1:
-        places = ", ".join(f"{task} ({place})" for task, place in survey.tasks.items())
-        raise CorpusError(f"labels of several kinds: {places}; mend them, or say which with option task=")
-    return next(iter(survey.tasks), "single-label")
+    if named is not None:
+        if named not in TASKS:
+            raise ConfigError(f"task {named} is not one of {', '.join(TASKS)}")
+        return named
+    if len(scan.tasks) > 1:
+        places = ", ".join(f"{task} ({place})" for task, place in scan.tasks.items())
+        raise CorpusError(f"there are labels of several kinds: {places}; fix them, or give --option task=TASK")
+    return next(iter(scan.tasks), "single-label")

@@ -1,8 +1,8 @@
-"""MELD from its official csv files: multi-party conversations of a TV series, seven emotions.
+"""MELD from its official CSV files: multi-party conversations of a TV series, seven emotions.
 
-SOURCE holds `{split}_sent_emo.csv`. Vectors lie beside them, one file a split and modality (options `text_vectors`,
-`audio_vectors`, `vision_vectors`): a .npy whose rows follow the csv's, or a .csv whose column `filename` says
-`dia{D}_utt{U}.wav`. An utterance without a row, and an empty cell, are not present.
+SOURCE is a folder with `{split}_sent_emo.csv`, and one file of vectors per split and modality (options `text_vectors`,
+`audio_vectors`, `vision_vectors`): a .npy file with one row per CSV row, in the same order, or a .csv file whose column
+`filename` is `dia{D}_utt{U}.wav`. An empty cell, and an utterance without a row, is not present.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ LAYOUT = Layout(
 
 
 def read_meld(source: Location, options: Mapping[str, str]) -> ImportSource:
-    """MELD's conversations, in the order of its csv files."""
+    """Read MELD's conversations, in the order of its CSV files."""
     return read_annotated_csv(LAYOUT, source, options)
 
 
 IMPORTER = Importer(
     format="meld",
-    summary="MELD's official csv files with vectors beside them",
+    summary="MELD: the official CSV files, with files of vectors",
     read=read_meld,
     options=VECTOR_OPTIONS,
 )

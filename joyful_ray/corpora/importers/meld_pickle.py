@@ -1,7 +1,8 @@
-"""MELD from the ten-part tuple that MMGCN reads, or from JOYFUL's samples of it; see dialogues.py.
+"""MELD from the pickles of MMGCN (a tuple of ten) or JOYFUL (samples).
 
-Speakers are one-hot rows there (nine of them), so they come out as `speaker 0` and so on. The tuple puts the official
-train and dev dialogues together; no dev split is made unless `dev_share` asks for one, so training cuts it, seeded.
+SOURCE is the pickle, or a folder with one; joyful_ray/corpora/README.md describes both layouts. Speakers are one-hot
+rows in these files (nine of them), and become `speaker 0` and so on. The tuple joins the official train and dev
+dialogues. There is no dev split, unless option `dev_share` makes one; training then holds out dialogues of train.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from joyful_ray.storage import Location
 
 
 def speaker_of(row: Any) -> str:
-    """A one-hot row -> the speaker's number.
+    """The speaker of a one-hot row.
 
     Raises:
-        ValueError: not exactly one speaker is set.
+        ValueError: the row does not have exactly one 1.
     """
     if isinstance(row, str):
         return row
@@ -39,7 +40,7 @@ def speaker_of(row: Any) -> str:
 
 
 def read_meld_pickle(source: Location, options: Mapping[str, str]) -> ImportSource:
-    """MELD's dialogues, in the order of the file (of their ids where it holds a set)."""
+    """Read MELD's dialogues, in the order of the file; in the order of their ids if the file has a set."""
     dialogues = read_dialogues(find_pickle(source), dev_share=share_option(options, default=0.0))
     for dialogue in dialogues.every():
         dialogue.name = f"dia{dialogue.name}"
@@ -62,7 +63,7 @@ def read_meld_pickle(source: Location, options: Mapping[str, str]) -> ImportSour
 
 IMPORTER = Importer(
     format="meld-pickle",
-    summary="MELD pickles of MMGCN and JOYFUL",
+    summary="MELD: pickles of MMGCN and JOYFUL",
     read=read_meld_pickle,
     options={**DEV_OPTION, **PICKLE_OPTIONS},
 )

@@ -1,12 +1,12 @@
-"""The pickles of the MMSA framework (MOSI, MOSEI, SIMS): sequences of frames an utterance, pooled here to one vector.
+"""The pickles of the MMSA framework (MOSI, MOSEI, SIMS): one sequence of frames per utterance, averaged to a vector.
 
 A dict of `train`, `valid`, `test`, each a dict of arrays: `text` (N, L, W), `audio`, `vision`, `raw_text`, `id`
 (`<video>$_$<clip>`), `regression_labels` in [-3, 3], and sometimes `audio_lengths`, `vision_lengths`. Utterances are
 grouped by video and sorted by clip.
 
-An utterance's vector is the mean over its frames. Frames past its length, and frames of zeros (padding, or no face), do
-not count; neither do single values that are not finite, of which the published audio has some (the manifest's notes
-count them). What then has no frame is not present.
+The vector of an utterance is the mean of its frames. Frames beyond its length and frames of zeros (padding, or no face)
+do not count, nor do single values that are not finite; the published audio has some, and the notes of the manifest
+count them. An utterance without frames is not present.
 
 Shapes: N = utterances of a split, L = frames, W = width.
 """
@@ -39,7 +39,7 @@ MMSA_OPTIONS = {
 
 
 def is_mmsa(content: Any) -> bool:
-    """Whether a pickle's content is of this layout."""
+    """Whether the content of a pickle has this layout."""
     if not isinstance(content, dict):
         return False
     parts = [content[key] for key in SPLIT_KEYS.values() if key in content]
@@ -47,14 +47,14 @@ def is_mmsa(content: Any) -> bool:
 
 
 def read_mmsa(name: str, place: Location, content: Mapping[str, Any], options: Mapping[str, str]) -> ImportSource:
-    """A Source of an MMSA pickle's content.
+    """Read the content of an MMSA pickle.
 
     Raises:
-        CorpusError: an array is missing or of another length.
+        CorpusError: an array is missing or has another length.
     """
     task: Any = options.get("task", "regression")
     if task not in TASKS_HERE:
-        raise ConfigError(f"option task is {' or '.join(TASKS_HERE)} here, not {task}")
+        raise ConfigError(f"option task must be {' or '.join(TASKS_HERE)}, not {task}")
     parts = {split: content[key] for split, key in SPLIT_KEYS.items() if key in content}
     notes: dict[str, Any] = {"layout": "mmsa", "pooling": "mean over frames"}
     vectors = {split: _pooled(place, split, part, notes) for split, part in parts.items()}
@@ -106,9 +106,9 @@ def _pooled(
 
 
 def mean_of_frames(frames_NLW: NDArray, lengths_N: Any = None) -> np.ma.MaskedArray:
-    """Mean over the frames that count, (N, W), masked where none does.
+    """Mean of the frames, (N, W); masked if an utterance has none.
 
-    A frame counts up to the utterance's length and if it is not all zeros; in it, every finite value.
+    Frames beyond the length of the utterance, frames of zeros, and values that are not finite do not count.
     """
     values_NLW = np.where(np.isfinite(frames_NLW), frames_NLW, np.nan).astype(np.float64)
     counts_NL = np.any(np.nan_to_num(frames_NLW, nan=1.0, posinf=1.0, neginf=1.0) != 0, axis=2)

@@ -1,7 +1,8 @@
-"""CMU-MOSEI from COGMEN- or JOYFUL-style samples (emotions or sentiment classes) or from MMSA's pickle (sentiment).
+"""CMU-MOSEI from the pickles of COGMEN and JOYFUL (samples), or of MMSA.
 
-Samples: see dialogues.py; a label is a row of zeros and ones (multi-label, six emotions), a class number (sentiment of
-two or seven classes; other names through option `labels=a,b`), or a number (regression). MMSA: see mmsa.py.
+SOURCE is the pickle, or a folder with one; joyful_ray/corpora/README.md describes both layouts. In samples a label is a
+row of zeros and ones (multi-label, six emotions), a class number (two or seven classes of sentiment; option
+`labels=a,b` names others), or a number (regression).
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ SENTIMENTS = {2: ["negative", "positive"], 7: ["-3", "-2", "-1", "0", "1", "2", 
 
 
 def read_mosei(source: Location, options: Mapping[str, str]) -> ImportSource:
-    """MOSEI's videos, in the order of the file.
+    """Read MOSEI's videos, in the order of the file.
 
     Raises:
-        ConfigError: classes without names.
-        CorpusError: the file is none of the known layouts.
+        ConfigError: the names of the classes are unknown.
+        CorpusError: the file has none of the known layouts.
     """
     place = find_pickle(source)
     content = read_pickle(place)
@@ -64,7 +65,7 @@ def _number(value: Any) -> Label:
 def _task_and_names(dialogues: Dialogues, options: Mapping[str, str]) -> tuple[Task, list[str]]:
     labels = [label for dialogue in dialogues.every() for label in dialogue.labels]
     if not labels:
-        raise CorpusError(f"{dialogues.place.uri}: no labels in it")
+        raise CorpusError(f"{dialogues.place.uri} has no labels")
     named = options["labels"].split(",") if "labels" in options else None
     sizes = {np.size(label) for label in labels}
     if max(sizes) > 1:
@@ -74,13 +75,15 @@ def _task_and_names(dialogues: Dialogues, options: Mapping[str, str]) -> tuple[T
         return "regression", []
     classes = int(values.max()) + 1
     if named is None and classes not in SENTIMENTS:
-        raise ConfigError(f"{dialogues.place.uri}: {classes} classes without names; name them with option labels=a,b,…")
+        raise ConfigError(
+            f"{dialogues.place.uri} has {classes} classes without names; give them with --option labels=a,b,…"
+        )
     return "single-label", named or SENTIMENTS[classes]
 
 
 IMPORTER = Importer(
     format="mosei",
-    summary="CMU-MOSEI pickles of COGMEN/JOYFUL (samples) and of MMSA",
+    summary="CMU-MOSEI: pickles of COGMEN, JOYFUL and MMSA",
     read=read_mosei,
-    options={"labels": "label names in the order of their ids, with commas", **MMSA_OPTIONS, **PICKLE_OPTIONS},
+    options={"labels": "label names in the order of their ids, separated by commas", **MMSA_OPTIONS, **PICKLE_OPTIONS},
 )

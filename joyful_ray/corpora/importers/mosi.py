@@ -1,10 +1,10 @@
-"""CMU-MOSI from the csv files of bc-LSTM (binary sentiment) or from MMSA's pickle (sentiment in [-3, 3]).
+"""CMU-MOSI from the CSV files of bc-LSTM (binary sentiment), or from the pickle of MMSA (sentiment in [-3, 3]).
 
-csv: row k of `text_{split}0.csv`, `audio_{split}0.csv` and `video_{split}0.csv` is the same utterance, the last column
-its label (1 is positive). Column 0 of `text_{split}.csv` is its row in `transcripts.csv`, which names it `<video>_<k>`:
-a video is a conversation of one speaker, sorted by k. There is no dev split; training cuts one from train, by whole
-videos, which looks better than test, because the text and video features were trained on the train labels. MMSA: see
-mmsa.py.
+SOURCE is the folder with the CSV files, or the pickle; joyful_ray/corpora/README.md describes both. In the CSV files,
+row k of `text_{split}0.csv`, `audio_{split}0.csv` and `video_{split}0.csv` is the same utterance, and the last column
+is its label (1 is positive). Column 0 of `text_{split}.csv` is its row in `transcripts.csv`, which names it
+`<video>_<k>`. A video is a conversation of one speaker, sorted by k. There is no dev split; training holds out whole
+videos of train, which score higher than test, because the text and video features were trained on the train labels.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Line:
 
 
 def read_mosi(source: Location, options: Mapping[str, str]) -> ImportSource:
-    """MOSI's videos, in the order in which the files first name them.
+    """Read MOSI's videos, in the order of their first utterances.
 
     Raises:
         CorpusError: a file is missing, or files that belong together differ in length.
@@ -47,10 +47,12 @@ def read_mosi(source: Location, options: Mapping[str, str]) -> ImportSource:
         place = find_pickle(source)
         content = read_pickle(place)
         if not is_mmsa(content):
-            raise CorpusError(f"{place.uri}: expected MMSA's dict of train, valid and test")
+            raise CorpusError(f"{place.uri} is not a pickle of MMSA, a dict of train, valid and test")
         return read_mmsa("mosi", place, content, options)
     if options.get("task", "single-label") != "single-label":
-        raise ConfigError(f"option task: the csv files hold two classes, not numbers, so {options['task']} cannot be")
+        raise ConfigError(
+            f"option task is {options['task']}, but the CSV files have two classes; use the pickle of MMSA"
+        )
     transcripts = _lines(source.join(TRANSCRIPTS))
     tables = {split: _tables(source, split) for split in SPLITS_HERE}
     return ImportSource(
@@ -81,7 +83,7 @@ def _lines(place: Location) -> list[_Line]:
 
 
 def _tables(source: Location, split: Split) -> dict[str, list[_Line]]:
-    """The three files of vectors and, as `rows`, the file that names transcript rows; all of one length."""
+    """The three files of vectors and, as `rows`, the file with the rows of the transcripts, all of the same length."""
     tables = {file: _lines(source.join(f"{file}_{split}0.csv")) for file in FILES.values()}
     tables["rows"] = _lines(source.join(f"text_{split}.csv"))
     count = len(tables["text"])
@@ -113,7 +115,7 @@ def _drafts(
 
 def _transcript(cell: str, transcripts: list[_Line]) -> tuple[str, int, str]:
     if not cell.isdigit() or int(cell) >= len(transcripts):
-        raise ValueError(f"{cell!r} is no row of {TRANSCRIPTS}, which has {len(transcripts)}")
+        raise ValueError(f"{cell!r} is not a row of {TRANSCRIPTS}, which has {len(transcripts)}")
     name, text = transcripts[int(cell)].cells[:2]
     video, _, clip = name.rpartition("_")
     if not video or not clip.isdigit():
@@ -147,7 +149,7 @@ def _draft(
                 place = source.join(f"{file}_{split}0.csv").uri
                 draft.problems.append(Problem(str(error), place, line.number, video))
         if len({len(vector) for vector in vectors}) > 1:
-            draft.problems.append(Problem(f"{file} vectors of several widths", draft.file, draft.rows[0], video))
+            draft.problems.append(Problem(f"{file} vectors have different widths", draft.file, draft.rows[0], video))
         elif not draft.problems:
             draft.vectors[modality] = np.ma.stack(vectors)
     for row in rows:
@@ -155,14 +157,14 @@ def _draft(
         label: Label = LABELS[int(cells.pop())] if cells in ({"0"}, {"1"}) else None
         draft.labels.append(label)
         if label is None:
-            reason = "the files of text, audio and video differ in the label, or it is neither 0 nor 1"
+            reason = "text, audio and video have different labels, or the label is neither 0 nor 1"
             draft.problems.append(Problem(reason, draft.file, table["text"][row].number, video))
     return draft
 
 
 IMPORTER = Importer(
     format="mosi",
-    summary="CMU-MOSI csv files of bc-LSTM, or MMSA's pickle",
+    summary="CMU-MOSI: CSV files of bc-LSTM, or the pickle of MMSA",
     read=read_mosi,
     options=MMSA_OPTIONS,
 )

@@ -1,8 +1,8 @@
-"""Foreign pickles, read without importing or running anything that is inside.
+"""Reads pickles of other projects without importing or running anything in them.
 
-A pickle is a program: it names functions and calls them. Here every name it may use stands for a small class of this
-module that only keeps what it is given; numpy's own functions are not called with the pickle's arguments either. Arrays
-of numbers and strings are then made from the kept bytes. Any other name ends the reading.
+A pickle is a program: it names functions and calls them. Here each allowed name is replaced by a small class of this
+module, which only keeps its arguments; numpy's functions are not called with them either. Arrays of numbers and strings
+are then made from the kept bytes. Any other name is an error.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MALFORMED = (
 
 
 class Record:
-    """An object of the pickle: its attributes, and none of its behaviour."""
+    """An object of the pickle: its attributes without its behaviour."""
 
     def __setstate__(self, state: Any) -> None:
         if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
@@ -44,7 +44,7 @@ class Record:
 
 
 class _KeptType:
-    """Stands for numpy.dtype: a spelling of a plain type, or `O`."""
+    """Replaces numpy.dtype: the name of a plain type, or `O`."""
 
     def __init__(self, spelling: Any, align: Any = False, copy: Any = False) -> None:
         self.spelling = spelling.decode("ascii") if isinstance(spelling, bytes) else str(spelling)
@@ -62,14 +62,14 @@ class _KeptType:
         return self.spelling in ("O", "O8", "O4", "|O")
 
     def plain(self) -> np.dtype:
-        """The numpy type, made from the spelling alone."""
+        """The numpy type of this name."""
         if not NUMBER_OR_STRING.match(self.spelling):
             raise pickle.UnpicklingError(f"an array of type {self.spelling!r}")
         return np.dtype(self.spelling.lstrip("<>|=")).newbyteorder(self.byte_order)  # type: ignore[arg-type]
 
 
 class _KeptArray:
-    """Stands for numpy.ndarray until all is read."""
+    """Replaces numpy.ndarray until everything is read."""
 
     value: Any = None
 
@@ -140,7 +140,7 @@ def _plain(kind: type) -> Callable[..., Any]:
 
 
 class _KeptDict(dict):
-    """Stands for OrderedDict and defaultdict; what a defaultdict would call is not kept."""
+    """Replaces OrderedDict and defaultdict; the function of a defaultdict is not kept."""
 
     def __init__(self, content: Any = ()) -> None:
         super().__init__(content if isinstance(content, list | tuple | dict) else ())
@@ -150,7 +150,7 @@ class _KeptDict(dict):
 
 
 class _Call:
-    """A function that a pickle may call and not change."""
+    """A function that a pickle may call, but not change."""
 
     __slots__ = ("_function",)
 
@@ -196,42 +196,42 @@ class _Reader(pickle.Unpickler):
 
 
 def read_pickle(place: Location) -> Any:
-    """What a pickle holds: dicts, lists, tuples, sets, strings, numbers, numpy arrays, and `Record` for a `Sample`.
+    """The content of a pickle: dicts, lists, tuples, sets, strings, numbers, numpy arrays, and `Record` for a `Sample`.
 
     Raises:
         CorpusError: it is damaged, or names anything else; nothing was imported or run.
     """
     data = place.read_bytes()
     try:
-        return _settled(_Reader(io.BytesIO(data), encoding="latin1").load(), {})
+        return _resolved(_Reader(io.BytesIO(data), encoding="latin1").load(), {})
     except MALFORMED as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CorpusError(
-            f"{place.uri} cannot be read as data ({reason}); only containers and numpy arrays are, and nothing was run"
+            f"{place.uri} cannot be read as data ({reason}); only containers and numpy arrays can; nothing was run"
         ) from None
 
 
-def _settled(item: Any, done: dict[int, Any]) -> Any:
-    """The same with kept arrays replaced by their values."""
+def _resolved(item: Any, done: dict[int, Any]) -> Any:
+    """The item with kept arrays replaced by their values."""
     if isinstance(item, PLAIN):
         return item
     if id(item) in done:
         return done[id(item)]
     if isinstance(item, _KeptArray):
-        return _settled(item.value, done) if isinstance(item.value, list) else item.value
+        return _resolved(item.value, done) if isinstance(item.value, list) else item.value
     if isinstance(item, dict):
         made: Any = {}
         done[id(item)] = made
-        made.update({_settled(key, done): _settled(value, done) for key, value in item.items()})
+        made.update({_resolved(key, done): _resolved(value, done) for key, value in item.items()})
         return made
     if isinstance(item, list):
         made = []
         done[id(item)] = made
-        made.extend(_settled(value, done) for value in item)
+        made.extend(_resolved(value, done) for value in item)
         return made
     if isinstance(item, tuple):
-        return tuple(_settled(value, done) for value in item)
+        return tuple(_resolved(value, done) for value in item)
     if isinstance(item, Record):
         done[id(item)] = item
-        item.__dict__.update({key: _settled(value, done) for key, value in vars(item).items()})
+        item.__dict__.update({key: _resolved(value, done) for key, value in vars(item).items()})
     return item

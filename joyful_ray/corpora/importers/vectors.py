@@ -1,6 +1,6 @@
-"""One modality's vectors from a file beside a data set's own: rows of a .npy in the same order, or a csv with a key.
+"""Vectors of one modality in a separate file: a .npy with rows in the order of the utterances, or a CSV with a key.
 
-Shapes: R = vectors in the file, n = utterances asked for, W = width.
+Shapes: R = vectors in the file, n = requested utterances, W = width.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from joyful_ray.corpora.validation import Problem
 from joyful_ray.errors import ConfigError, CorpusError
 from joyful_ray.schema import FeatureContract, Modality, Split
 from joyful_ray.storage import Location
+from joyful_ray.wording import counted
 
 NAN_CHOICES = ("refuse", "absent")
 CONTRACT_OPTIONS = ("extractor", "version", "licence")
@@ -27,9 +28,10 @@ class VectorFile:
     """The vectors of one modality and split.
 
     Attributes:
-        values: (R, W); masked cells are absent.
-        row_of: csv: the row of each key; None where rows follow the utterances' own order.
-        faults: csv: what is wrong with a row.
+        values: (R, W); masked cells are not present.
+        row_of: row of each key of a CSV file; None if rows have the order of the utterances.
+        faults: faults of a CSV file, by row.
+        used: rows that belong to an utterance.
     """
 
     place: Location
@@ -45,15 +47,15 @@ class VectorFile:
 
     @property
     def unused_rows(self) -> int:
-        """Rows that no utterance has asked for."""
+        """Number of rows that belong to no utterance."""
         return len(self.values) - len(self.used)
 
     def take(self, indices: Sequence[int], keys: Sequence[str]) -> tuple[np.ma.MaskedArray, list[Problem]]:
-        """The vectors of some utterances, (n, W), masked where there is none, and what is wrong with them.
+        """The vectors of some utterances, (n, W), masked if there is none, and their faults.
 
         Args:
-            indices: each utterance's position among all of the split.
-            keys: each utterance's name in a keyed file.
+            indices: position of each utterance in the split.
+            keys: name of each utterance in a CSV file.
         """
         rows = list(indices) if self.row_of is None else [self.row_of.get(key, -1) for key in keys]
         found_n = np.array(rows) >= 0
@@ -67,28 +69,30 @@ class VectorFile:
 
 
 def open_vectors(place: Location, *, utterances: int, key: str, nan_is_absent: bool = False) -> VectorFile:
-    """Open a .npy whose rows follow the utterances, or a .csv whose column `key` names them.
+    """Open a .npy file with rows in the order of the utterances, or a .csv file whose column `key` names them.
 
     Raises:
-        CorpusError: another number of rows than utterances, a missing key column, a key that stands twice.
+        CorpusError: the number of rows is wrong, the key column is missing, or a key appears twice.
     """
     if place.name.endswith(".npy"):
         values: NDArray | np.ma.MaskedArray = read_npy(place)
         if len(values) != utterances:
-            raise CorpusError(f"{place.uri}: expected a row for each of {utterances} utterances, found {len(values)}")
+            raise CorpusError(
+                f"{place.uri}: expected {counted(utterances, 'row')}, one per utterance, found {len(values)}"
+            )
         if nan_is_absent:
             values = np.ma.masked_invalid(np.asarray(values, dtype=np.float32))
         return VectorFile(place, values)
     if place.name.endswith(".csv"):
         return _open_keyed(place, key, nan_is_absent)
-    raise ConfigError(f"vectors come from .npy or .csv, not {place.name}")
+    raise ConfigError(f"vectors must be in a .npy or .csv file, not in {place.name}")
 
 
 def _open_keyed(place: Location, key: str, nan_is_absent: bool) -> VectorFile:
     columns = [column for column in next(records_of(place), (0, []))[1] if column != key]
     rows = read_csv(place, [key])
     if not columns or not rows:
-        raise CorpusError(f"{place.uri}: no vectors in it")
+        raise CorpusError(f"{place.uri} has no vectors")
     values = np.ma.masked_all((len(rows), len(columns)), dtype=np.float32)
     file = VectorFile(place, values, row_of={})
     assert file.row_of is not None
@@ -96,7 +100,7 @@ def _open_keyed(place: Location, key: str, nan_is_absent: bool) -> VectorFile:
         name = row.cells[key].strip()
         stem = name.rsplit(".", 1)[0] if "." in name else name
         if stem in file.row_of:
-            raise CorpusError(f"{place.uri}, line {row.line}: {key} {name} stands twice")
+            raise CorpusError(f"{place.uri}, line {row.line}: {key} {name} appears twice")
         file.row_of[stem] = index
         try:
             found = numbers([row.cells[column] for column in columns])
@@ -109,7 +113,7 @@ def _open_keyed(place: Location, key: str, nan_is_absent: bool) -> VectorFile:
 
 @dataclass(frozen=True)
 class DefaultVectors:
-    """The vectors that usually lie beside a data set, used where no option names others."""
+    """A usual file of vectors of a data set, read if no option names another."""
 
     pattern: str
     extractor: str
@@ -120,8 +124,8 @@ class DefaultVectors:
 
 VECTOR_OPTIONS = {
     **{
-        f"{modality}_vectors": f"file of the {modality} vectors with {{split}} in its name: .npy (a row a csv row) "
-        "or .csv (with a filename column); none leaves them out"
+        f"{modality}_vectors": f"file of the {modality} vectors, with {{split}} in its name: .npy (rows in order) or "
+        ".csv (column filename); `none` leaves them out"
         for modality in ("text", "audio", "vision")
     },
     **{
@@ -129,7 +133,7 @@ VECTOR_OPTIONS = {
         for modality in ("text", "audio", "vision")
         for part in CONTRACT_OPTIONS
     },
-    "nan": "what NaN means in a file of vectors: refuse (an error, the default) or absent (not present)",
+    "nan": "how to read NaN in a file of vectors: refuse (an error, the default) or absent (not present)",
 }
 
 
@@ -154,7 +158,7 @@ def vector_patterns(
     """The file pattern of each modality that will be read.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or a pattern lacks {split}.
     """
     patterns: dict[Modality, str] = {}
     modalities: tuple[Modality, ...] = ("text", "audio", "vision")
@@ -169,18 +173,21 @@ def vector_patterns(
             if any(source.join(pattern.format(split=split)).exists() for split in splits):
                 patterns[modality] = pattern
     if not patterns:
-        wanted = ", ".join(default.pattern for default in defaults.values())
-        raise ConfigError(f"{source.uri} holds no vectors ({wanted}); name files with text_vectors=, audio_vectors= …")
+        usual = ", ".join(default.pattern for default in defaults.values())
+        raise ConfigError(
+            f"{source.uri} has no vectors ({usual}); name files with --option text_vectors=…, audio_vectors=… or "
+            "vision_vectors=…"
+        )
     for modality, pattern in patterns.items():
         if "{split}" not in pattern:
-            raise ConfigError(f"option {modality}_vectors names one file a split: {pattern} lacks {{split}}")
+            raise ConfigError(f"option {modality}_vectors must name one file per split, but {pattern} lacks {{split}}")
     return patterns
 
 
 def contract_of(
     modality: Modality, pattern: str, width: int, options: Mapping[str, str], default: DefaultVectors | None
 ) -> FeatureContract:
-    """The feature contract: the options', else the default's where its own file is read, else the file's name."""
+    """The feature contract: from the options, else from the default if its file is read, else from the file name."""
     known = default if default is not None and default.pattern == pattern else None
     return FeatureContract(
         extractor=options.get(f"{modality}_extractor") or (known.extractor if known else pattern),

@@ -122,7 +122,7 @@ def test_labels_of_two_kinds_are_refused(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text(lines(talk(), talk(conversation_id="b", labels=[1, 2])))
     with pytest.raises(CorpusError, match=r"single-label \(.*line 1\), regression \(.*line 2\)"):
         imported(tmp_path)
-    with pytest.raises(ConfigError, match="task emotions is none of single-label"):
+    with pytest.raises(ConfigError, match="task emotions is not one of single-label"):
         imported(tmp_path, task="emotions")
 
 
@@ -136,29 +136,29 @@ def test_labels_of_two_kinds_are_refused(tmp_path: Path) -> None:
         (lines(talk(speakers=...)), "speakers is not a list of strings"),
         (lines(talk(speakers=["Ann", 3])), "speakers is not a list of strings"),
         (lines(talk(speakers=["Ann", ""])), "utterance talk-1_1: the speaker is empty"),
-        (lines(talk(conversation_id=7)), "conversation_id is not a string"),
+        (lines(talk(conversation_id=7)), "conversation_id is missing, empty, or not a string"),
         (lines(talk(labels=["joy"])), "2 utterance ids but 1 labels"),
         (lines(talk(labels="joy")), "labels is not a list"),
         (lines(talk(texts=["Hi."])), "2 utterance ids but 1 texts"),
-        (lines(talk(texts=...)), "no texts, which the other conversations have"),
-        (lines(talk(utterance_ids=["x", "x"])), "utterance x: this id stands 2 times"),
+        (lines(talk(texts=...)), "it has no texts, but other conversations have"),
+        (lines(talk(utterance_ids=["x", "x"])), "utterance x: this id appears 2 times"),
         (lines(talk(speakers=[], labels=[], texts=[], text=[], audio=[])), "the conversation has no utterances"),
         (lines(talk(text=[[0.5, 2]])), "text: expected a list of 2 vectors, found 1"),
         (lines(talk(text=[[0.5, 2], [1]])), "text: vector 1 should have 2 values, found 1 values"),
-        (lines(talk(text=[[0.5, 2], ["1", 2]])), "text: vector 1 holds '1', which is no number"),
-        (lines(talk(text=[[0.5, 2], [True, 2]])), "text: vector 1 holds True, which is no number"),
+        (lines(talk(text=[[0.5, 2], ["1", 2]])), "text: vector 1 has '1', which is not a number"),
+        (lines(talk(text=[[0.5, 2], [True, 2]])), "text: vector 1 has True, which is not a number"),
         (lines(talk(text=[[0.5, 2], [float("nan"), 2]])), "utterance talk-1_1: text value 0 is nan"),
         (lines(talk(text=[[0.5, 2], [1e300, 2]])), r"text value 0 is 1e\+300, too large for float32"),
         (lines(talk(text={"npy": "none.npy"})), r"text: there is no .*none\.npy"),
-        (lines(talk(text={"npy": "text.npy", "start": 3})), r"text: rows 3 to 4 of text\.npy, which has 4"),
+        (lines(talk(text={"npy": "text.npy", "start": 3})), r"text: it needs rows 3 to 4 of text\.npy, which has 4"),
         (lines(talk(text={"npy": "text.npy", "begin": 3})), "text: unknown key 'begin'"),
         (lines(talk(text={"npy": "../text.npy"})), "text: .*leads out of"),
-        (lines(talk(text=[[0.5, 2], [10**400, 2]])), "text: vector 1 holds a number too large for float32"),
-        (lines(talk(text=[[0.5, 2], [7, 2]])).replace("[7", f"[1{'0' * 5000}"), "not JSON that can be read"),
-        ("[" * 5000, "not JSON that can be read"),
+        (lines(talk(text=[[0.5, 2], [10**400, 2]])), "text: vector 1 has a number that is too large for float32"),
+        (lines(talk(text=[[0.5, 2], [7, 2]])).replace("[7", f"[1{'0' * 5000}"), "cannot be read as JSON"),
+        ("[" * 5000, "cannot be read as JSON"),
         (lines(talk(speakers=["Ann", "\ud800"])), "not Unicode"),
         (lines(talk(labels=3)), "labels is not a list"),
-        (lines(talk(conversation_id="good")), "this conversation id stands in train already"),
+        (lines(talk(conversation_id="good")), "this conversation id is already in train"),
     ],
     ids=lambda text: text[-60:],
 )

@@ -98,13 +98,13 @@ def test_a_literal_nan_in_a_file_is_refused_unless_it_is_said_to_mean_absent(sou
     [
         ("train_sent_emo.csv", "joy", "joyy", r"train_sent_emo\.csv, line 5: .*unknown label 'joyy'"),
         ("train_sent_emo.csv", "2,0,1,1,x,y", "two,0,1,1,x,y", r"line 5: Dialogue_ID 'two' .* is not a number"),
-        ("train_sent_emo.csv", ",7,3,", ",7,0,", r"line 3: .*utterance train_dia7_utt0: this id stands 2 times"),
+        ("train_sent_emo.csv", ",7,3,", ",7,0,", r"line 3: .*utterance train_dia7_utt0: this id appears 2 times"),
         ("train_sent_emo.csv", "Mark Ross", " ", r"line 3: .*the speaker is empty"),
         ("train_sent_emo.csv", "Emotion", "Emotions", r"no column Emotion; its columns are Sr No\., Utterance"),
         ("train_sent_emo.csv", "x,y", "x", r"line 5: 10 cells, the header has 11"),
         ("train_audio_praat.csv", "4.5", "fast", r"train_audio_praat\.csv, line 2: 'fast' is not a number"),
         ("train_audio_praat.csv", "4.5", "inf", r"line 5: .*audio value 1 is inf"),
-        ("train_audio_praat.csv", "dia9_utt9", "dia7_utt0", r"line 4: filename dia7_utt0\.wav stands twice"),
+        ("train_audio_praat.csv", "dia9_utt9", "dia7_utt0", r"line 4: filename dia7_utt0\.wav appears twice"),
         ("train_audio_praat.csv", "filename", "file", r"train_audio_praat\.csv has no column filename"),
     ],
 )
@@ -129,7 +129,7 @@ def test_bad_rows_can_be_set_aside(source: Path) -> None:
 
 def test_a_npy_of_another_length_or_of_objects_is_refused(source: Path) -> None:
     np.save(source / "train_text_minilm.npy", np.zeros((2, 2)))
-    with pytest.raises(CorpusError, match="expected a row for each of 3 utterances, found 2"):
+    with pytest.raises(CorpusError, match="expected 3 rows, one per utterance, found 2"):
         imported(source)
     np.save(source / "train_text_minilm.npy", np.array([{}, {}, {}]), allow_pickle=True)
     with pytest.raises(CorpusError, match=r"train_text_minilm\.npy is not a \.npy file of numbers"):
@@ -144,7 +144,7 @@ def test_without_vectors_it_says_which_would_do(source: Path) -> None:
         file.unlink()
     for file in source.glob("*_audio_*"):
         file.unlink()
-    with pytest.raises(ConfigError, match=r"holds no vectors \(\{split\}_text_minilm\.npy, "):
+    with pytest.raises(ConfigError, match=r"has no vectors \(\{split\}_text_minilm\.npy, "):
         imported(source)
 
 

@@ -54,12 +54,12 @@ def test_videos_are_conversations_sorted_by_clip(source: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("audio_train0.csv", '"2","0"', '"2","1"', r"text_train0\.csv, line 2: .*differ in the label"),
+        ("audio_train0.csv", '"2","0"', '"2","1"', r"text_train0\.csv, line 2: .*have different labels"),
         ("audio_train0.csv", '"2","0"', '"two","0"', r"audio_train0\.csv, line 2: .*'two' is not a number"),
         ("audio_train0.csv", '"2","0"\n', "", r"audio_train0\.csv: expected 3 rows, found 2"),
         ("text_train0.csv", '"0.3",', '"nan",', r"text_train0\.csv, line 2: .*utterance a_b_2: text value 0 is nan"),
-        ("text_train0.csv", '"0.3","0.4"', '"0.3"', "text vectors of several widths"),
-        ("text_train.csv", '"2"', '"9"', r"text_train\.csv, line 3: '9' is no row of transcripts\.csv, which has 4"),
+        ("text_train0.csv", '"0.3","0.4"', '"0.3"', "text vectors have different widths"),
+        ("text_train.csv", '"2"', '"9"', r"text_train\.csv, line 3: '9' is not a row of transcripts\.csv, which has 4"),
         ("transcripts.csv", "a_b_2", "ab", r"'ab' in transcripts\.csv is not <video>_<number>"),
         ("video_test0.csv", '"7","1"\n', "", r"video_test0\.csv is empty"),
     ],
@@ -73,7 +73,7 @@ def test_bad_files_are_refused_with_file_line_and_reason(
 
 
 def test_the_csv_files_hold_classes_only(source: Path) -> None:
-    with pytest.raises(ConfigError, match="so regression cannot be"):
+    with pytest.raises(ConfigError, match="option task is regression, but the CSV files have two classes"):
         imported(source, task="regression")
 
 

@@ -179,7 +179,7 @@ def test_a_directory_with_one_pickle_is_enough(tmp_path: Path) -> None:
     write_pickle(tmp_path / "iemocap" / "IEMOCAP_features.pkl", iemocap_tuple())
     assert imported("iemocap", str(tmp_path / "iemocap")).splits() == ["train", "dev", "test"]
     write_pickle(tmp_path / "iemocap" / "other.pkl", 1)
-    with pytest.raises(CorpusError, match=r"holds 2 \.pkl files; name one"):
+    with pytest.raises(CorpusError, match=r"has 2 \.pkl files; name one"):
         imported("iemocap", str(tmp_path / "iemocap"))
 
 
@@ -202,10 +202,10 @@ def broken_tuple(part: int, name: str, value: Any) -> tuple[Any, ...]:
         (
             "iemocap",
             broken_tuple(2, "Ses01F_impro00", [0, 9]),
-            "conversation Ses01F_impro00: label 9 is none of 0 to 5",
+            "conversation Ses01F_impro00: label 9 is not a number from 0 to 5",
         ),
         ("iemocap", broken_tuple(4, "Ses01F_impro00", [np.zeros(3), np.zeros(4)]), "conversation Ses01F_impro00"),
-        ("iemocap", broken_tuple(4, "Ses02F_impro01", [np.ones(7)] * 3), "audio vectors are 7 wide, expected 100"),
+        ("iemocap", broken_tuple(4, "Ses02F_impro01", [np.ones(7)] * 3), "audio vectors have width 7, expected 100"),
         ("iemocap", broken_tuple(1, "Ses01F_impro00", ["M"]), "2 utterance ids but 1 speakers"),
         ("iemocap", broken_tuple(3, "Ses01F_impro00", [np.full(100, np.nan)] * 2), "text value 0 is nan"),
         (
@@ -213,7 +213,7 @@ def broken_tuple(part: int, name: str, value: Any) -> tuple[Any, ...]:
             broken_tuple(1, "Ses01F_impro00", [[0, 0], [1, 0]]),
             r"speaker \[0, 0\] is not a row with one 1",
         ),
-        ("mosi", {"x": 1}, "expected MMSA's dict of train, valid and test"),
+        ("mosi", {"x": 1}, "is not a pickle of MMSA, a dict of train, valid and test"),
         ("mosi", mmsa({"train": ["noclip"]}), "id 'noclip' of train is not <video>"),
         ("mosi", {"train": {"id": ["a$_$0"]}}, "train has no raw_text"),
         (

@@ -21,7 +21,7 @@ def test_every_format_is_named_and_described() -> None:
     ("format", "options", "message"),
     [
         ("meldd", {}, r"unknown format meldd; did you mean meld\?"),
-        ("xyz", {}, "unknown format xyz; known are meld, jsonl"),
+        ("xyz", {}, "unknown format xyz; there are meld, jsonl"),
         ("meld", {"text_vector": "x"}, r"unknown option text_vector of format meld; did you mean text_vectors\?"),
         ("jsonl", {"nan": "zero"}, "option nan is refuse or absent, not zero"),
     ],
