@@ -186,7 +186,7 @@ def test_without_a_map_the_error_suggests_one_and_an_incomplete_map_is_refused(
         assess_bundle(bundles["single-label"], corpus, device="cpu")
     short = MAP | {"to": {"name": "other", "labels": OTHER[:3]}, "drop": {"from": ["neutral"], "to": ["calm"]}}
     (tmp_path / "short.yaml").write_text(yaml.safe_dump(short))
-    with pytest.raises(ConfigError, match=r"to \(other\) forgets 'bored', a label of the corpus"):
+    with pytest.raises(ConfigError, match=r"to \(other\) of the label map lacks 'bored', a label of the corpus"):
         assess_bundle(bundles["single-label"], corpus, label_map=str(tmp_path / "short.yaml"), device="cpu")
 
 

@@ -131,13 +131,13 @@ def test_what_does_not_fit_is_refused(pair: tuple[list[str], list[str]], tmp_pat
     with pytest.raises(ConfigError, match="have different labels in `to`: good, bad and good"):
         merge_corpora(corpora, out, label_maps=[*maps, other])
     twice = write_map(tmp_path, "t", ["joy", "rage", "awe"], {"joy": "good", "rage": "bad", "awe": "good"})
-    with pytest.raises(ConfigError, match=r"two label maps name the labels of .*first, and differ"):
+    with pytest.raises(ConfigError, match="two different label maps fit the labels of .*first"):
         merge_corpora(corpora, out, label_maps=[*maps, twice])
     unlike = write(tmp_path, "unlike", ["happy", "glad", "sad"], ["sad"], extractor="y")
     with pytest.raises(CorpusError, match="expected extractor x, found extractor y"):
         merge_corpora([corpora[0], unlike], out, label_maps=maps)
     several = write(tmp_path, "several", ["joy", "rage", "awe"], [["joy"]], task="multi-label")
-    with pytest.raises(CorpusError, match="labeled for multi-label, the first for single-label"):
+    with pytest.raises(CorpusError, match="is multi-label, that of the first corpus single-label"):
         merge_corpora([corpora[0], several], out, label_maps=maps[1:])
     assert not Path(out).exists()
 
