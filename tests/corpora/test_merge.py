@@ -131,7 +131,7 @@ def test_what_does_not_fit_is_refused(pair: tuple[list[str], list[str]], tmp_pat
     with pytest.raises(ConfigError, match="have different labels in `to`: good, bad and good"):
         merge_corpora(corpora, out, label_maps=[*maps, other])
     twice = write_map(tmp_path, "t", ["joy", "rage", "awe"], {"joy": "good", "rage": "bad", "awe": "good"})
-    with pytest.raises(ConfigError, match="two different label maps fit the labels of .*first"):
+    with pytest.raises(ConfigError, match=r"two different label maps fit the labels of .*first"):
         merge_corpora(corpora, out, label_maps=[*maps, twice])
     unlike = write(tmp_path, "unlike", ["happy", "glad", "sad"], ["sad"], extractor="y")
     with pytest.raises(CorpusError, match="expected extractor x, found extractor y"):
