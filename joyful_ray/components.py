@@ -1,7 +1,7 @@
-"""Components of the user's own, named by import path: `my_package.module:Class`, with settings of their own.
+"""Components of the user, named by import path (`my_package.module:Class`), with their own settings.
 
 A component is a class. Its settings are a pydantic model in the attribute `Settings`; a class without it takes none.
-The class is imported by name from the working directory, or from wherever Python finds it. Nothing is unpickled.
+The class is imported from the working directory, or from where Python finds it. Nothing is unpickled.
 """
 
 from __future__ import annotations

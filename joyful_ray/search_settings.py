@@ -190,5 +190,5 @@ class SearchConfig(Section):
         if self.scheduler == "hyperband" and self.workers_per_trial > 1:
             raise ValueError("search.scheduler: hyperband pauses trials, which needs search.workers_per_trial: 1")
         if all(isinstance(entry, RangeConfig) is False for entry in self.space.values()):
-            raise ValueError("search.space holds only constants; give one setting a range")
+            raise ValueError("search.space has only constants; give one setting a range")
         return self

@@ -159,7 +159,7 @@ def test_own_data_is_imported_and_inspected(
     assert json.loads(capsys.readouterr().out)["splits"]["test"]["utterances"] == 4
 
 
-def test_help_waits_for_no_heavy_library() -> None:
+def test_help_imports_no_heavy_library() -> None:
     program = "import sys; from joyful_ray.cli import main; main(['train', '--help']); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "--workers" in done.stdout
@@ -252,7 +252,7 @@ def test_the_demo_in_jobs_is_the_demo() -> None:
     assert committed.corpus == "joyful-demo/corpus"
 
 
-def test_synth_makes_the_corpus_that_it_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_synth_makes_the_requested_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "made")
     assert main(["synth", "--out", out, "--conversations", "10", "--seed", "3", "--json"]) == 0
     made = json.loads(capsys.readouterr().out)

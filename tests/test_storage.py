@@ -141,15 +141,13 @@ def test_the_endpoint_may_come_from_the_environment(endpoint: str, monkeypatch: 
 
 
 @pytest.mark.s3
-def test_an_absent_bucket_is_said_to_be_absent(endpoint: str) -> None:
+def test_a_missing_bucket_is_named(endpoint: str) -> None:
     with pytest.raises(StorageError, match=r"no bucket nobody-made-this at http.*; create it first"):
         open_location(f"s3://nobody-made-this/x?endpoint_override={endpoint}").write_text("x")
 
 
 @pytest.mark.s3
-def test_missing_credentials_are_said_to_be_missing(
-    endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_missing_credentials_are_named(endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()
@@ -178,7 +176,7 @@ def test_an_endpoint_nobody_listens_on_fails_quickly(use: str) -> None:
 
 
 @pytest.mark.s3
-def test_a_server_that_accepts_and_never_answers_does_not_hang_us() -> None:
+def test_a_server_that_never_answers_does_not_block() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

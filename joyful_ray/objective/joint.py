@@ -113,7 +113,7 @@ class JointObjective(nn.Module):
 
     @staticmethod
     def _counted(term: Any, batch: Batch) -> Tensor:
-        """Which utterances a term of the user counts, (N,); all if it does not say."""
+        """The utterances that a term of the user counts, (N,); all if it has no method `counted`."""
         if hasattr(term, "counted"):
             return term.counted(batch).float()
         return torch.ones(batch.utterances, device=batch.labeled_N.device)

@@ -32,7 +32,7 @@ class Candidate(Record):
 
 
 class SearchRecord(Record):
-    """`record.json` of a search: written when a session has done everything that was asked for.
+    """`record.json` of a search: written when a session is complete.
 
     Attributes:
         metric: the dev score that the search optimises.

@@ -16,7 +16,7 @@ def check_components(job: JobConfig, corpus: Corpus) -> None:
     """Build the model and run it forward and backward on two utterances, if the job names components of the user.
 
     Raises:
-        ConfigError: a component cannot be built, fails, or returns something of another shape than it says.
+        ConfigError: a component cannot be built, fails, or returns another shape than it declares.
     """
     if not job.components:
         return
@@ -40,7 +40,7 @@ def check_components(job: JobConfig, corpus: Corpus) -> None:
         objective.total(sums, objective.counts(batch)).backward()
     except ConfigError:
         raise
-    except Exception as error:  # whatever the user's code raises is a fault of the job, and is named as such
+    except Exception as error:  # any error in the user's code is a fault of the job, and the message says so
         raise ConfigError(f"{named} failed on a tiny batch: {type(error).__name__}: {error}") from error
     finally:
         torch.set_rng_state(state)

@@ -221,7 +221,7 @@ def test_probabilities_of_labels_with_the_same_name_add_up() -> None:
     assert shared.raw(answers, scores, np.array([0]), "single-label").predicted.tolist() == [1]
 
 
-def test_several_labels_an_utterance_on_either_side() -> None:
+def test_several_labels_per_utterance_on_either_side() -> None:
     scores = torch.logit(torch.tensor([[0.2, 0.7, 0.4], [0.1, 0.3, 0.9]]))
     several = PredictionDecoder("multi-label", ["a", "b", "c"])
     single = PredictionDecoder("single-label", ["a", "b", "c"])

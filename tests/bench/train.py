@@ -232,7 +232,9 @@ def workers(corpus: Path, folder: Path) -> None:
             torch.set_num_threads(1)
         train(job, name=f"workers-{count}")
         found[count] = min(metrics.train_seconds for metrics in RunDirectory.of(job, f"workers-{count}").metrics())
-    print(f"train seconds an epoch: without Ray {found[0]:.2f}, one worker {found[1]:.2f}, two workers {found[2]:.2f}")
+    print(
+        f"training seconds per epoch: without Ray {found[0]:.2f}, one worker {found[1]:.2f}, two workers {found[2]:.2f}"
+    )
     print(f"one worker under Ray / without: {found[1] / found[0]:.2f}; two workers / one: {found[2] / found[1]:.2f}")
 
 

@@ -15,7 +15,7 @@ def card_of(path: Path) -> CorpusCard:
     return inspect_corpus(open_corpus(str(path)))
 
 
-def test_the_card_counts_what_is_there(tmp_path: Path) -> None:
+def test_the_card_counts_everything_in_the_corpus(tmp_path: Path) -> None:
     train = [conversation("a", 3), conversation("b", 1), with_gaps()]
     write(str(tmp_path), {"train": train, "dev": [conversation("d", 3)], "test": [conversation("t", 3)]})
     card = card_of(tmp_path)
@@ -31,7 +31,7 @@ def test_the_card_counts_what_is_there(tmp_path: Path) -> None:
     assert CorpusCard.model_validate_json(card.model_dump_json()) == card
 
 
-def test_the_rows_have_a_column_a_split(tmp_path: Path) -> None:
+def test_the_rows_have_one_column_per_split(tmp_path: Path) -> None:
     write(str(tmp_path), {"train": [conversation("a", 3)], "test": [conversation("t", 3)]})
     rows = card_of(tmp_path).as_rows()
     assert rows[0] == ["", "train", "test"]
@@ -40,7 +40,7 @@ def test_the_rows_have_a_column_a_split(tmp_path: Path) -> None:
     assert {len(row) for row in rows} == {3}
 
 
-def test_warnings_name_what_will_hurt(tmp_path: Path) -> None:
+def test_warnings_name_what_affects_training(tmp_path: Path) -> None:
     long = conversation("long", 201, labels=["joy", *["neutral"] * 200])
     long.features["text"][:, 1] = 4.0
     dev = conversation("dev", 2, labels=[None, None], utterance_ids=["long_u0", "x"])
@@ -66,7 +66,7 @@ def test_a_corpus_without_dev_says_what_training_will_do(tmp_path: Path) -> None
     assert card_of(tmp_path).warnings == ["no dev split: training uses some conversations of train instead"]
 
 
-def test_set_aside_conversations_are_mentioned(tmp_path: Path) -> None:
+def test_bad_conversations_that_were_left_out_are_mentioned(tmp_path: Path) -> None:
     bad = conversation("bad", labels=["hm", "joy", "joy"])
     write(str(tmp_path), {"train": [conversation(), bad]}, max_bad=0.5)
     assert "1 bad conversation left out by the import; see quarantine.jsonl" in card_of(tmp_path).warnings

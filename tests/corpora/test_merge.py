@@ -77,7 +77,7 @@ def pair(tmp_path: Path) -> tuple[list[str], list[str]]:
     return corpora, maps
 
 
-def test_a_merged_corpus_holds_all_conversations_in_shared_labels(
+def test_a_merged_corpus_has_all_conversations_with_shared_labels(
     pair: tuple[list[str], list[str]], tmp_path: Path
 ) -> None:
     corpora, maps = pair

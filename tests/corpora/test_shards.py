@@ -119,7 +119,7 @@ def test_columns_that_disagree_are_refused(tmp_path: Path) -> None:
         next(conversations_from_table(short, manifest))
 
 
-def test_a_place_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("important")
     for settings in ({}, {"overwrite": True}):
         with pytest.raises(CorpusError, match=r"has thesis\.tex"):
@@ -165,7 +165,7 @@ def check_that_it_stays(uri: str) -> None:
     assert "train" not in earlier.location.list()
 
 
-def test_what_cannot_be_removed_behind_a_whole_corpus_does_not_take_it_back(
+def test_old_files_that_cannot_be_removed_do_not_undo_a_complete_corpus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remove = Location.remove
@@ -238,7 +238,7 @@ def test_another_format_version_is_named_first(corpus_path: Path) -> None:
     assert "import the corpus again" in message
 
 
-def test_a_wrong_place_says_what_is_wrong_with_it(tmp_path: Path, corpus_path: Path) -> None:
+def test_a_folder_that_is_not_a_corpus_is_refused_with_the_reason(tmp_path: Path, corpus_path: Path) -> None:
     assert "there is no corpus at" in refusal(tmp_path / "nowhere")
     assert "has no manifest.json" in refusal(tmp_path)
     (corpus_path / "manifest.json").write_text("{,")
@@ -344,7 +344,7 @@ def test_a_width_that_the_vectors_do_not_have_is_found(corpus_path: Path) -> Non
     assert "expected 15 values in text of conversation 0, found" in refusal(corpus_path)
 
 
-def test_another_writers_parquet_is_read(corpus_path: Path) -> None:
+def test_parquet_of_another_writer_is_read(corpus_path: Path) -> None:
     """Files without Arrow's own schema name list items otherwise; the data is the same."""
     table = pq.ParquetFile(corpus_path / "train/part-00000.parquet").read()
     shard = corpus_path / "train/part-00000.parquet"

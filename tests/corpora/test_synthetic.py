@@ -64,7 +64,7 @@ def test_too_little_is_refused(tmp_path: Path) -> None:
         synthesize(str(tmp_path), conversations=5, seed=0, widths={"text": 3})
 
 
-def test_a_state_hangs_on_the_speakers_last_and_on_the_others(corpus: Corpus) -> None:
+def test_a_state_depends_on_the_last_states_of_both_speakers(corpus: Corpus) -> None:
     """Given the speaker's own last label, the other's still moves the next one, by the planted share."""
     anger, fear, neutral = (LABELS.index(name) for name in ("anger", "fear", "neutral"))
     both, _ = transitions("single-label")

@@ -114,7 +114,7 @@ def test_a_bad_conversation_stops_the_import(tmp_path: Path) -> None:
     assert not (tmp_path / "c/manifest.json").exists()
 
 
-def test_bad_conversations_within_the_share_are_set_aside_and_counted(tmp_path: Path) -> None:
+def test_bad_conversations_within_the_share_are_left_out_and_counted(tmp_path: Path) -> None:
     items = [*(conversation(f"a{index}") for index in range(9)), draft(labels=["joyy", "joy", None])]
     manifest = write(str(tmp_path / "c"), {"train": items}, max_bad=0.1)
     assert manifest.splits["train"].conversations == 9
@@ -140,7 +140,7 @@ def test_more_bad_conversations_than_the_share_stop_the_import(tmp_path: Path) -
     assert not (tmp_path / "c/manifest.json").exists()
 
 
-def test_a_conversation_id_may_stand_once_in_a_corpus(tmp_path: Path) -> None:
+def test_a_conversation_id_may_appear_once_in_a_corpus(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="this conversation id is already in train"):
         write(str(tmp_path / "c"), {"train": [conversation("a")], "test": [conversation("a")]})
 

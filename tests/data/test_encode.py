@@ -138,7 +138,7 @@ def test_moments_add_up_even_far_from_zero() -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("cuts", [(6,), (1, 2, 11)])
-def test_surveys_of_parts_add_up_to_that_of_the_whole(task: Task, cuts: tuple[int, ...]) -> None:
+def test_statistics_of_parts_add_up_to_those_of_the_whole(task: Task, cuts: tuple[int, ...]) -> None:
     table = table_of(tiny_conversations("train", 12, task=task), task)
     whole = SplitStatistics.of(table, encoding(task))
     borders = [0, *cuts, 12]
@@ -152,7 +152,7 @@ def test_surveys_of_parts_add_up_to_that_of_the_whole(task: Task, cuts: tuple[in
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_survey_counts_labels_and_speakers(task: Task) -> None:
+def test_statistics_count_labels_and_speakers(task: Task) -> None:
     conversations = tiny_conversations("train", 12, task=task)
     found = SplitStatistics.of(table_of(conversations, task), encoding(task))
     labels = [label for item in conversations for label in item.labels if label is not None]

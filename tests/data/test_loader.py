@@ -23,7 +23,7 @@ def source() -> ResidentLoader:
 
 
 @pytest.mark.parametrize("world_size", WORLDS)
-def test_every_conversation_is_on_one_rank_once_an_epoch(source: ResidentLoader, world_size: int) -> None:
+def test_every_conversation_is_on_one_rank_once_per_epoch(source: ResidentLoader, world_size: int) -> None:
     seen = [
         c
         for rank in range(world_size)
@@ -35,13 +35,13 @@ def test_every_conversation_is_on_one_rank_once_an_epoch(source: ResidentLoader,
 
 
 @pytest.mark.parametrize("world_size", WORLDS)
-def test_all_ranks_have_equally_many_steps(source: ResidentLoader, world_size: int) -> None:
+def test_all_ranks_have_the_same_number_of_steps(source: ResidentLoader, world_size: int) -> None:
     steps = [len(list(source.epoch(0, rank=rank, world_size=world_size))) for rank in range(world_size)]
     assert steps == [source.steps(world_size=world_size)] * world_size == [4] * world_size
 
 
 @pytest.mark.parametrize("world_size", WORLDS)
-def test_a_step_holds_the_same_micro_batches_whatever_the_world(source: ResidentLoader, world_size: int) -> None:
+def test_a_step_has_the_same_micro_batches_for_every_world_size(source: ResidentLoader, world_size: int) -> None:
     plan = plan_epoch(source.store.lengths, seed=0, epoch=2, batch_conversations=6, micro_batches=2)
     ranks = [list(source.epoch(2, rank=rank, world_size=world_size)) for rank in range(world_size)]
     for place, step in enumerate(plan):

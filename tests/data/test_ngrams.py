@@ -70,7 +70,7 @@ def encoded(names: str, encoding: Encoding, *, texts: bool = True) -> pa.Table:
     return encoding.table(pa.table(columns | ({"texts": [TALKS[name] for name in names]} if texts else {})))
 
 
-def test_a_batch_holds_the_words_of_its_conversations_whatever_the_tables() -> None:
+def test_a_batch_has_the_words_of_its_conversations_for_every_division_into_tables() -> None:
     encoding = Encoding("single-label", ("x",), {}, {}, HASHING)
     whole = encoded("cab", encoding)
     for tables in ([whole], [encoded("b", encoding), encoded("ca", encoding)], [whole.slice(1), whole.slice(0, 1)]):
@@ -90,7 +90,7 @@ def test_a_corpus_without_texts_has_no_words_in_it() -> None:
     assert ngrams.counts_N.tolist() == [0] * 4
 
 
-def test_texts_are_left_alone_where_no_words_are_asked_for() -> None:
+def test_texts_are_not_read_if_no_words_are_requested() -> None:
     encoding = Encoding("single-label", ("x",), {}, {})
     batch = SplitStore([encoded("ab", encoding)], encoding).batch([0])
     assert batch.ngrams is None

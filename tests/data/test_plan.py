@@ -20,7 +20,7 @@ def plan(lengths: np.ndarray, *, seed: int = 0, epoch: int = 0, batch: int = 4, 
 
 @quick
 @given(lengths, st.integers(1, 70), counts, st.integers(0, 3))
-def test_every_conversation_comes_exactly_once_an_epoch(
+def test_every_conversation_comes_exactly_once_per_epoch(
     lengths: np.ndarray, batch: int, parts: int, epoch: int
 ) -> None:
     steps = plan(lengths, epoch=epoch, batch=batch, parts=parts)
@@ -30,7 +30,7 @@ def test_every_conversation_comes_exactly_once_an_epoch(
 
 @quick
 @given(lengths, st.integers(1, 70), counts)
-def test_a_step_holds_its_global_batch_in_at_most_so_many_micro_batches(
+def test_a_step_has_its_global_batch_in_at_most_so_many_micro_batches(
     lengths: np.ndarray, batch: int, parts: int
 ) -> None:
     steps = plan(lengths, batch=batch, parts=parts)
@@ -73,7 +73,7 @@ def test_the_plan_is_a_function_of_seed_and_epoch_alone() -> None:
     assert len(set(orders)) == 4
 
 
-def test_no_two_micro_batches_of_a_run_draw_alike() -> None:
+def test_no_two_micro_batches_of_a_run_have_the_same_seed() -> None:
     seeds = [
         micro.seed
         for epoch in range(5)

@@ -25,7 +25,7 @@ def without_dev(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return open_corpus(write_tiny(tmp_path_factory.mktemp("corpora") / "no-dev", counts={"train": 23, "test": 5}))
 
 
-def test_every_split_holds_its_conversations(corpus: Corpus) -> None:
+def test_every_split_has_its_conversations(corpus: Corpus) -> None:
     corpus_info, stores = prepare_here(corpus, small_job())
     assert {split: len(store) for split, store in stores.items()} == COUNTS
     for split, store in stores.items():
@@ -47,7 +47,7 @@ def test_scaling_comes_from_train_alone(corpus: Corpus) -> None:
         np.testing.assert_allclose(found, (dev - expected.mean_W) / expected.deviation_W, rtol=1e-4, atol=1e-5)
 
 
-def test_features_are_taken_as_they_are_where_normalise_is_off(corpus: Corpus) -> None:
+def test_features_are_not_scaled_if_normalise_is_off(corpus: Corpus) -> None:
     corpus_info, stores = prepare_here(corpus, small_job(data={"normalise": False}))
     assert corpus_info.encoding.scaling == {}
     (item,) = tiny_conversations("train", 1)
@@ -72,7 +72,7 @@ def test_scaling_does_not_see_the_conversations_cut_off_as_dev(without_dev: Corp
     assert corpus_info.conversations == len(kept) == len(stores["train"])
 
 
-def test_a_reading_chooses_rows_by_id(without_dev: Corpus) -> None:
+def test_rows_are_chosen_by_id(without_dev: Corpus) -> None:
     found = split_rows(without_dev, small_job())
     table = without_dev.read_table("train")
     dev, train = found["dev"].choose(table), found["train"].choose(table)

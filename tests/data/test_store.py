@@ -25,7 +25,7 @@ def encoded(conversations: list[Conversation], task: Task = "single-label") -> p
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("chosen", [(0,), (3, 1), (2, 2), tuple(range(8))])
-def test_a_batch_holds_the_chosen_conversations_in_that_order(task: Task, chosen: tuple[int, ...]) -> None:
+def test_a_batch_has_the_chosen_conversations_in_that_order(task: Task, chosen: tuple[int, ...]) -> None:
     conversations = tiny_conversations("train", 8, task=task)
     store = SplitStore([encoded(conversations[:3], task), encoded(conversations[3:], task)], encoding(task))
     batch = store.batch(chosen)
@@ -41,7 +41,7 @@ def test_a_batch_holds_the_chosen_conversations_in_that_order(task: Task, chosen
         np.testing.assert_array_equal(batch.present[name], np.concatenate([item.present[name] for item in items]))
 
 
-def test_conversations_stand_in_the_order_of_their_ids_whatever_the_order_of_the_tables() -> None:
+def test_conversations_are_in_the_order_of_their_ids_for_every_order_of_the_tables() -> None:
     conversations = tiny_conversations("train", 9)
     orders = [[0, 1, 2, 3, 4, 5, 6, 7, 8], [8, 3, 1, 0, 7, 2, 5, 4, 6]]
     stores = [

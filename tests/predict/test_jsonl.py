@@ -83,7 +83,7 @@ def test_the_rows_carry_speaker_text_and_true_label(
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
 @pytest.mark.parametrize("task", TASKS)
-def test_each_format_holds_the_same_predictions(
+def test_each_format_has_the_same_predictions(
     suffix: str, task: str, bundles: dict[str, str], tiny: Callable[..., str], tmp_path: Path
 ) -> None:
     source = written(tmp_path / "new.jsonl", conversations_of(tiny(task)))

@@ -97,7 +97,7 @@ def test_only_settings_that_differ_are_listed() -> None:
     assert settings_table([run("x"), run("y", 1)]).rows == []
 
 
-def test_a_folder_stands_for_every_run_below_it(tmp_path: Path) -> None:
+def test_a_folder_means_every_run_below_it(tmp_path: Path) -> None:
     corpus = write_tiny(tmp_path / "tiny")
     for place in ("one", "deep/er"):
         train(small_job(corpus=corpus, storage=str(tmp_path / "runs" / place), name="a", train={"epochs": 1}))

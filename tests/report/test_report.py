@@ -104,14 +104,14 @@ def test_runs_are_compared_over_their_seeds(tmp_path: Path, capsys: pytest.Captu
     assert page(runs, []) == text
 
 
-def test_what_is_neither_run_nor_search_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_runs_and_searches_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(CheckpointError, match="has no run and no search, nor has any folder below it"):
         read_all([str(tmp_path)])
     assert main(["report", str(tmp_path)]) == 2
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_curve_follows_what_the_scores_do_and_its_band_holds_the_truth() -> None:
+def test_a_curve_follows_the_scores_and_its_band_contains_the_true_mean() -> None:
     draw = np.random.default_rng(0)
     values = draw.uniform(0, 1, 120)
     found = curve(values.tolist(), (values + draw.normal(0, 0.1, 120)).tolist(), is_log=False)

@@ -53,7 +53,7 @@ def job(tiny: Callable[..., str], tmp_path: Path) -> JobConfig:
     return small_job(name="tiny", corpus=tiny("single-label"), storage=str(tmp_path / "runs"), train=train_settings)
 
 
-def test_events_come_in_order_and_the_last_checkpoint_is_told(job: JobConfig) -> None:
+def test_events_come_in_order_and_the_last_checkpoint_is_reported(job: JobConfig) -> None:
     recorder = Recorder()
     train(job, callbacks=[recorder])
     assert recorder.events[0] == ("begin", False)
@@ -225,7 +225,7 @@ def test_a_resumed_run_reports_only_its_own_epochs(job: JobConfig, monkeypatch: 
     assert second.named("epoch") == [1, 2]
 
 
-def test_a_failed_look_at_the_files_is_made_up_for(job: JobConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_poll_is_made_up_for_by_the_next(job: JobConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder, calls = Recorder(), 0
     real = RunDirectory.metrics
 

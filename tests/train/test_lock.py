@@ -37,7 +37,7 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"host": 1}', '{"process": "x", "host": "y"}'])
-def test_a_damaged_lock_blocks_nobody(tmp_path: Path, content: str) -> None:
+def test_a_damaged_lock_does_not_block(tmp_path: Path, content: str) -> None:
     (tmp_path / LOCK).write_text(content)
     with run_lock(open_location(str(tmp_path))):
         assert json.loads((tmp_path / LOCK).read_text())["process"] == os.getpid()

@@ -27,7 +27,7 @@ def collectives(process_group: ProcessGroup) -> tuple[float, list[object], bool,
     return float(total), gathered, process_group.is_first, gradients
 
 
-def test_one_rank_communicates_with_nobody() -> None:
+def test_a_single_rank_does_not_communicate() -> None:
     assert collectives(ProcessGroup()) == (1.0, ["rank 0"], True, [1.0, 2.0])
 
 

@@ -235,7 +235,7 @@ def test_seeds_are_numbers_or_ranges(text: str, expected: list[int]) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a", "1.5", "-1", "1,1", "0-99999"])
-def test_other_words_are_no_seeds(text: str) -> None:
+def test_other_words_are_refused_as_seeds(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="--seeds"):
         parse_seeds(text)
 

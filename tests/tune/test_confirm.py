@@ -31,13 +31,13 @@ def test_counts_of_conversations_add_up_to_the_scores_of_the_split() -> None:
     assert found.utterances == 40
 
 
-def test_a_config_against_itself_differs_by_nothing() -> None:
+def test_a_config_does_not_differ_from_itself() -> None:
     same = [counts(np.array([3, 7, 9, 5])), counts(np.array([2, 8, 8, 6]))]
     found = paired_bootstrap(same, same, F1, samples=200, error_rate=0.05)
     assert (found.mean, found.low, found.high) == (0.0, 0.0, 0.0)
 
 
-def test_a_gap_in_every_conversation_is_found_and_noise_is_not() -> None:
+def test_a_difference_in_every_conversation_is_found_and_noise_is_not() -> None:
     draw = np.random.default_rng(0)
     base = [draw.integers(3, 7, 60) for _ in range(3)]
     better = paired_bootstrap(
@@ -68,7 +68,7 @@ def test_the_interval_is_as_wide_as_resampling_whole_conversations_makes_it() ->
         (-0.07, -0.01, "worse than the default by 0.0200 ± 0.0300"),
     ],
 )
-def test_the_verdict_says_what_the_interval_allows(low: float, high: float, words: str) -> None:
+def test_the_verdict_follows_from_the_interval(low: float, high: float, words: str) -> None:
     difference = -0.02 if high < 0 else 0.02
     row = Candidate(
         config="a",

@@ -42,7 +42,7 @@ EVENTS: list[AnyEvent] = [
 ]
 
 
-def test_what_was_added_is_read_in_the_order_in_which_it_came(tmp_path: Path) -> None:
+def test_events_are_read_in_the_order_in_which_they_were_added(tmp_path: Path) -> None:
     ledger = Ledger(open_location(tmp_path))
     assert not ledger.exists()
     assert ledger.events() == []
@@ -52,7 +52,7 @@ def test_what_was_added_is_read_in_the_order_in_which_it_came(tmp_path: Path) ->
     assert Ledger(open_location(tmp_path)).events() == EVENTS
 
 
-def test_a_line_that_a_crash_cut_off_is_left_out_and_does_not_spoil_the_next(tmp_path: Path) -> None:
+def test_an_incomplete_line_is_skipped_and_does_not_damage_the_next(tmp_path: Path) -> None:
     ledger = Ledger(open_location(tmp_path))
     ledger.add(*EVENTS)
     place = tmp_path / "ledger.jsonl"
@@ -72,7 +72,7 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
         ledger.events()
 
 
-def test_a_trial_is_what_its_events_say() -> None:
+def test_the_state_of_a_trial_follows_from_its_events() -> None:
     state = SearchState.of(EVENTS)
     trial = state.trials["0000"]
     assert [line.dev["weighted_f1"] for line in trial.epochs] == [0.25, 0.5], "an epoch that was made again counts once"
@@ -101,7 +101,7 @@ def test_configs_rank_by_the_mean_of_their_seeds_and_finished_ones_first() -> No
     assert state.keepers(F1, 1) == {"a0", "b0", "e0"}, "the best trial, the best config, and what still runs"
 
 
-def test_an_heir_has_the_history_of_its_source() -> None:
+def test_a_copied_trial_has_the_history_of_its_source() -> None:
     rows: list[AnyEvent] = [drawn("a"), drawn("b"), epoch("a", 0, 0.5), epoch("a", 1, 0.75), epoch("b", 0, 0.125)]
     rows += [Changed(trial="b", epoch=0, source="a", settings={"a": "new"}), epoch("b", 1, 0.25, is_best=False)]
     target = SearchState.of(rows).trials["b"]

@@ -32,7 +32,7 @@ def written(job: JobConfig, name: str, scores: list[float], *, corpus: str = "ab
     return home
 
 
-def test_another_searchs_ended_trials_enter_once_and_count_as_known(tmp_path: Path) -> None:
+def test_ended_trials_of_another_search_are_merged_once(tmp_path: Path) -> None:
     job = search_job("corpus", tmp_path)
     ours, theirs = written(job, "ours", [0.25, 0.5]), written(job, "theirs", [0.125, 0.75, 0.875])
     writer = LedgerWriter(ours.ledger)
@@ -49,7 +49,7 @@ def test_another_searchs_ended_trials_enter_once_and_count_as_known(tmp_path: Pa
     )
 
 
-def test_what_cannot_be_compared_is_not_merged(tmp_path: Path) -> None:
+def test_searches_that_cannot_be_compared_are_not_merged(tmp_path: Path) -> None:
     job = search_job("corpus", tmp_path)
     writer = LedgerWriter(written(job, "ours", [0.25]).ledger)
     longer = resolve(merge(job.model_dump(mode="json"), {"train": {"epochs": 9}}))
@@ -63,7 +63,7 @@ def test_what_cannot_be_compared_is_not_merged(tmp_path: Path) -> None:
         merge_search(str(tmp_path / "nowhere"), job, "abc", writer)
 
 
-def test_a_search_that_is_another_one_is_refused_by_the_setting_that_differs(tmp_path: Path) -> None:
+def test_a_different_search_is_refused_with_the_setting_that_differs(tmp_path: Path) -> None:
     job = search_job("corpus", tmp_path)
     home = written(job, "ours", [0.25])
     tree = job.model_dump(mode="json")

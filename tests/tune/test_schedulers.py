@@ -51,7 +51,7 @@ class Running:
 
 
 @pytest.mark.parametrize("scheduler", ["asha", "median"])
-def test_a_new_scheduler_stops_what_is_worse_than_earlier_trials(scheduler: str) -> None:
+def test_a_new_scheduler_stops_trials_that_are_worse_than_earlier_ones(scheduler: str) -> None:
     known = study_of({name: [score, score, score] for name, score in zip("abcd", (0.4, 0.5, 0.6, 0.7), strict=True)})
     decisions = {}
     for is_taught in (False, True):
@@ -64,7 +64,7 @@ def test_a_new_scheduler_stops_what_is_worse_than_earlier_trials(scheduler: str)
     assert decisions == {False: "CONTINUE", True: "STOP"}
 
 
-def test_an_epoch_that_the_ledger_holds_is_not_judged_again() -> None:
+def test_an_epoch_in_the_ledger_is_not_judged_again() -> None:
     known = study_of({"good": [0.5, 0.5], "bad": [0.1, 0.1]})
     found = scheduler_of(space_of(scheduler="asha"), epochs=9)
     replay_trials(found, [known.trials["good"]], F1)
@@ -77,7 +77,7 @@ def test_an_epoch_that_the_ledger_holds_is_not_judged_again() -> None:
     assert patient.on_trial_result(CONTROLLER, trial, fresh) == "STOP"
 
 
-def test_optuna_learns_from_what_the_ledger_knows() -> None:
+def test_optuna_learns_from_the_trials_in_the_ledger() -> None:
     space = space_of(algorithm="optuna", seed=3)
     random = [space.draw(index) for index in range(40)]
     curves = {f"{place:02d}": [1.0 - abs(draw["objective.contrast_weight"] - 0.8)] for place, draw in enumerate(random)}
@@ -94,7 +94,7 @@ def test_optuna_learns_from_what_the_ledger_knows() -> None:
     assert sum(shares.values()) == pytest.approx(1.0)
 
 
-def test_several_goals_are_told_to_optuna() -> None:
+def test_optuna_receives_several_goals() -> None:
     space = space_of(algorithm="optuna", metric=["weighted_f1", "seconds"])
     sampler = build_sampler(space, [F1, Goal("seconds", -1)], [])
     config = sampler.sample(0)
@@ -104,7 +104,7 @@ def test_several_goals_are_told_to_optuna() -> None:
     assert sampler.sample(1) is not None
 
 
-def test_trials_at_a_time_follow_from_what_is_free() -> None:
+def test_free_resources_decide_how_many_trials_run_at_a_time() -> None:
     search = space_of(cpus_per_trial=1.5, gpus_per_trial=0.25, max_concurrent=5).search
     assert concurrent_trials(search, {"CPU": 16.0, "GPU": 1.0}) == 4
     assert concurrent_trials(search, {"CPU": 16.0, "GPU": 2.0}) == 5
@@ -122,7 +122,7 @@ def test_storage_is_predicted_and_bounded() -> None:
         estimate_footprint(space_of(storage_limit_bytes=1000), MELD_HERE, slots=2, trials=10)
 
 
-def test_pbt_refuses_what_changes_a_weights_shape() -> None:
+def test_pbt_refuses_settings_that_change_the_shape_of_weights() -> None:
     check_exploit(space_of(scheduler="pbt"), MELD_HERE)
     with pytest.raises(ConfigError, match=r"model.context.width changes the shape of weights"):
         check_exploit(space_of({"model.context.width": {"choice": [64, 128]}}, scheduler="pbt"), MELD_HERE)

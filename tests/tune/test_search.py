@@ -103,7 +103,7 @@ def test_failures_are_recorded_the_winner_is_confirmed_and_trials_can_be_added(c
     assert again.test_reads == (1 if again.chosen == record.chosen else 2)
 
 
-def test_bad_trials_stop_early_and_free_what_they_held(corpus: str, tmp_path: Path) -> None:
+def test_bad_trials_stop_early_and_free_their_resources(corpus: str, tmp_path: Path) -> None:
     rates = {"train.learning_rate": {"choice": [0.02, 1e-7]}, "graph.window_past": {"choice": [1, 2, 3]}}
     job = search_job(corpus, tmp_path, space=rates, epochs=9, algorithm="grid", scheduler="asha", max_concurrent=2)
 
@@ -140,7 +140,7 @@ def test_the_other_schedulers_run_to_the_end(scheduler: str, corpus: str, tmp_pa
         assert [line.epoch for line in trial.epochs] == list(range(len(trial.epochs)))
 
 
-def test_population_based_training_goes_on_from_copies_of_the_best(corpus: str, tmp_path: Path) -> None:
+def test_population_based_training_continues_from_copies_of_the_best(corpus: str, tmp_path: Path) -> None:
     rates = {"train.learning_rate": {"log": [1e-7, 0.02]}, "objective.contrast_weight": {"uniform": [0.0, 1.0]}}
     job = search_job(corpus, tmp_path, space=rates, epochs=9, scheduler="pbt", max_trials=4, perturb_epochs=2)
     search(job, name="pbt")
@@ -154,7 +154,7 @@ def test_population_based_training_goes_on_from_copies_of_the_best(corpus: str, 
         assert 0.0 <= trial.settings["objective.contrast_weight"] <= 1.0
 
 
-def test_a_trial_with_workers_of_its_own_is_a_ray_train_run(corpus: str, tmp_path: Path) -> None:
+def test_a_trial_with_several_workers_is_a_ray_train_run(corpus: str, tmp_path: Path) -> None:
     job = search_job(corpus, tmp_path, epochs=3, max_trials=2, workers_per_trial=2, cpus_per_trial=2, scheduler="none")
     search(job, name="nested")
     state = study_of(job, "nested")

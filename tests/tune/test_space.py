@@ -39,7 +39,7 @@ def space_of(space: dict[str, Any], **search: Any) -> Space:
         ({"data.dev_fraction": {"uniform": [0.1, 0.2]}}, "compared on one dev split"),
     ],
 )
-def test_a_path_or_a_range_that_no_job_takes_is_refused(space: dict[str, Any], message: str) -> None:
+def test_a_wrong_path_or_range_is_refused(space: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         space_of(space)
     assert message in str(caught.value)
@@ -55,7 +55,7 @@ def test_a_path_or_a_range_that_no_job_takes_is_refused(space: dict[str, Any], m
         ({"space": {"graph.window_past": {"int": [1, 2], "choice": [1]}}}, "exactly one of"),
         ({"space": {"graph.window_past": {"choice": []}}}, "at least 1 item"),
         ({"space": {}}, "at least 1 item"),
-        ({"space": {"graph.window_past": 3}}, "holds only constants"),
+        ({"space": {"graph.window_past": 3}}, "has only constants"),
         ({"space": WINDOW, "max_trial": 3}, "did you mean search.max_trials?"),
         ({"space": WINDOW, "max_trials": 0}, "search.max_trials is 0"),
         ({"space": WINDOW, "time_budget_s": 0}, "search.time_budget_s is 0"),
@@ -63,13 +63,15 @@ def test_a_path_or_a_range_that_no_job_takes_is_refused(space: dict[str, Any], m
         ({"space": WINDOW, "metric": ["weighted_f1", "seconds"]}, "need search.algorithm: optuna"),
     ],
 )
-def test_a_search_that_makes_no_sense_is_refused_at_load(search: dict[str, Any], message: str) -> None:
+def test_settings_of_a_search_that_contradict_each_other_are_refused_at_load(
+    search: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
         resolve({"search": search})
     assert message in str(caught.value)
 
 
-def test_a_metric_that_is_not_there_is_answered_with_the_nearest() -> None:
+def test_an_unknown_metric_is_refused_with_the_nearest() -> None:
     search = job_of(WINDOW, metric="weigthed_f1").search
     assert search is not None
     with pytest.raises(ConfigError, match="single-label has no weigthed_f1; did you mean weighted_f1"):
@@ -79,7 +81,7 @@ def test_a_metric_that_is_not_there_is_answered_with_the_nearest() -> None:
     assert [(goal.name, goal.sign) for goal in goals_of(job_of(WINDOW).search, "regression")] == [("mae", -1)]  # type: ignore[arg-type]
 
 
-def test_a_draw_is_a_function_of_its_number_within_its_range() -> None:
+def test_a_sample_is_a_function_of_its_number_and_within_its_range() -> None:
     space = space_of(
         {
             **WINDOW,
@@ -104,7 +106,7 @@ def test_a_draw_is_a_function_of_its_number_within_its_range() -> None:
     assert job.graph.window_past == job.graph.window_future == draws[0]["graph.window_past"]
 
 
-def test_a_condition_leaves_a_setting_to_the_job() -> None:
+def test_a_setting_whose_condition_does_not_hold_keeps_the_value_of_the_job() -> None:
     kind, weight = "model.fusion.kind", "objective.fusion_weight"
     space = space_of(
         {
@@ -117,7 +119,7 @@ def test_a_condition_leaves_a_setting_to_the_job() -> None:
     assert all((weight in draw) == (draw[kind] == "dual-branch") for draw in draws)
 
 
-def test_draws_that_do_not_fit_together_are_drawn_again() -> None:
+def test_sampled_settings_that_contradict_each_other_are_sampled_again() -> None:
     space = space_of(
         {
             "model.fusion.global_branch": {"choice": [True, False]},
@@ -140,7 +142,7 @@ def test_a_grid_is_every_combination_once() -> None:
         space_of({"objective.temperature": {"log": [0.1, 1.0]}}, algorithm="grid")
 
 
-def test_what_another_space_knows_counts_where_it_lies_in_this_one() -> None:
+def test_trials_of_another_space_count_if_they_are_in_this_one() -> None:
     space = space_of({**WINDOW, "objective.temperature": {"choice": [0.5, 1.0]}})
     default = load_job().objective.temperature
     known = space.known_values({"graph.window_past": 3, "train.learning_rate": 0.5})
@@ -157,7 +159,7 @@ def test_a_search_does_not_change_a_runs_fingerprint_and_survives_its_yaml() -> 
     assert job_with(job, {"search": None}) == load_job()
 
 
-def test_training_a_search_job_says_what_to_do() -> None:
+def test_training_a_search_job_is_refused_with_advice() -> None:
     with pytest.raises(ConfigError, match=r"is a search: run it with joyful search, or .* --set search=null"):
         train(job_of(WINDOW))
     with pytest.raises(ConfigError, match="has no section search"):

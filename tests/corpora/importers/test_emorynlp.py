@@ -30,7 +30,7 @@ def source(tmp_path: Path) -> Path:
     return directory
 
 
-def test_a_scene_is_known_by_season_episode_and_number(source: Path) -> None:
+def test_a_scene_is_identified_by_season_episode_and_number(source: Path) -> None:
     manifest = import_corpus("emorynlp", str(source), str(source.parent / "out"))
     first, second = open_corpus(str(source.parent / "out")).conversations("train")
     assert first.conversation_id == "train_s01_e02_c04"
@@ -58,7 +58,7 @@ def test_bad_rows_are_refused(source: Path, old: str, new: str, message: str) ->
         import_corpus("emorynlp", str(source), str(source.parent / "out"))
 
 
-def test_a_line_of_several_people_has_a_speaker_of_its_own() -> None:
+def test_a_line_of_several_people_has_one_joint_speaker() -> None:
     assert speaker_of("['Ann Lee', ' Bob']") == "Ann Lee & Bob"
     assert speaker_of("['Ann Lee']") == "Ann Lee"
 

@@ -66,7 +66,7 @@ def test_vectors_as_rows_of_a_file(tmp_path: Path) -> None:
     assert two.features["text"].tolist() == [[0, 1], [2, 3]]
 
 
-def test_one_file_of_vectors_a_split(tmp_path: Path) -> None:
+def test_one_file_of_vectors_per_split(tmp_path: Path) -> None:
     for split, shift in (("train", 0), ("dev", 100)):
         np.save(tmp_path / f"{split}_text.npy", np.arange(8).reshape(4, 2) + shift)
         both = lines(*(talk(conversation_id=f"{split}{index}", text=...) for index in range(2)))
@@ -174,7 +174,7 @@ def test_bad_lines_are_refused_with_file_line_and_reason(tmp_path: Path, line: s
     assert len((tmp_path / "rest/quarantine.jsonl").read_text().splitlines()) == 1
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_not_part_of_the_first_line(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_bytes(b"\xef\xbb\xbf" + lines(talk()).replace("\n", "\r\n").encode())
     assert [its.conversation_id for its in imported(tmp_path).conversations("train")] == ["talk-1"]
 
@@ -200,7 +200,7 @@ def test_a_pattern_that_names_more_than_the_split_is_refused(tmp_path: Path, pat
         imported(tmp_path, text_vectors=pattern)
 
 
-def test_where_no_line_can_be_read_the_first_says_why(tmp_path: Path) -> None:
+def test_if_no_line_can_be_read_the_first_fault_is_named(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text(json.dumps(talk(), indent=1))
     with pytest.raises(CorpusError, match=r"train\.jsonl, line 1: not JSON"):
         imported(tmp_path)

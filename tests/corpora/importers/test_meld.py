@@ -82,7 +82,7 @@ def test_other_vectors_can_be_given(source: Path) -> None:
     assert manifest.name == "faces"
 
 
-def test_a_literal_nan_in_a_file_is_refused_unless_it_is_said_to_mean_absent(source: Path) -> None:
+def test_nan_in_a_file_is_refused_unless_an_option_reads_it_as_absent(source: Path) -> None:
     np.save(source / "dev_text_minilm.npy", np.array([[0, 1], [2, np.nan], [4, 5]]))
     message = (
         r"dev_sent_emo\.csv, line 3: conversation dev_dia7: utterance dev_dia7_utt0: text value 1 is nan.*--max-bad"
@@ -119,7 +119,7 @@ def test_bad_input_is_refused_with_file_line_and_reason(
     assert "\n" not in str(caught.value)
 
 
-def test_bad_rows_can_be_set_aside(source: Path) -> None:
+def test_bad_rows_can_be_left_out(source: Path) -> None:
     text = (source / "test_sent_emo.csv").read_text()
     (source / "test_sent_emo.csv").write_text(text.replace("joy", "joyy").replace(",7,3,", ",x,3,"))
     manifest = imported(source, max_bad=0.5).manifest
@@ -139,7 +139,7 @@ def test_a_npy_of_another_length_or_of_objects_is_refused(source: Path) -> None:
         imported(source)
 
 
-def test_without_vectors_it_says_which_would_do(source: Path) -> None:
+def test_without_vectors_the_usual_files_are_named(source: Path) -> None:
     for file in source.glob("*_text_*"):
         file.unlink()
     for file in source.glob("*_audio_*"):

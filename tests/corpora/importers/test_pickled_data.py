@@ -98,7 +98,7 @@ def test_a_tenth_entry_that_lists_ids_makes_the_last_three_train_dev_and_test(tm
     assert [len(list(corpus.conversations(split))) for split in ("train", "dev", "test")] == [2, 1, 1]
 
 
-def test_vectors_of_zeros_are_not_present_unless_asked(tmp_path: Path) -> None:
+def test_vectors_of_zeros_are_not_present_unless_an_option_keeps_them(tmp_path: Path) -> None:
     content = meld_tuple()
     content[5][2][1] = 0
     source = write_pickle(tmp_path / "x.pkl", content)

@@ -26,7 +26,7 @@ def test_every_format_is_named_and_described() -> None:
         ("jsonl", {"nan": "zero"}, "option nan is refuse or absent, not zero"),
     ],
 )
-def test_a_typo_is_answered_with_the_nearest_name(
+def test_a_typo_is_refused_with_the_nearest_name(
     tmp_path: Path, format: str, options: dict[str, str], message: str
 ) -> None:
     (tmp_path / "train.jsonl").write_text("{}")
