@@ -13,14 +13,13 @@ from tests.docs.doc_blocks import CHECKOUT, blocks_of, run_page
 PAGE = CHECKOUT / "joyful_ray/README.md"
 
 
-@pytest.mark.ray
 @pytest.mark.slow
 def test_the_session_and_the_commands_run_in_order(tmp_path: Path) -> None:
     printed = run_page(PAGE, tmp_path, skip=["make"])
     assert "first: epoch 2, weighted F1" in printed
     assert "my_package.gated:GatedSum" in printed
     assert "dropout: 0.2" in printed
-    assert (tmp_path / "runs/gated-ray/bundle").is_dir()
+    assert (tmp_path / "runs/gated/bundle").is_dir()
 
 
 def test_the_code_is_that_of_the_tests() -> None:

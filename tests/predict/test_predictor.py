@@ -96,7 +96,7 @@ def test_conversations_do_not_affect_each_other(predictors: dict[str, Predictor]
     ("conversation", "reason"),
     [
         ({"speakers": ["a"], "text": [[0.0] * 5]}, "text: vector 0 should have 6 values, found 5 values"),
-        ({"speakers": ["a"], "text": np.zeros((1, 5))}, "text vectors are 5 wide, expected 6"),
+        ({"speakers": ["a"], "text": np.zeros((1, 5))}, "text vectors have width 5, expected 6"),
         ({"speakers": ["a"], "text": [[float("nan")] * 6]}, "text value 0 is nan"),
         ({"speakers": ["a", "b"], "text": [[0.0] * 6]}, "text: expected a list of 2 vectors, found 1"),
         ({"speakers": []}, "the conversation has no utterances"),

@@ -14,7 +14,7 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 
 from joyful_ray.errors import CheckpointError, ConfigError, TrainingError
 from joyful_ray.train import loop
-from joyful_ray.train.launch import cluster_address, first_cause, train
+from joyful_ray.train.launch import cluster_address, first_cause, ray_cluster, train
 from joyful_ray.train.run_directory import RunDirectory
 from tests.tiny_corpus import small_job
 
@@ -132,28 +132,30 @@ def test_a_run_joins_the_cluster_that_it_runs_on(
     assert cluster_address(small_job(cluster={"address": setting})) == expected
 
 
-def test_a_cluster_that_does_not_answer_is_named_at_once(tiny: Tiny, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_cluster_that_does_not_answer_is_named_at_once(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{unused.getsockname()[1]}"
-        for named in (address, f"ray://{address}"):
-            settings = {"address": named, "workers": 1}
-            job = small_job(corpus=tiny("single-label"), storage=str(tmp_path), cluster=settings)
-            with pytest.raises(ConfigError, match=rf"cannot join the Ray cluster at {named}: .*refused"):
-                train(job)
+        address = f"{scheme}127.0.0.1:{unused.getsockname()[1]}"
+        with (
+            pytest.raises(ConfigError, match=rf"cannot join the Ray cluster at {address}: .*refused"),
+            ray_cluster(small_job(cluster={"address": address})),
+        ):
+            pass
 
 
-def test_ray_that_does_not_start_ends_the_command_in_one_line(
-    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ray_that_does_not_start_ends_the_command_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def times_out(**settings: Any) -> None:
         raise Exception("The current node timed out during startup.")
 
     monkeypatch.setattr("ray.init", times_out)
     monkeypatch.setattr("ray.is_initialized", lambda: False)
-    job = small_job(corpus=tiny("single-label"), storage=str(tmp_path), cluster={"workers": 1})
-    with pytest.raises(TrainingError, match="Ray does not start on this machine: The current node timed out"):
-        train(job)
+    with (
+        pytest.raises(TrainingError, match="Ray does not start on this machine: The current node timed out"),
+        ray_cluster(small_job()),
+    ):
+        pass
 
 
 def test_all_ranks_stop_together(tiny: Tiny) -> None:
