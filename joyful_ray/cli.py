@@ -79,7 +79,7 @@ def _ends(given: list[str], message: str, *, kind: str, status: int, more: str =
 
 def _help_of(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
-    return f" See: {context.command_path} --help" if context is not None else ""
+    return f"; see {context.command_path} --help" if context is not None else ""
 
 
 def _print_version(is_wanted: bool) -> None:

@@ -82,3 +82,14 @@ def test_the_command_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None
     assert "1 setting;" in shown
     assert main(["config", "--list", "--markdown"]) == 0
     assert capsys.readouterr().out == PAGE.read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--markdown"], ["--list", "--set", "seed=1"], ["--schema", "--list"], ["--schema", "jobs/meld.yaml"]],
+)
+def test_options_of_config_that_do_not_belong_together_are_refused(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["config", *arguments]) == 2
+    assert "joyful config --help" in capsys.readouterr().err

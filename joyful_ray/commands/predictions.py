@@ -53,6 +53,7 @@ DeviceOption = Annotated[str, typer.Option(help="Device for predictions without 
 
 
 def predict(
+    context: typer.Context,
     bundle: Bundle,
     corpus: CorpusOption = None,
     jsonl: JsonlOption = None,
@@ -71,14 +72,13 @@ def predict(
     from joyful_ray.schema import SPLITS
     from joyful_ray.settings import ClusterConfig
 
+    _check_options(context, has_jsonl=jsonl is not None)
     screen = Screen(as_json=as_json)
     splits = [one_of(SPLITS, name, "--split") for name in split] if split else None
     chosen_device = one_of(DEVICES, device, "--device")
     if (corpus is None) == (jsonl is None):
         raise typer.BadParameter("give either --corpus URI or --jsonl FILE")
     if jsonl is not None:
-        if splits is not None or address is not None:
-            raise typer.BadParameter("--split and --address belong to --corpus, not to --jsonl")
         _predict_jsonl(screen, bundle, jsonl, out, embedding=embedding, device=chosen_device)
         return
     if corpus is None or out is None:
@@ -98,6 +98,20 @@ def predict(
         )
     show_prediction(screen, card, out)
     screen.result(card)
+
+
+def _check_options(context: typer.Context, *, has_jsonl: bool) -> None:
+    """Refuse options that the given kind of input would not use."""
+
+    def is_given(name: str) -> bool:
+        source = context.get_parameter_source(name)
+        return source is not None and source.name != "DEFAULT"
+
+    for name in ("split", "workers", "gpus_per_worker", "address"):
+        if has_jsonl and is_given(name):
+            raise typer.BadParameter(f"--{name.replace('_', '-')} belongs to --corpus, not to --jsonl")
+    if not has_jsonl and is_given("device") and context.params["workers"] > 0:
+        raise typer.BadParameter("--device needs --workers 0; with Ray, use --gpus-per-worker")
 
 
 def _predict_jsonl(screen: Screen, bundle: str, source: str, out: str | None, *, embedding: bool, device: str) -> None:

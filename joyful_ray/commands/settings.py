@@ -36,6 +36,12 @@ def config(
     from joyful_ray.config import JobConfig, load_job, to_yaml
     from joyful_ray.console.screen import Screen, json_line
 
+    if markdown and not list_:
+        raise typer.BadParameter("--markdown needs --list")
+    if (list_ or schema) and settings:
+        raise typer.BadParameter("--set belongs to a job, not to --list or --schema")
+    if schema and (list_ or job is not None):
+        raise typer.BadParameter("--schema takes neither a job nor --list")
     if schema:
         print(json_line(JobConfig.model_json_schema()))
         return

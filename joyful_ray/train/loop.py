@@ -29,6 +29,7 @@ from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.train.schedule import Progress
 from joyful_ray.train.tensorboard import TensorBoardWriter
 from joyful_ray.train.trainer import EpochNumbers, Trainer
+from joyful_ray.wording import counted
 
 
 @dataclass(frozen=True)
@@ -277,7 +278,7 @@ def warnings_of(dev: Scores) -> list[str]:
         return []
     predicted = [sum(row[k] for row in dev.confusion) for k in range(len(dev.labels))]
     return [
-        f"{name} is never predicted on dev (it has {int(dev.per_label[name]['support'])} utterances there); "
+        f"{name} is never predicted on dev (it has {counted(int(dev.per_label[name]['support']), 'utterance')} there); "
         "try objective.class_weighting"
         for name, count in zip(dev.labels, predicted, strict=True)
         if count == 0 and dev.per_label[name]["support"]

@@ -188,3 +188,20 @@ def test_the_command_prints_a_table(
     assert len(printed) == 1 + len(content["speakers"])
     assert main(["predict", bundles["single-label"], "--jsonl", source, "--corpus", "c"]) == 2
     assert "either --corpus URI or --jsonl FILE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--jsonl", "x.jsonl", "--workers", "2"], "--workers belongs to --corpus"),
+        (["--jsonl", "x.jsonl", "--gpus-per-worker", "1"], "--gpus-per-worker belongs to --corpus"),
+        (["--jsonl", "x.jsonl", "--split", "test"], "--split belongs to --corpus"),
+        (["--jsonl", "x.jsonl", "--address", "auto"], "--address belongs to --corpus"),
+        (["--corpus", "c", "--out", "o", "--device", "cpu"], "--device needs --workers 0"),
+    ],
+)
+def test_options_that_would_not_be_used_are_refused(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "bundle", *options]) == 2
+    assert message in capsys.readouterr().err
