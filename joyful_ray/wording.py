@@ -1,4 +1,4 @@
-"""Counts with their nouns, for everything that is printed."""
+"""Counts with their nouns, and names of scores, for everything that is printed."""
 
 from __future__ import annotations
 
@@ -17,3 +17,8 @@ def counted(count: float, noun: str, plural: str | None = None) -> str:
 
 def _plural(noun: str) -> str:
     return noun + ("es" if noun.endswith(("tch", "s", "x")) else "s")
+
+
+def metric_name(name: str) -> str:
+    """The name of a score for people: `weighted_f1` becomes `weighted F1`."""
+    return name.replace("_", " ").replace("f1", "F1")

@@ -10,10 +10,11 @@ from rich.console import Console
 
 from joyful_ray.console.progress import TrainingDisplay, clock
 from joyful_ray.console.runs import show_run, show_scores
-from joyful_ray.console.screen import Screen, json_line, metric_name
+from joyful_ray.console.screen import Screen, json_line
 from joyful_ray.console.seeds import show_seeds
 from joyful_ray.records import EpochMetrics, RunRecord, Scores, SeedsRecord
 from joyful_ray.records.seeds import SeedRun, spreads
+from joyful_ray.wording import metric_name
 
 DEV = Scores(
     task="single-label",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from joyful_ray.api.display import HTML_ROWS, heading, html_table
 from joyful_ray.records import Assessment, PredictionCard
 from joyful_ray.schema import Conversation, Split
-from joyful_ray.wording import counted
+from joyful_ray.wording import counted, metric_name
 
 if TYPE_CHECKING:
     import pandas
@@ -63,8 +63,8 @@ class EvaluationResult:
         for name, value in self.assessment.values.items():
             interval = self.assessment.intervals.get(name)
             bounds = "" if interval is None else f" [{interval.low:.4f}, {interval.high:.4f}]"
-            cells.append(f"{name.replace('_', ' ')} {value:.4f}{bounds}")
-        return f"{self.split}: {self.assessment.utterances:,} utterances; {', '.join(cells)}"
+            cells.append(f"{metric_name(name)} {value:.4f}{bounds}")
+        return f"{self.split}: {counted(self.assessment.utterances, 'utterance')}; {', '.join(cells)}"
 
     def _repr_html_(self) -> str:
         return heading(repr(self)) + html_table(self.to_pandas())
@@ -151,13 +151,12 @@ class CorpusResult:
     def __repr__(self) -> str:
         manifest = self.corpus.manifest
         splits = ", ".join(
-            f"{split} {entry.conversations:,} conversations ({entry.utterances:,} utterances)"
+            f"{split} {counted(entry.conversations, 'conversation')} ({counted(entry.utterances, 'utterance')})"
             for split, entry in manifest.splits.items()
         )
         widths = ", ".join(f"{name} {width}" for name, width in manifest.widths.items())
-        return (
-            f"Corpus {manifest.name}: {manifest.task}, {len(manifest.labels)} labels\n  {splits}\n  features {widths}"
-        )
+        labels = f", {counted(len(manifest.labels), 'label')}" if manifest.labels else ""
+        return f"Corpus {manifest.name}: {manifest.task}{labels}\n  {splits}\n  features {widths}"
 
     def _repr_html_(self) -> str:
         return heading(repr(self).splitlines()[0]) + html_table(self.to_pandas())

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from joyful_ray.records import EpochMetrics
+from joyful_ray.wording import metric_name
 
 if TYPE_CHECKING:
     import pandas
@@ -32,7 +33,7 @@ def by_split(dev: Mapping[str, float], test: Mapping[str, float]) -> dict[str, M
 
 def scores_line(scores: Mapping[str, float]) -> str:
     """Scores in one line."""
-    return ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items())
+    return ", ".join(f"{metric_name(name)} {value:.4f}" for name, value in scores.items())
 
 
 def heading(text: str) -> str:

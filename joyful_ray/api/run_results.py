@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from joyful_ray.api.display import by_split, epoch_row, heading, html_table, scores_line, table_of_scores
 from joyful_ray.records import EpochMetrics, RunRecord, SearchRecord, SeedsRecord
+from joyful_ray.wording import counted, metric_name
 
 if TYPE_CHECKING:
     import pandas
@@ -60,7 +61,7 @@ class RunResult:
 
     def __repr__(self) -> str:
         lines = [
-            f"Run {self.name}: {self.record.outcome} after {self.record.epochs} epochs, "
+            f"Run {self.name}: {self.record.outcome.replace('-', ' ')} after {counted(self.record.epochs, 'epoch')}, "
             f"epoch {self.selected_epoch} selected"
         ]
         lines += [f"  {split:<5} {scores_line(scores)}" for split, scores in by_split(self.dev, self.test).items()]
@@ -103,10 +104,10 @@ class SeedsResult:
         return pandas.DataFrame(rows)
 
     def __repr__(self) -> str:
-        lines = [f"{self.record.name}: {len(self.record.seeds)} seeds, mean ± standard deviation"]
+        lines = [f"{self.record.name}: {counted(len(self.record.seeds), 'seed')}, mean ± standard deviation"]
         for split, spreads in (("dev", self.record.dev), ("test", self.record.test)):
             cells = [
-                f"{name.replace('_', ' ')} {spread.mean:.4f}"
+                f"{metric_name(name)} {spread.mean:.4f}"
                 + ("" if spread.deviation is None else f" ± {spread.deviation:.4f}")
                 for name, spread in spreads.items()
                 if not name.startswith("f1/")
@@ -152,7 +153,7 @@ class SearchResult:
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {outcome}" for outcome, count in self.record.trials.items())
         lines = [
-            f"Search {self.record.name}: {sum(self.record.trials.values())} trials ({counts})",
+            f"Search {self.record.name}: {counted(sum(self.record.trials.values()), 'trial')} ({counts})",
             f"  chosen {self.record.chosen} by {self.record.chosen_by}; {self.record.verdict}",
             f"  dev   {scores_line(self.record.dev)}",
         ]

@@ -113,7 +113,7 @@ def parse_seeds(text: str) -> list[int]:
             raise typer.BadParameter(f"--seeds {part} names more than {MOST_SEEDS} seeds")
         seeds += range(first, last + 1)
     if not seeds or len(set(seeds)) < len(seeds):
-        raise typer.BadParameter("--seeds needs at least one seed, and each seed once")
+        raise typer.BadParameter("give --seeds at least one seed, and each seed once")
     return seeds
 
 

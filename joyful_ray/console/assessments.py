@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from joyful_ray.console.runs import show_scores
-from joyful_ray.console.screen import Screen, metric_name
-from joyful_ray.wording import counted
+from joyful_ray.console.screen import Screen
+from joyful_ray.wording import counted, metric_name
 
 if TYPE_CHECKING:
     from joyful_ray.records import Assessment, GroupScore, Interval

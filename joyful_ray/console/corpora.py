@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from joyful_ray.console.screen import Screen, metric_name
-from joyful_ray.wording import counted
+from joyful_ray.console.screen import Screen
+from joyful_ray.wording import counted, metric_name
 
 if TYPE_CHECKING:
     from joyful_ray.corpora.card import CorpusCard

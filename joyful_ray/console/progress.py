@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
-from joyful_ray.console.screen import Screen, metric_name
+from joyful_ray.console.screen import Screen
 
 if TYPE_CHECKING:
     from joyful_ray.records import EpochMetrics
+from joyful_ray.wording import metric_name
 
 SELECTED_BY = {"single-label": "weighted_f1", "multi-label": "weighted_f1", "regression": "mae"}
 BAR_WIDTH = 20

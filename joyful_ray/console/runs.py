@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from joyful_ray.console.screen import Screen, metric_name, show_locations
-from joyful_ray.wording import counted
+from joyful_ray.console.screen import Screen, show_locations
+from joyful_ray.wording import counted, metric_name
 
 if TYPE_CHECKING:
     from joyful_ray.demo import DemoResult

@@ -148,11 +148,6 @@ def json_line(value: BaseModel | Mapping[str, Any]) -> str:
     return json.dumps(value, allow_nan=False, ensure_ascii=False)
 
 
-def metric_name(name: str) -> str:
-    """The name of a score for people: `weighted_f1` becomes `weighted F1`."""
-    return name.replace("_", " ").replace("f1", "F1")
-
-
 def show_locations(screen: Screen, locations: Mapping[str, str]) -> None:
     """Print where things are, one line each: a name and its path or URI."""
     width = max(map(len, locations), default=0)

@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from joyful_ray.console.progress import clock
-from joyful_ray.console.screen import Screen, metric_name
+from joyful_ray.console.screen import Screen
 from joyful_ray.report.tables import word
-from joyful_ray.wording import counted
+from joyful_ray.wording import counted, metric_name
 
 if TYPE_CHECKING:
     from joyful_ray.search_settings import SearchConfig

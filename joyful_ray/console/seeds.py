@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from joyful_ray.console.screen import Screen, metric_name, show_locations
-from joyful_ray.wording import counted
+from joyful_ray.console.screen import Screen, show_locations
+from joyful_ray.wording import counted, metric_name
 
 if TYPE_CHECKING:
     from joyful_ray.records import SeedsRecord, Spread

@@ -23,6 +23,7 @@ from joyful_ray.predict.decoder import PredictionDecoder
 from joyful_ray.train.bundle import Bundle, read_bundle
 from joyful_ray.train.evaluate import forward
 from joyful_ray.train.process_group import pick_device
+from joyful_ray.wording import counted
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,15 @@ class Predictor:
     bundle: Bundle
     device: torch.device
     decoder: PredictionDecoder
+
+    def __repr__(self) -> str:
+        """The model in one line."""
+        encoding = self.bundle.encoding
+        labels = f", {counted(len(encoding.labels), 'label')}" if encoding.labels else ""
+        widths = ", ".join(f"{name} {width}" for name, width in encoding.widths.items())
+        return (
+            f"Predictor {self.bundle.card.config['name']}: {encoding.task}{labels}; features {widths}; on {self.device}"
+        )
 
     @classmethod
     def open(cls, bundle: str, *, device: str = "auto") -> Predictor:

@@ -95,12 +95,19 @@ class CallbackList:
     """Sends events to callbacks, and remembers the first error of each.
 
     Args:
-        callbacks: in the order in which they receive events; each has a method for every event.
+        callbacks: in the order in which they receive events.
         subject: the run or search; first argument of every event.
+        base: the class from which each callback derives.
+
+    Raises:
+        ConfigError: a callback derives from another class.
     """
 
-    def __init__(self, callbacks: Iterable[Any], subject: Any) -> None:
+    def __init__(self, callbacks: Iterable[Any], subject: Any, *, base: type[Any]) -> None:
         self._callbacks, self._subject = list(callbacks), subject
+        for callback in self._callbacks:
+            if not isinstance(callback, base):
+                raise ConfigError(f"callback {callback!r} is not an instance of joyful_ray.{base.__name__}")
         self._failures: list[str] = []
         self._cause: BaseException | None = None
 

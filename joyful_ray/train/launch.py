@@ -54,7 +54,7 @@ def train(
     with run_lock(directory.location):
         is_resumed = directory.begin(job, corpus_hash=corpus.hash)
         run = RunInfo(directory.location.name, job, directory.location.uri, is_resumed)
-        events = CallbackList([*([WatchEpochs(watch)] if watch is not None else []), *callbacks], run)
+        events = CallbackList([*([WatchEpochs(watch)] if watch is not None else []), *callbacks], run, base=Callback)
         events.begin("on_train_begin")
         try:
             with following(directory, events):

@@ -62,7 +62,7 @@ def train_seeds(
         TrainingError: no seed finished.
     """
     if not seeds or len(set(seeds)) < len(seeds):
-        raise ConfigError("--seeds needs at least one seed, and each seed once")
+        raise ConfigError("give at least one seed, and each seed once")
     if callbacks and parallel is not None and parallel > 1:
         raise ConfigError("callbacks need one run at a time; leave out --parallel, or the callbacks")
     started = time.monotonic()

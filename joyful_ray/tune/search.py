@@ -65,7 +65,8 @@ def search(
         is_resumed = bool(writer.state.sessions)
         merged = sum(merge_search(place, job, checked.corpus.hash, writer) for place in merge)
         _check_open(checked, writer.state, add_trials=add_trials, merged=merged)
-        events = CallbackList(callbacks, SearchInfo(home.location.name, job, home.location.uri, is_resumed))
+        info = SearchInfo(home.location.name, job, home.location.uri, is_resumed)
+        events = CallbackList(callbacks, info, base=SearchCallback)
         events.begin("on_search_begin")
         writer.listen(TrialEvents(events, writer.state).update)
         try:

@@ -159,3 +159,10 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd())
     assert found.stdout.strip() == "[]"
+
+
+def test_a_predictor_shows_its_task_labels_and_features_in_one_line(predictors: dict[str, Predictor]) -> None:
+    shown = repr(predictors["single-label"])
+    assert "single-label, " in shown
+    assert "features text " in shown
+    assert len(shown) < 120

@@ -109,6 +109,12 @@ def test_an_error_before_training_stops_the_command_and_names_the_callback(job: 
     assert not after.events
 
 
+def test_a_callback_of_another_class_is_refused(job: JobConfig) -> None:
+    with pytest.raises(ConfigError, match=r"callback <built-in function print> is not an instance of joyful_ray.Callb"):
+        train(job, callbacks=[print])  # type: ignore[list-item]
+    assert not RunDirectory.of(job).metrics()
+
+
 @pytest.mark.parametrize("error", [ConfigError("no such experiment"), KeyboardInterrupt()])
 def test_errors_of_the_user_and_ctrl_c_pass_through_the_first_event(job: JobConfig, error: BaseException) -> None:
     with pytest.raises(type(error)):
