@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -24,9 +25,17 @@ from joyful_ray.schema import Split
 from joyful_ray.train.calibration import calibration_error, reliability_counts
 from joyful_ray.train.scores import Tally
 
+Watch = Callable[[int, int], None]
+
 
 def assess_bundle(
-    bundle: str, corpus: str, *, split: Split = "test", label_map: str | None = None, device: str = "auto"
+    bundle: str,
+    corpus: str,
+    *,
+    split: Split = "test",
+    label_map: str | None = None,
+    device: str = "auto",
+    watch: Watch | None = None,
 ) -> Assessment:
     """Score a bundle on one split of any corpus with the same features; modalities may be missing.
 
@@ -35,6 +44,7 @@ def assess_bundle(
         split: the split to score.
         label_map: a YAML file that maps the labels of the bundle to those of the corpus.
         device: auto, cpu or cuda.
+        watch: called with the number of utterances scored so far, and with that of all.
 
     Raises:
         CheckpointError: there is no bundle, or it is damaged.
@@ -46,14 +56,14 @@ def assess_bundle(
     opened = open_corpus(corpus)
     predictor.bundle.check_fits(opened.manifest)
     if mapping is None:
-        return assess(predictor, opened, split)
+        return assess(predictor, opened, split, watch=watch)
     map_names = {"from": mapping.source.name, "to": mapping.target.name}
     shared = SharedLabels.from_label_map(predictor.decoder.labels, opened.manifest.labels, mapping)
-    return assess_mapped(predictor, opened, split, shared, map_names=map_names)
+    return assess_mapped(predictor, opened, split, shared, map_names=map_names, watch=watch)
 
 
-def assess(predictor: Predictor, corpus: Corpus, split: Split) -> Assessment:
-    """Score a model on a corpus with the same labels.
+def assess(predictor: Predictor, corpus: Corpus, split: Split, *, watch: Watch | None = None) -> Assessment:
+    """Score a model on a corpus with the same labels; `watch` as in `assess_bundle`.
 
     Raises:
         CorpusError: there is no such split, the task differs, or the model does not know a label.
@@ -64,7 +74,7 @@ def assess(predictor: Predictor, corpus: Corpus, split: Split) -> Assessment:
             f"the bundle was trained for {encoding.task}, but the corpus is labeled for {corpus.manifest.task}"
         )
     try:
-        scored = score_split(predictor, corpus, split, encoding.labels)
+        scored = score_split(predictor, corpus, split, encoding.labels, watch=watch)
     except CorpusError as error:
         unknown = [label for label in corpus.manifest.labels if label not in encoding.labels]
         hint = "; map it to a label of the bundle with --label-map FILE" if unknown else ""
@@ -88,6 +98,7 @@ def assess_mapped(
     *,
     map_names: dict[str, str],
     known: frozenset[str] | None = None,
+    watch: Watch | None = None,
 ) -> Assessment:
     """Score a model on a corpus with other labels, over the labels that both share.
 
@@ -98,9 +109,10 @@ def assess_mapped(
         shared: the labels that model and corpus share.
         map_names: names of both sets of labels, for the record.
         known: lines in the training data, from `overlap.training_lines`.
+        watch: as in `assess_bundle`.
     """
     task = corpus.manifest.task
-    scored = score_split(predictor, corpus, split, shared.corpus_labels)
+    scored = score_split(predictor, corpus, split, shared.corpus_labels, watch=watch)
     labeled = scored.labeled_N
     scores_NK, truth = scored.scores_NK[torch.from_numpy(labeled)], scored.truth[labeled]
     decoder = without_temperature(predictor.decoder)

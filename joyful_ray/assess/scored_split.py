@@ -5,6 +5,7 @@ Shapes: N = utterances, K = labels of the model, L = labels of the corpus, C = c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 
@@ -56,7 +57,14 @@ class ScoredSplit:
         return self.truth != UNLABELED if self.truth.dtype == np.int64 else ~np.isnan(self.truth)
 
 
-def score_split(predictor: Predictor, corpus: Corpus, split: Split, labels: tuple[str, ...]) -> ScoredSplit:
+def score_split(
+    predictor: Predictor,
+    corpus: Corpus,
+    split: Split,
+    labels: tuple[str, ...],
+    *,
+    watch: Callable[[int, int], None] | None = None,
+) -> ScoredSplit:
     """Read a split and score every utterance.
 
     Args:
@@ -64,6 +72,7 @@ def score_split(predictor: Predictor, corpus: Corpus, split: Split, labels: tupl
         corpus: the corpus with the split.
         split: the split.
         labels: names whose order gives the label ids of the truth.
+        watch: called with the number of utterances scored so far, and with that of all.
 
     Raises:
         CorpusError: the corpus has no such split, or the split has a label that is not in `labels`.
@@ -80,7 +89,7 @@ def score_split(predictor: Predictor, corpus: Corpus, split: Split, labels: tupl
     starts_C = np.cumsum(lengths_C) - lengths_C
     owner_N = np.repeat(np.arange(len(lengths_C)), lengths_C)
     return ScoredSplit(
-        scores_NK=predictor.scores(tables)[0],
+        scores_NK=predictor.scores(tables, watch=watch)[0],
         truth=truth,
         owner_N=owner_N,
         position_N=np.arange(len(owner_N)) - starts_C[owner_N],

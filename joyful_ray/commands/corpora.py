@@ -25,19 +25,22 @@ def synth(
 ) -> None:
     """Create a synthetic corpus with a structure that the model can learn."""
     from joyful_ray.console.corpora import show_manifest
+    from joyful_ray.console.counting import CountDisplay
     from joyful_ray.console.screen import Screen
     from joyful_ray.corpora.synthetic import synthesize
     from joyful_ray.schema import TASKS
 
     screen = Screen(as_json=as_json)
-    manifest = synthesize(
-        out,
-        conversations=conversations,
-        seed=seed,
-        structure_seed=structure_seed,
-        task=one_of(TASKS, task, "--task"),
-        overwrite=overwrite,
-    )
+    with CountDisplay(screen, "wrote", "conversation") as display:
+        manifest = synthesize(
+            out,
+            conversations=conversations,
+            seed=seed,
+            structure_seed=structure_seed,
+            task=one_of(TASKS, task, "--task"),
+            overwrite=overwrite,
+            watch=display.update,
+        )
     show_manifest(screen, manifest, out)
     screen.result(manifest)
 
@@ -98,6 +101,7 @@ def import_(
     `joyful import --list` lists the formats, and `joyful import FORMAT --help` describes one.
     """
     from joyful_ray.console.corpora import show_format, show_formats, show_manifest
+    from joyful_ray.console.counting import CountDisplay
     from joyful_ray.console.screen import Screen
     from joyful_ray.corpora.importers import IMPORTERS, find_importer, import_corpus
     from joyful_ray.errors import ConfigError
@@ -118,7 +122,16 @@ def import_(
     if format is None or source is None or out is None:
         missing = "FORMAT" if format is None else "SOURCE" if source is None else "--out"
         raise ConfigError(f"joyful import needs {missing}; see joyful import --help")
-    manifest = import_corpus(format, source, out, options=_pairs(option), max_bad=max_bad, overwrite=overwrite)
+    with CountDisplay(screen, "imported", "utterance") as display:
+        manifest = import_corpus(
+            format,
+            source,
+            out,
+            options=_pairs(option),
+            max_bad=max_bad,
+            overwrite=overwrite,
+            watch=display.update,
+        )
     show_manifest(screen, manifest, out)
     screen.result(manifest)
 
@@ -139,11 +152,13 @@ def inspect(
 ) -> None:
     """Show a corpus: its counts, labels, modalities and features, with warnings."""
     from joyful_ray.console.corpora import show_corpus
+    from joyful_ray.console.counting import CountDisplay
     from joyful_ray.console.screen import Screen
     from joyful_ray.corpora.card import inspect_corpus
     from joyful_ray.corpora.shards import open_corpus
 
     screen = Screen(as_json=as_json)
-    card = inspect_corpus(open_corpus(uri))
+    with CountDisplay(screen, "read", "shard") as display:
+        card = inspect_corpus(open_corpus(uri), watch=display.update)
     show_corpus(screen, card)
     screen.result(card)

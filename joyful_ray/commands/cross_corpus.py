@@ -27,11 +27,15 @@ def merge(
 ) -> None:
     """Merge several corpora into one, with labels that all of them share."""
     from joyful_ray.console.corpora import show_manifest
+    from joyful_ray.console.counting import CountDisplay
     from joyful_ray.console.screen import Screen
     from joyful_ray.corpora.merge import merge_corpora
 
     screen = Screen(as_json=as_json)
-    manifest = merge_corpora(corpora, out, label_maps=label_map or [], name=name, overwrite=overwrite)
+    with CountDisplay(screen, "merged", "conversation") as display:
+        manifest = merge_corpora(
+            corpora, out, label_maps=label_map or [], name=name, overwrite=overwrite, watch=display.update
+        )
     show_manifest(screen, manifest, out)
     screen.result(manifest)
 

@@ -67,7 +67,8 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict every utterance of a corpus or a JSONL file. The same command continues after an interruption."""
-    from joyful_ray.console.predictions import ShardDisplay, show_prediction
+    from joyful_ray.console.counting import CountDisplay
+    from joyful_ray.console.predictions import show_prediction
     from joyful_ray.console.screen import Screen
     from joyful_ray.schema import SPLITS
     from joyful_ray.settings import ClusterConfig
@@ -85,7 +86,7 @@ def predict(
         raise typer.BadParameter("--corpus needs --out URI")
     from joyful_ray.predict.job import predict_corpus
 
-    with ShardDisplay(screen) as display:
+    with CountDisplay(screen, "predicted", "shard") as display:
         card = predict_corpus(
             bundle,
             corpus,
@@ -94,7 +95,7 @@ def predict(
             cluster=ClusterConfig(workers=workers, gpus_per_worker=gpus_per_worker, address=address),
             embedding=embedding,
             device=chosen_device,
-            watch=display.shard,
+            watch=display.update,
         )
     show_prediction(screen, card, out)
     screen.result(card)

@@ -152,6 +152,7 @@ def evaluate(
 ) -> None:
     """Score a trained model on a split of any corpus, also on one from another domain with other labels."""
     from joyful_ray.console.assessments import show_assessment
+    from joyful_ray.console.counting import CountDisplay
     from joyful_ray.console.screen import Screen
     from joyful_ray.schema import SPLITS
 
@@ -159,6 +160,9 @@ def evaluate(
     chosen_split, chosen_device = one_of(SPLITS, split, "--split"), one_of(DEVICES, device, "--device")
     from joyful_ray.assess.assessment import assess_bundle
 
-    assessment = assess_bundle(bundle, corpus, split=chosen_split, label_map=label_map, device=chosen_device)
+    with CountDisplay(screen, "scored", "utterance") as display:
+        assessment = assess_bundle(
+            bundle, corpus, split=chosen_split, label_map=label_map, device=chosen_device, watch=display.update
+        )
     show_assessment(screen, assessment, split=split, details=details)
     screen.result(assessment)

@@ -5,8 +5,9 @@ Shapes: n = utterances of one split, W = width of one modality's vectors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from joyful_ray.corpora.shards import Corpus
 from joyful_ray.schema import SPLITS, FeatureContract, Modality, Split, Task
 from joyful_ray.wording import counted
 
+Watch = Callable[[int, int], None]
 RARE_SHARE = 0.01
 
 
@@ -103,9 +105,21 @@ class _Reading:
     most_W: dict[Modality, NDArray] = field(default_factory=dict)
 
 
-def inspect_corpus(corpus: Corpus) -> CorpusCard:
-    """Read every shard once and describe the corpus."""
-    split_rows = {split: _read_split(corpus, split) for split in SPLITS if split in corpus.manifest.splits}
+def inspect_corpus(corpus: Corpus, *, watch: Watch | None = None) -> CorpusCard:
+    """Read every shard once and describe the corpus.
+
+    Args:
+        corpus: the opened corpus.
+        watch: called with the number of shards read so far, and with that of all.
+    """
+    total = sum(len(entry.shards) for entry in corpus.manifest.splits.values())
+    done = count(1)
+
+    def read_one() -> None:
+        if watch is not None:
+            watch(next(done), total)
+
+    split_rows = {split: _read_split(corpus, split, read_one) for split in SPLITS if split in corpus.manifest.splits}
     return CorpusCard(
         name=corpus.manifest.name,
         uri=corpus.location.uri,
@@ -120,7 +134,7 @@ def inspect_corpus(corpus: Corpus) -> CorpusCard:
     )
 
 
-def _read_split(corpus: Corpus, split: Split) -> _Reading:
+def _read_split(corpus: Corpus, split: Split, read_one: Callable[[], None]) -> _Reading:
     reading = _Reading(absent_cells=dict.fromkeys(corpus.manifest.widths, 0))
     for table in corpus.tables(split):
         reading.lengths.append(pc.list_value_length(table.column("utterance_ids")).to_numpy())
@@ -131,6 +145,7 @@ def _read_split(corpus: Corpus, split: Split) -> _Reading:
             reading.label_values.append(pc.drop_null(pc.list_flatten(table.column("labels"))).to_numpy())
         for name, width in corpus.manifest.widths.items():
             _read_vectors(reading, table, name, width)
+        read_one()
     return reading
 
 

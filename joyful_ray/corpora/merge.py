@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -32,6 +32,7 @@ def merge_corpora(
     label_maps: Sequence[str] = (),
     name: str | None = None,
     overwrite: bool = False,
+    watch: Callable[[int, int], None] | None = None,
 ) -> Manifest:
     """Write one corpus with the conversations of several, split by split.
 
@@ -46,6 +47,7 @@ def merge_corpora(
             A corpus without a map must have the labels of `to`.
         name: name of the merged corpus; None joins the names.
         overwrite: replace a corpus at `out`.
+        watch: called with the number of conversations merged so far, and with that of all.
 
     Raises:
         CorpusError: tasks or features do not fit; the message has both.
@@ -54,19 +56,11 @@ def merge_corpora(
     corpora = [open_corpus(uri) for uri in uris]
     first = corpora[0].manifest
     _check_distinct(corpora, out)
-    for corpus in corpora[1:]:
-        if corpus.manifest.task != first.task:
-            raise CorpusError(
-                f"the task of {corpus.location.uri} is {corpus.manifest.task}, that of the first corpus {first.task}"
-            )
+    _check_tasks(corpora)
     maps = label_maps_of(corpora, [read_label_map(uri) for uri in label_maps])
     contracts = common_contracts(corpora)
     names = _distinct([corpus.manifest.name for corpus in corpora])
     has_texts = all(corpus.manifest.has_texts for corpus in corpora)
-    sources = [
-        {"name": own, "uri": corpus.location.uri, "hash": corpus.hash, "labels_from": used.source.name}
-        for own, corpus, used in zip(names, corpora, maps, strict=True)
-    ]
     with CorpusWriter(
         out,
         name=name or "-and-".join(names),
@@ -74,15 +68,38 @@ def merge_corpora(
         labels=maps[0].target.labels if first.task != "regression" else [],
         modalities=contracts,
         has_texts=has_texts,
-        notes={"merged_from": sources},
+        notes={"merged_from": _sources(names, corpora, maps)},
         overwrite=overwrite,
     ) as writer:
-        for split in SPLITS:
-            for own, corpus, used in zip(names, corpora, maps, strict=True):
-                for conversation in _converted(corpus, split, own, used, contracts, has_texts):
-                    writer.write(split, conversation)
+        total = sum(entry.conversations for corpus in corpora for entry in corpus.manifest.splits.values())
+        merged = (
+            (split, conversation)
+            for split in SPLITS
+            for own, corpus, used in zip(names, corpora, maps, strict=True)
+            for conversation in _converted(corpus, split, own, used, contracts, has_texts)
+        )
+        for done, (split, conversation) in enumerate(merged, start=1):
+            writer.write(split, conversation)
+            if watch is not None:
+                watch(done, total)
     assert writer.manifest is not None
     return writer.manifest
+
+
+def _sources(names: Sequence[str], corpora: Sequence[Corpus], maps: Sequence[LabelMap]) -> list[dict[str, str]]:
+    return [
+        {"name": own, "uri": corpus.location.uri, "hash": corpus.hash, "labels_from": used.source.name}
+        for own, corpus, used in zip(names, corpora, maps, strict=True)
+    ]
+
+
+def _check_tasks(corpora: Sequence[Corpus]) -> None:
+    first = corpora[0].manifest
+    for corpus in corpora[1:]:
+        if corpus.manifest.task != first.task:
+            raise CorpusError(
+                f"the task of {corpus.location.uri} is {corpus.manifest.task}, that of the first corpus {first.task}"
+            )
 
 
 def _check_distinct(corpora: Sequence[Corpus], out: str) -> None:

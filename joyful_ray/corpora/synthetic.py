@@ -5,7 +5,7 @@ Shapes: as in synthetic_process.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ def synthesize(
     absent_cells: float = 0.01,
     structure_seed: int = 0,
     overwrite: bool = False,
+    watch: Callable[[int, int], None] | None = None,
 ) -> Manifest:
     """Write a synthetic corpus.
 
@@ -56,6 +57,7 @@ def synthesize(
         absent_vectors, absent_cells: share of vectors, and of single values in the other vectors, that are missing.
         structure_seed: determines the signals in the vectors; corpora with the same value come from the same domain.
         overwrite: replace a corpus that is already at `out`.
+        watch: called with the number of conversations written so far, and with that of all.
 
     Raises:
         ConfigError: fewer than three conversations, or a width below 4.
@@ -82,8 +84,11 @@ def synthesize(
         notes={"seed": seed, **optimum_notes(task, turns, states_U, vectors, signals, first=bounds["test"][0])},
         overwrite=overwrite,
     ) as writer:
-        for split, conversation in _conversations(task, turns, states_U, vectors, bounds, seed):
+        written = _conversations(task, turns, states_U, vectors, bounds, seed)
+        for done, (split, conversation) in enumerate(written, start=1):
             writer.write(split, conversation)
+            if watch is not None:
+                watch(done, conversations)
     assert writer.manifest is not None
     return writer.manifest
 

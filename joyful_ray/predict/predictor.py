@@ -5,7 +5,7 @@ Shapes: N = utterances, K = labels, E = embedding width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,11 +99,22 @@ class Predictor:
         return self.decoder.table(conversation_ids, utterance_ids.flatten(), scores_NK, embedding_NE)
 
     @torch.inference_mode()
-    def scores(self, tables: Sequence[pa.Table], *, embedding: bool = False) -> tuple[Tensor, Tensor | None]:
+    def scores(
+        self,
+        tables: Sequence[pa.Table],
+        *,
+        embedding: bool = False,
+        watch: Callable[[int, int], None] | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
         """Compute the model's scores (N, K) and, on request, embeddings (N, E), in the order of the rows, on the CPU.
 
         Conversations are batched over all tables in the way `evaluate` batches a split. Only a model that attends to
         padding (`released`) gives other scores in other batches.
+
+        Args:
+            tables: rows of shards.
+            embedding: also return embeddings.
+            watch: called with the number of utterances scored so far, and with that of all.
 
         Raises:
             TrainingError: a score is not finite.
@@ -120,6 +131,8 @@ class Predictor:
             scores.append(output.scores_NK.float().cpu())
             if embedding:
                 embeddings.append(output.layers[-1].float().cpu())
+            if watch is not None:
+                watch(sum(map(len, scores)), store.utterances)
         if not positions:
             return torch.zeros(0, max(len(encoding.labels), 1)), torch.zeros(0, 1) if embedding else None
         order = torch.from_numpy(np.argsort(np.concatenate(positions), kind="stable"))

@@ -47,6 +47,19 @@ def test_scores_equal_those_of_evaluate(task: str, bundles: dict[str, str], tiny
     assert (found.calibration is None) == (task == "regression")
 
 
+def test_progress_counts_the_utterances_of_the_split(bundles: dict[str, str], tiny: Callable[..., str]) -> None:
+    seen: list[tuple[int, int]] = []
+    assess_bundle(
+        bundles["single-label"],
+        tiny(),
+        split="train",
+        device="cpu",
+        watch=lambda done, total: seen.append((done, total)),
+    )
+    utterances = open_corpus(tiny()).manifest.splits["train"].utterances
+    assert seen[-1] == (utterances, utterances)
+
+
 def test_groups_contain_every_labeled_utterance_once(bundles: dict[str, str], tiny: Callable[..., str]) -> None:
     found = assess_bundle(bundles["single-label"], tiny(), split="train", device="cpu")
     assert set(found.groups) == {"speaker", "conversation length", "position", "modalities"}

@@ -3,35 +3,11 @@
 from __future__ import annotations
 
 import pyarrow as pa
-import pytest
 
-from joyful_ray.console.predictions import ShardDisplay, show_jsonl_predictions, show_prediction
+from joyful_ray.console.predictions import show_jsonl_predictions, show_prediction
 from joyful_ray.predict.jsonl import JsonlPredictions
 from joyful_ray.records import PredictionCard
 from tests.narrow_screen import assert_fits, lines_of, narrow_screen
-
-
-def test_progress_counts_shards_and_says_how_much_time_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter([0.0, 10.0, 20.0, 40.0])
-    monkeypatch.setattr("joyful_ray.console.predictions.perf_counter", lambda: next(times))
-    screen = narrow_screen()
-    display = ShardDisplay(screen)
-    display.shard(3, 6)  # two shards are of an earlier command
-    display.shard(4, 6)
-    display.shard(6, 6)
-    assert lines_of(screen) == [
-        "predicted 3 of 6 shards, about 30.0 s left",
-        "predicted 4 of 6 shards, about 20.0 s left",
-        "predicted 6 of 6 shards",
-    ]
-
-
-def test_few_lines_are_printed_for_many_shards() -> None:
-    screen = narrow_screen()
-    display = ShardDisplay(screen)
-    for done in range(1, 1001):
-        display.shard(done, 1000)
-    assert len(lines_of(screen)) == 20
 
 
 def test_the_result_says_what_was_written_and_how_to_read_it() -> None:

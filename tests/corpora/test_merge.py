@@ -117,6 +117,16 @@ def test_regression_and_several_labels_merge_too(tmp_path: Path) -> None:
     assert one.labels == [["good"], [], []]
 
 
+def test_progress_counts_conversations(pair: tuple[list[str], list[str]], tmp_path: Path) -> None:
+    corpora, maps = pair
+    seen: list[tuple[int, int]] = []
+    manifest = merge_corpora(
+        corpora, str(tmp_path / "out"), label_maps=maps, watch=lambda done, total: seen.append((done, total))
+    )
+    total = sum(entry.conversations for entry in manifest.splits.values())
+    assert seen == [(done, total) for done in range(1, total + 1)]
+
+
 def test_what_does_not_fit_is_refused(pair: tuple[list[str], list[str]], tmp_path: Path) -> None:
     corpora, maps = pair
     out = str(tmp_path / "out")

@@ -236,3 +236,13 @@ def test_the_gaussian_optimum_is_the_least_squares_one(tmp_path: Path) -> None:
     error = np.abs(test_UF @ weights - test_U).mean()
     best = manifest.notes["optimum"]["mean_absolute_error"]
     assert best < error < manifest.notes["optimum_without"]["context"]["mean_absolute_error"] * 1.05
+
+
+def test_progress_counts_conversations(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    out = str(tmp_path / "corpus")
+    synthesize(out, conversations=5, seed=0, watch=lambda done, total: seen.append((done, total)))
+    assert seen == [(done, 5) for done in range(1, 6)]
+    seen.clear()
+    inspect_corpus(open_corpus(out), watch=lambda done, total: seen.append((done, total)))
+    assert seen == [(done, 3) for done in range(1, 4)]

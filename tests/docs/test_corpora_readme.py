@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from joyful_ray.corpora.importers import IMPORTERS
+from joyful_ray.corpora.importers import IMPORTERS, import_corpus
 from joyful_ray.corpora.importers.jsonl_scan import KEYS
 from joyful_ray.corpora.shards import open_corpus
 from joyful_ray.schema import arrow_schema
@@ -39,6 +39,33 @@ def test_every_example_becomes_a_corpus(folder: Path, name: str, task: str, utte
     corpus = open_corpus(str(folder / "corpora" / name))
     assert corpus.manifest.task == task
     assert sum(entry.utterances for entry in corpus.manifest.splits.values()) == utterances
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "options"),
+    [
+        ("jsonl", "calls", {}),
+        ("meld", "meld", {}),
+        ("emorynlp", "emorynlp", {"text_vectors": "{split}.csv"}),
+        ("iemocap", "IEMOCAP_features.pkl", {}),
+        ("mosei", "mosei_aligned.pkl", {}),
+        ("mosi", "mosi", {}),
+    ],
+)
+def test_progress_counts_the_utterances_of_every_format(
+    folder: Path, tmp_path: Path, name: str, source: str, options: dict[str, str]
+) -> None:
+    seen: list[tuple[int, int | None]] = []
+    manifest = import_corpus(
+        name,
+        str(folder / source),
+        str(tmp_path / "corpus"),
+        options=options,
+        watch=lambda done, total: seen.append((done, total)),
+    )
+    utterances = sum(entry.utterances for entry in manifest.splits.values())
+    assert seen[-1] == (utterances, utterances)
+    assert seen == sorted(seen)
 
 
 def test_what_the_examples_say_is_in_the_corpora(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from joyful_ray.components import is_component, load_component
 from joyful_ray.corpora.importers import emorynlp, iemocap, jsonl, meld, meld_pickle, mosei, mosi
@@ -14,6 +14,7 @@ from joyful_ray.storage import open_location
 
 __all__ = ["IMPORTERS", "Importer", "find_importer", "import_corpus"]
 
+Watch = Callable[[int, int | None], None]
 IMPORTERS: dict[str, Importer] = {
     module.IMPORTER.format: module.IMPORTER for module in (meld, jsonl, iemocap, mosei, mosi, emorynlp, meld_pickle)
 }
@@ -42,6 +43,7 @@ def import_corpus(
     options: Mapping[str, str] | None = None,
     max_bad: float = 0.0,
     overwrite: bool = False,
+    watch: Watch | None = None,
 ) -> Manifest:
     """Import the files of a data set as a corpus.
 
@@ -52,6 +54,7 @@ def import_corpus(
         options: options of the format, as in `joyful import FORMAT --help`.
         max_bad: maximum share of bad conversations; they go to quarantine.jsonl.
         overwrite: replace a corpus at `out`.
+        watch: called with the number of utterances read so far, and with that of all, or None if it is unknown.
 
     Raises:
         ConfigError: an unknown format or option.
@@ -74,8 +77,12 @@ def import_corpus(
         max_bad=max_bad,
         overwrite=overwrite,
     ) as writer:
+        done = 0
         for split, draft in read.drafts:
             writer.write(split, draft)
+            done += len(draft.utterance_ids)
+            if watch is not None:
+                watch(done, read.utterances)
         writer.notes.update(read.notes)
     assert writer.manifest is not None
     return writer.manifest

@@ -94,6 +94,7 @@ def read_annotated_csv(layout: Layout, source: Location, options: Mapping[str, s
         },
         drafts=_drafts(layout, places, tables, vectors, notes),
         has_texts=True,
+        utterances=sum(map(len, tables.values())),
         notes=notes,
     )
 

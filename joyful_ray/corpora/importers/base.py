@@ -22,6 +22,7 @@ class ImportSource:
 
     Attributes:
         drafts: yields (split, draft); read once.
+        utterances: number of utterances of all drafts, to show progress; None if it is unknown.
         notes: entries of the manifest, written after the last draft; an importer may add to them until then.
     """
 
@@ -31,6 +32,7 @@ class ImportSource:
     modalities: dict[Modality, FeatureContract]
     drafts: Iterator[tuple[Split, Draft]]
     has_texts: bool = False
+    utterances: int | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
 

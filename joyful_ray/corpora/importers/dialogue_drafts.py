@@ -81,7 +81,8 @@ def source_of(
                 if draft.problems or draft.utterance_ids:
                     yield split, draft
 
-    return ImportSource(name, task, labels, contracts, drafts(), has_texts=True, notes=notes)
+    utterances = sum(len(dialogue.labels) for dialogue in dialogues.every())
+    return ImportSource(name, task, labels, contracts, drafts(), has_texts=True, utterances=utterances, notes=notes)
 
 
 def _widths(dialogues: Dialogues) -> dict[Modality, int]:

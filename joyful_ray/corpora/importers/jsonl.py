@@ -89,6 +89,7 @@ def read_jsonl(source: Location, options: Mapping[str, str]) -> ImportSource:
         },
         drafts=_drafts(reader, scan),
         has_texts=scan.has_texts,
+        utterances=scan.utterances.total(),
     )
 
 

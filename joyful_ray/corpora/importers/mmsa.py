@@ -74,6 +74,7 @@ def read_mmsa(name: str, place: Location, content: Mapping[str, Any], options: M
         },
         drafts=_drafts(place, parts, vectors, task),
         has_texts=True,
+        utterances=sum(len(part["id"]) for part in parts.values()),
         notes=notes,
     )
 

@@ -69,6 +69,7 @@ def read_mosi(source: Location, options: Mapping[str, str]) -> ImportSource:
         },
         drafts=_drafts(source, tables, transcripts),
         has_texts=True,
+        utterances=sum(len(table["rows"]) for table in tables.values()),
         notes={"source": "CMU-MOSI (declare-lab/contextual-utterance-level-multimodal-sentiment-analysis)"},
     )
 
