@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +42,7 @@ def show_corpus(screen: Screen, card: CorpusCard) -> None:
     header = ["modality", "width", "extractor", "version", "licence", "parameters"]
     screen.wide_table(header, rows, title="Features", left=6)
     for key, value in card.notes.items():
-        screen.say(f"{metric_name(key)}: {_note(value)}")
+        screen.paragraph(f"{metric_name(key)}: {_note(value)}")
     for warning in card.warnings:
         screen.say(f"warning: {warning}", style="yellow")
 
@@ -60,7 +59,7 @@ def show_format(screen: Screen, importer: Importer) -> None:
     for paragraph in importer.description.split("\n\n"):
         screen.say()
         is_example = paragraph.startswith(" ")
-        screen.say(paragraph if is_example else textwrap.fill(" ".join(paragraph.split()), screen.table_width))
+        (screen.say if is_example else screen.paragraph)(paragraph)
     screen.say()
     rows = [[name, meaning] for name, meaning in importer.all_options.items()]
     screen.table(["option", "meaning"], rows, title="Options (--option KEY=VALUE)", left=2)

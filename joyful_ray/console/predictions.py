@@ -24,7 +24,7 @@ def show_prediction(screen: Screen, card: PredictionCard, out: str) -> None:
     kept = f", {card.kept_shards:,} of them by an earlier command" if card.kept_shards else ""
     shards = counted(card.shards, "shard")
     screen.say(f"{shards} predicted{kept}; {card.utterances_per_second:,.0f} utterances per second")
-    screen.say(f"columns: {', '.join(card.columns)}")
+    screen.paragraph(f"columns: {', '.join(card.columns)}")
     screen.say(f'to read them in pandas: pandas.read_parquet("{out}")')
     screen.say(f"to read them in DuckDB: FROM read_parquet('{out}/*/*.parquet')")
 

@@ -45,3 +45,5 @@ def _show(screen: Screen, table: TextTable) -> None:
         screen.say()
         fixed = 3 if table.header[1:2] == ["seed"] else 1
         screen.wide_table(table.header, table.rows, title=table.title, left=table.left, fixed=fixed)
+        for note in table.notes:
+            screen.paragraph(note)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Literal
@@ -40,6 +41,10 @@ class Screen:
     def say(self, text: str = "", *, style: str | None = None) -> None:
         """Print one line, without wrapping and without reading markup in it."""
         self.console.print(text, style=style, markup=False, soft_wrap=True)
+
+    def paragraph(self, text: str) -> None:
+        """Print a text that wraps between words at the width of tables."""
+        self.say(textwrap.fill(text, self.table_width, break_long_words=False, break_on_hyphens=False))
 
     def fits(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> bool:
         """Whether a table fits without breaking a word or a number."""

@@ -9,7 +9,7 @@ from joyful_ray.config import setting, setting_paths
 from joyful_ray.records import Spread, spreads
 from joyful_ray.report.read_runs import Run
 from joyful_ray.report.tables import TextTable, word
-from joyful_ray.wording import counted
+from joyful_ray.wording import counted, metric_name
 
 NEVER_COMPARED = ("name", "storage", "corpus", "seed", "search", "transfer", "cluster.")
 """Settings that do not change a result, or that the tables show elsewhere."""
@@ -62,10 +62,10 @@ def summarise(group: Sequence[Run]) -> tuple[dict[str, Spread], str]:
 
 
 def score_table(comparison: Comparison) -> TextTable:
-    """One row per run, then one row per group of several seeds; a missing score is empty."""
+    """One row per run, and one per group of several seeds. A missing score is empty; notes name what has no mean."""
     names = list(dict.fromkeys(name for run in comparison.runs for name in _scores(run)))
     names.sort(key=lambda name: not name.startswith("dev "))
-    rows = []
+    rows, notes = [], []
     for group in comparison.groups:
         for run in group:
             scores = _scores(run)
@@ -76,9 +76,9 @@ def score_table(comparison: Comparison) -> TextTable:
             cells = [_cell(means.get(name)) for name in names]
             rows.append([f"mean of {len(group)} seeds", "", "", *cells])
         elif note:
-            rows.append([note, "", "", *[""] * len(names)])
+            notes.append(f"{', '.join(run.name for run in group)}: {note}")
     title = f"Scores on {comparison.corpus} ({comparison.task})" if comparison.corpus else "Not finished"
-    return TextTable(title, ["run", "seed", "epoch", *names], rows)
+    return TextTable(title, ["run", "seed", "epoch", *map(metric_name, names)], rows, notes=tuple(notes))
 
 
 def settings_table(runs: Sequence[Run]) -> TextTable:

@@ -9,18 +9,20 @@ from typing import Any
 
 from joyful_ray.records import Candidate, Scores
 from joyful_ray.report.read_runs import Search
+from joyful_ray.wording import metric_name
 
 SHOWN = 10
 
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table; the first `left` columns are text, the others numbers."""
+    """A table; the first `left` columns are text, the others numbers, and `notes` are lines below it."""
 
     title: str
     header: list[str]
     rows: list[list[str]]
     left: int = 1
+    notes: tuple[str, ...] = ()
 
 
 def label_scores(scores: Scores, title: str) -> TextTable:
@@ -30,7 +32,7 @@ def label_scores(scores: Scores, title: str) -> TextTable:
         [label, *(f"{cells[name]:,.0f}" if name == "support" else f"{cells[name]:.4f}" for name in columns)]
         for label, cells in scores.per_label.items()
     ]
-    return TextTable(title, ["label", *(name.replace("_", " ") for name in columns)], rows)
+    return TextTable(title, ["label", *map(metric_name, columns)], rows)
 
 
 def best_trials(search: Search, *, settings: int | None = None) -> TextTable:
@@ -52,7 +54,7 @@ def best_trials(search: Search, *, settings: int | None = None) -> TextTable:
         rows.append(
             [*cells, str(len(trial.epochs)), f"{trial.seconds:.0f}", *(word(trial.settings.get(p)) for p in paths)]
         )
-    goals = [f"dev {goal.name}" for goal in search.goals if goal.name != "seconds"]
+    goals = [f"dev {metric_name(goal.name)}" for goal in search.goals if goal.name != "seconds"]
     return TextTable("Best trials", ["trial", "outcome", *goals, "epochs", "s", *paths], rows, left=2)
 
 
@@ -79,7 +81,7 @@ def confirmed(metric: str, candidates: Sequence[Candidate]) -> TextTable:
         for row in candidates
     ]
     seeds = len(candidates[0].seeds) if candidates else 0
-    header = ["config", f"dev {metric}", "against default", "95 % interval"]
+    header = ["config", f"dev {metric_name(metric)}", "against default", "95 % interval"]
     return TextTable(f"Confirmed over {seeds} fresh seeds", header, rows)
 
 
@@ -114,10 +116,11 @@ def facts(search: Search) -> list[tuple[str, str]]:
         ("confirmation epochs", f"{sum(len(trial.epochs) for trial in state.confirming)}"),
         ("wall time", clock(state.spent_s)),
     ]
+    goal, name = search.goal, metric_name(search.goal.name)
     if best is not None:
-        found.insert(0, (f"best dev {search.goal.name}", f"{search.goal.sign * best.score(search.goal):.4f}"))
-    if search.record is not None and search.record.test is not None and search.goal.name in search.record.test.values:
-        found.insert(1, (f"test {search.goal.name}, chosen", f"{search.record.test.values[search.goal.name]:.4f}"))
+        found.insert(0, (f"best dev {name}", f"{goal.sign * best.score(goal):.4f}"))
+    if search.record is not None and search.record.test is not None and goal.name in search.record.test.values:
+        found.insert(1, (f"test {name}, chosen", f"{search.record.test.values[goal.name]:.4f}"))
     return found
 
 

@@ -69,13 +69,15 @@ def test_runs_with_other_settings_are_never_averaged() -> None:
 
 def test_the_same_seed_twice_is_shown_and_not_averaged() -> None:
     (table,) = rows([run("x", 0), run("again", 0), run("y", 1)])
-    assert [row[0] for row in table] == ["x", "again", "y", "not averaged: seed 0 appears 2 times"]
+    assert [row[0] for row in table] == ["x", "again", "y"]
+    (comparison,) = compare([run("x", 0), run("again", 0), run("y", 1)])
+    assert score_table(comparison).notes == ("x, again, y: not averaged: seed 0 appears 2 times",)
     assert summarise([run("x", 0)]) == ({}, "")
 
 
 def test_each_task_has_its_own_columns_and_a_missing_score_is_empty() -> None:
     first, second = (score_table(each) for each in compare([run("x"), run("r", regression=True)]))
-    assert first.header[3:] == ["dev accuracy", "dev weighted_f1", "test accuracy", "test weighted_f1"]
+    assert first.header[3:] == ["dev accuracy", "dev weighted F1", "test accuracy", "test weighted F1"]
     assert second.header[3:] == ["dev mae", "dev correlation"]
     without_test = run("y", 1)
     assert without_test.record is not None

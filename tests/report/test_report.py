@@ -93,7 +93,7 @@ def test_runs_are_compared_over_their_seeds(tmp_path: Path, capsys: pytest.Captu
     table = score_table(comparison)
     assert [row[0] for row in table.rows] == ["seed-0", "seed-1", "mean of 2 seeds"]
     scores = [record.test.values["weighted_f1"] for record in records if record.test is not None]
-    column = table.header.index("test weighted_f1")
+    column = table.header.index("test weighted F1")
     assert table.rows[-1][column] == f"{np.mean(scores):.4f} ± {np.std(scores, ddof=1):.4f}"
     assert main(["report", *places, "--out", str(tmp_path / "page.html"), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out.splitlines()[-1])

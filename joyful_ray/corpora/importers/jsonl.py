@@ -80,7 +80,7 @@ def read_jsonl(source: Location, options: Mapping[str, str]) -> ImportSource:
             raise CorpusError(f"{scan.first_broken}; no line of {source.uri} can be used")
         raise CorpusError(f"no conversation in {source.uri} has vectors of text, audio or vision")
     return ImportSource(
-        name=header.name or directory.name,
+        name=header.name or (source.name.removesuffix(".jsonl") if is_file else directory.name),
         task=task,
         labels=[] if task == "regression" else (sorted(scan.labels) if labels is None else labels),
         modalities={
