@@ -68,7 +68,7 @@ def load_component(path: str, role: str) -> type[Any]:
         ) from None
     found = getattr(module, name, None)
     if found is None:
-        classes = [each for each in vars(module) if not each.startswith("_")]
+        classes = [each for each, value in vars(module).items() if isinstance(value, type) and not each.startswith("_")]
         raise ConfigError(f"{module_name} has no {name}; {_nearest(name, classes)}")
     if not isinstance(found, type):
         raise ConfigError(f"component {path} is a {type(found).__name__}, not a class")
@@ -127,4 +127,4 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]}?"
-    return f"known are {', '.join(names[:8])}" if names else "it has none"
+    return f"it has {', '.join(names[:8])}" if names else "it has none"

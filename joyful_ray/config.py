@@ -302,6 +302,8 @@ def first_problem(error: ValidationError) -> str:
     message = message[0].lower() + message[1:]
     if not path or is_component(str(_kind_of(problem["input"]))):
         return f"{path}: {message}" if path else message
+    if any(str(part).startswith(UNION_MEMBERS) for part in problem["loc"]):
+        message += ", or an import path such as my_package.module:Class"
     return f"setting {path} is {problem['input']!r}: {message}"
 
 

@@ -128,7 +128,9 @@ def word(value: Any) -> str:
     """A value of a setting as text."""
     if isinstance(value, float):
         return f"{value:.4g}"
-    return "" if value is None else value if isinstance(value, str) else json.dumps(value)
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value, default=lambda section: section.model_dump(mode="json"))
 
 
 def clock(seconds: float) -> str:

@@ -36,6 +36,13 @@ def check_components(job: JobConfig, corpus: Corpus) -> None:
                 )
         output = model(batch, torch.Generator().manual_seed(0))
         _check_shape(job, "fusion", output.fused.nodes_ND, (batch.utterances, model.fusion.width))
+        for name, term in objective.extra.items():
+            losses = term.losses(output, batch)
+            if tuple(losses.shape) != (batch.utterances,):
+                raise ConfigError(
+                    f"objective.extra_terms.{name}: losses of {job.objective.extra_terms[name].kind} returned the "
+                    f"shape {tuple(losses.shape)}, expected one loss per utterance, ({batch.utterances},)"
+                )
         sums = objective.sums(output, batch)
         objective.total(sums, objective.counts(batch)).backward()
     except ConfigError:

@@ -245,3 +245,35 @@ def test_a_scheduler_of_ones_own_runs_a_search(job: JobConfig) -> None:
     settings["search"]["scheduler_options"] = {"grcae": 1}
     with pytest.raises(ConfigError, match=r"unknown option grcae of my_package.others:Patient; did you mean grace\?"):
         load_job(settings)
+
+
+def test_a_term_that_is_not_one_loss_per_utterance_is_refused(job: JobConfig) -> None:
+    terms = {"sum": {"kind": "my_package.others:ScalarTerm", "weight": 0.5}}
+    wrong = load_job(job, {"objective.extra_terms": terms}.items())
+    with pytest.raises(ConfigError, match=r"extra_terms.sum: losses of my_package.others:ScalarTerm returned"):
+        train(wrong)
+
+
+@pytest.mark.parametrize(
+    ("when", "message"),
+    [
+        ("read", "importer my_package.others:FailingImporter failed: ValueError: this is not a number"),
+        ("drafts", "importer my_package.others:FailingImporter failed: ValueError: this is not a number"),
+        ("draft", "importer my_package.others:FailingImporter yielded 3, not a pair of split and Draft"),
+        ("source", "importer my_package.others:FailingImporter returned int, not an ImportSource"),
+    ],
+)
+def test_an_importer_that_fails_is_named_in_one_line(
+    when: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["import", "my_package.others:FailingImporter", str(HERE), "--option", f"when={when}"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == f"joyful: {message}\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_report_of_runs_with_components_shows_their_settings(job: JobConfig, tmp_path: Path) -> None:
+    train(job)
+    terms = {"small": {"kind": "my_package.others:SmallScores", "weight": 0.5}}
+    train(load_job(job, {"objective.extra_terms": terms, "name": "term"}.items()))
+    assert "SmallScores" in joyful_ray.report([tmp_path / "runs"], tmp_path / "page.html").page

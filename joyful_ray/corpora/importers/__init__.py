@@ -29,7 +29,8 @@ def find_importer(format: str) -> Importer:
     if is_component(format):
         own = load_component(format, "importer")()
         summary = (type(own).__doc__ or format).strip().splitlines()[0]
-        return Importer(format=format, summary=summary, read=own.read, options=dict(getattr(own, "options", {})))
+        options = dict(getattr(own, "options", {}))
+        return Importer(format=format, summary=summary, read=own.read, options=options, is_own=True)
     if format not in IMPORTERS:
         raise ConfigError(f"unknown format {format}; {nearest(format, IMPORTERS)}")
     return IMPORTERS[format]
@@ -66,7 +67,7 @@ def import_corpus(
     place = open_location(source)
     if not place.exists():
         raise CorpusError(f"there is nothing at {place.uri}; check the path of the {format} files")
-    read = importer.read(place, given)
+    read = importer.open(place, given)
     with CorpusWriter(
         out,
         name=given.get("name", read.name),

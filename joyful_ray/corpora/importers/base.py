@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from joyful_ray.corpora.validation import Draft
-from joyful_ray.errors import ConfigError
+from joyful_ray.errors import ConfigError, CorpusError, UserError
 from joyful_ray.schema import FeatureContract, Modality, Split, Task
 from joyful_ray.storage import Location
 
@@ -45,12 +46,46 @@ class Importer:
         summary: one line that says what it imports.
         read: function of the location of the files and the given options that reads the data set.
         options: name and meaning of each option.
+        is_own: whether it is a class of the user.
     """
 
     format: str
     summary: str
     read: Callable[[Location, Mapping[str, str]], ImportSource]
     options: dict[str, str] = field(default_factory=dict)
+    is_own: bool = False
+
+    def open(self, source: Location, options: Mapping[str, str]) -> ImportSource:
+        """Read a data set; conversations follow lazily.
+
+        Raises:
+            UserError: an option or a file cannot be used.
+            CorpusError: an importer of your own failed, or did not return an ImportSource.
+        """
+        if not self.is_own:
+            return self.read(source, options)
+        with self._named():
+            found = self.read(source, options)
+        if not isinstance(found, ImportSource):
+            raise CorpusError(f"importer {self.format} returned {type(found).__name__}, not an ImportSource")
+        found.drafts = self._guarded(found.drafts)
+        return found
+
+    def _guarded(self, drafts: Iterator[tuple[Split, Draft]]) -> Iterator[tuple[Split, Draft]]:
+        with self._named():
+            for draft in drafts:
+                if not (isinstance(draft, tuple) and len(draft) == 2 and isinstance(draft[1], Draft)):
+                    raise CorpusError(f"importer {self.format} yielded {draft!r:.60}, not a pair of split and Draft")
+                yield draft
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:  # any error in the user's code is a fault of the importer, and the message says so
+            raise CorpusError(f"importer {self.format} failed: {type(error).__name__}: {error}") from error
 
     @property
     def description(self) -> str:

@@ -111,6 +111,40 @@ class NarrowFusion(nn.Module):
         return Fused(next(iter(features.values())), {})
 
 
+class ScalarTerm:
+    """A term that returns one number for all utterances."""
+
+    def __init__(self, settings):
+        pass
+
+    def losses(self, output, batch):
+        return output.scores_NK.sum()
+
+
+class FailingImporter:
+    """An importer that fails, at once or while it yields conversations, or returns something else."""
+
+    options: ClassVar = {"when": "read, drafts, draft or source"}
+
+    def read(self, source, options):
+        if options["when"] == "read":
+            raise ValueError("this is not a number")
+        if options["when"] == "source":
+            return 3
+        return ImportSource(
+            name="failing",
+            task="single-label",
+            labels=["joy"],
+            modalities={"text": FeatureContract(extractor="length", version="1", width=1)},
+            drafts=self._drafts(options["when"]),
+        )
+
+    def _drafts(self, when):
+        if when == "drafts":
+            raise ValueError("this is not a number")
+        yield 3
+
+
 class WithoutForward:
     """Lacks what a fusion needs."""
 
