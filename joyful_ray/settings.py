@@ -203,6 +203,9 @@ class ObjectiveConfig(Section):
     """Use other utterances of the other view as negatives."""
     intra_view: bool = True
     """Use other utterances of the same view as negatives."""
+    self_negative: bool = False
+    """Count an utterance itself among the negatives of its own view, as the released code and the paper's formula do;
+    the paper's text leaves it out."""
     joint_denominator: bool = False
     """Compute one InfoNCE with the negatives of both views in its denominator, as in the released code, instead of two
     separate terms."""

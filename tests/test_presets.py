@@ -136,7 +136,13 @@ def test_released_takes_corpora_and_modalities_that_the_authors_code_cannot(
 
 
 def slow_nt_xent(
-    one_NE: Tensor, other_NE: Tensor, temperature: float, *, inter: bool = True, intra: bool = True
+    one_NE: Tensor,
+    other_NE: Tensor,
+    temperature: float,
+    *,
+    inter: bool = True,
+    intra: bool = True,
+    self_negative: bool = True,
 ) -> float:
     """method.md 2.2.5: both directions, mean over all utterances of the batch."""
 
@@ -148,13 +154,15 @@ def slow_nt_xent(
         for i in range(count):
             positive = similarity(u[i], v[i])
             below = sum(similarity(u[i], v[j]) for j in range(count) if inter or j == i)
-            below += sum(similarity(u[i], u[j]) for j in range(count) if j != i and intra)
+            below += sum(similarity(u[i], u[j]) for j in range(count) if (self_negative or j != i) and intra)
             total -= math.log(positive / below)
     return total / 2 / count
 
 
 @pytest.mark.parametrize(
-    "switches", [{}, {"intra_view": False}, {"inter_view": False}], ids=["both negatives", "inter alone", "intra alone"]
+    "switches",
+    [{}, {"intra_view": False}, {"inter_view": False}, {"self_negative": False}],
+    ids=["both negatives", "inter alone", "intra alone", "without itself"],
 )
 def test_the_released_contrast_is_nt_xent_of_the_original_and_each_view_over_the_micro_batch(
     switches: dict[str, bool],
@@ -166,7 +174,7 @@ def test_the_released_contrast_is_nt_xent_of_the_original_and_each_view_over_the
         output = net(batch, torch.Generator().manual_seed(0))
         loss = objective.sums(output, batch)["contrast"] / objective.counts(batch)["contrast"]
     assert output.views is not None
-    names = {"inter_view": "inter", "intra_view": "intra"}
+    names = {"inter_view": "inter", "intra_view": "intra", "self_negative": "self_negative"}
     options = {names[name]: is_on for name, is_on in switches.items()}
     expected = sum(slow_nt_xent(output.layers[-1], view, 0.2, **options) for view in output.views)
     assert float(loss) == pytest.approx(expected, rel=1e-4)
@@ -334,6 +342,7 @@ SWITCHES: dict[str, dict[str, set[str]]] = {
         "objective.contrast_weight=1": ALL,
         "objective.inter_view=false": ALL,
         "objective.intra_view=false": ALL,
+        "objective.self_negative=true": ALL,
         "objective={inter_view: false, intra_view: false}": ALL - {"contrast"},
         "objective.joint_denominator=true": ALL,
         "objective.contrast_pairs=original": ALL,
@@ -388,6 +397,7 @@ SWITCHES: dict[str, dict[str, set[str]]] = {
         "objective.joint_denominator=false": ALL - {"smoothing"},
         "objective.inter_view=false": ALL - {"smoothing"},
         "objective.intra_view=false": ALL - {"smoothing"},
+        "objective.self_negative=false": ALL - {"smoothing"},
         "objective={inter_view: false, intra_view: false}": ALL - {"smoothing", "contrast"},
         "objective.contrast_weight=0": ALL - {"smoothing", "contrast"},
         "objective.negatives=conversation": ALL - {"smoothing"},

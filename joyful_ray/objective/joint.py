@@ -150,14 +150,23 @@ class JointObjective(nn.Module):
         total = torch.zeros((), device=views[0].device)
         for anchor, other in pairs:
             if config.joint_denominator:
-                negatives = {"inter": config.inter_view, "intra": config.intra_view}
-                loss_N = terms.nt_xent(anchor, other, layout, temperature=config.temperature, **negatives)
+                loss_N = terms.nt_xent(
+                    anchor,
+                    other,
+                    layout,
+                    temperature=config.temperature,
+                    inter=config.inter_view,
+                    intra=config.intra_view,
+                    self_negative=config.self_negative,
+                )
                 total = total + loss_N.sum()
                 continue
-            for is_on, term in (
-                (config.inter_view, terms.inter_view_contrast),
-                (config.intra_view, terms.intra_view_contrast),
-            ):
-                if is_on:
-                    total = total + 0.5 * term(anchor, other, layout, temperature=config.temperature).sum()
+            temperature = config.temperature
+            if config.inter_view:
+                total = total + 0.5 * terms.inter_view_contrast(anchor, other, layout, temperature=temperature).sum()
+            if config.intra_view:
+                intra_N = terms.intra_view_contrast(
+                    anchor, other, layout, temperature=temperature, self_negative=config.self_negative
+                )
+                total = total + 0.5 * intra_N.sum()
         return total

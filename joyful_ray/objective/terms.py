@@ -91,17 +91,25 @@ def inter_view_contrast(anchor_NE: Tensor, other_NE: Tensor, layout: Layout, *, 
     return layout.unpad(torch.logsumexp(across_CLL, dim=2) - across_CLL.diagonal(dim1=1, dim2=2))
 
 
-def intra_view_contrast(anchor_NE: Tensor, other_NE: Tensor, layout: Layout, *, temperature: float) -> Tensor:
+def intra_view_contrast(
+    anchor_NE: Tensor, other_NE: Tensor, layout: Layout, *, temperature: float, self_negative: bool = False
+) -> Tensor:
     """Pull the two views of each utterance together, and push it from other utterances in its own view.
 
-    Args: as for `inter_view_contrast`.
+    Args:
+        anchor_NE, other_NE, layout, temperature: as for `inter_view_contrast`.
+        self_negative: whether the denominator includes the anchor itself, e^(1 / temperature). The formula of the paper
+            includes it, its text does not.
 
     Returns:
-        The loss of each anchor in nats, (N,); log(n - 1) in a group of n whose views are all alike, 0 if n is 1.
+        The loss of each anchor in nats, (N,). In a group of n whose views are all alike it is log(n - 1), or 0 if n is
+        1; with `self_negative` it is log(n).
 
-    Source: JOYFUL, section 3.3, without the anchor itself in the denominator (method.md section 5, choice 16).
+    Source: JOYFUL, section 3.3 (method.md section 5, choice 16).
     """
     positive_CL = _positives(anchor_NE, other_NE, layout, temperature)
+    if self_negative:
+        return layout.unpad(_within_view(anchor_NE, layout, temperature, self_negative=True) - positive_CL)
     within_CLL = _hide(_similarities(anchor_NE, anchor_NE, layout, temperature), layout, diagonal=True)
     alone_C11 = (layout.lengths_C == 1)[:, None, None]
     within_CLL = torch.where(alone_C11, positive_CL[:, :, None], within_CLL)
@@ -110,20 +118,31 @@ def intra_view_contrast(anchor_NE: Tensor, other_NE: Tensor, layout: Layout, *, 
 
 
 def nt_xent(
-    anchor_NE: Tensor, other_NE: Tensor, layout: Layout, *, temperature: float, inter: bool = True, intra: bool = True
+    anchor_NE: Tensor,
+    other_NE: Tensor,
+    layout: Layout,
+    *,
+    temperature: float,
+    inter: bool = True,
+    intra: bool = True,
+    self_negative: bool = False,
 ) -> Tensor:
     """InfoNCE with the negatives of both views in one denominator, averaged over both directions.
 
-    Per anchor: -log(e^(s(u_i, v_i)/t) / (sum_j e^(s(u_i, v_j)/t) + sum_(j != i) e^(s(u_i, u_j)/t))).
+    Per anchor: -log(e^(s(u_i, v_i)/t) / (sum_j e^(s(u_i, v_j)/t) + sum_j e^(s(u_i, u_j)/t))), in which the second sum
+    leaves out j = i, unless `self_negative` is true. PyGCL's `DualBranchContrast`, which the released code calls,
+    includes it.
 
     Args:
         anchor_NE, other_NE: embeddings of the same utterances in two views.
         layout: groups of negatives.
         temperature: > 0; cosine similarities are divided by it.
         inter, intra: whether to use negatives of the other view, and of the anchor's own view.
+        self_negative: whether the negatives of the anchor's own view include the anchor itself, e^(1 / temperature).
 
     Returns:
-        The loss of each utterance in nats, (N,); log(2 n - 1) in a group of n whose views are all alike.
+        The loss of each utterance in nats, (N,). In a group of n whose views are all alike it is log(2 n - 1), or
+        log(2 n) with `self_negative`.
 
     Source: method.md section 2.2.5.
     """
@@ -135,15 +154,22 @@ def nt_xent(
         if intra:
             # Recomputed in the backward pass; otherwise three square matrices of the whole micro-batch would be stored.
             within_CL = checkpoint(
-                _within_view, view_NE, layout, temperature, use_reentrant=False, preserve_rng_state=False
+                _within_view,
+                view_NE,
+                layout,
+                temperature,
+                self_negative=self_negative,
+                use_reentrant=False,
+                preserve_rng_state=False,
             )
             denominator_CL = torch.logaddexp(denominator_CL, within_CL)
         total = total + denominator_CL
     return layout.unpad(total / 2 - positive_CL)
 
 
-def _within_view(view_NE: Tensor, layout: Layout, temperature: float) -> Tensor:
-    within_CLL = _hide(_similarities(view_NE, view_NE, layout, temperature), layout, diagonal=True)
+def _within_view(view_NE: Tensor, layout: Layout, temperature: float, *, self_negative: bool) -> Tensor:
+    """Log of the sum over the utterances of a view, (C, L)."""
+    within_CLL = _hide(_similarities(view_NE, view_NE, layout, temperature), layout, diagonal=not self_negative)
     return torch.logsumexp(within_CLL, dim=2)
 
 

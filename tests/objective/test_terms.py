@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -28,28 +30,34 @@ def slow_inter(u: Tensor, v: Tensor, i: int, group: range, t: float) -> Tensor:
     return torch.logsumexp(others, 0) - similarity(u[i], v[i]) / t
 
 
-def slow_intra(u: Tensor, v: Tensor, i: int, group: range, t: float) -> Tensor:
-    others = [similarity(u[i], u[j]) / t for j in group if j != i]
+def slow_intra(u: Tensor, v: Tensor, i: int, group: range, t: float, *, self_negative: bool = False) -> Tensor:
+    others = [similarity(u[i], u[j]) / t for j in group if self_negative or j != i]
     if not others:
         return torch.zeros(())
     return torch.logsumexp(torch.stack(others), 0) - similarity(u[i], v[i]) / t
 
 
-def slow_nt_xent(u: Tensor, v: Tensor, i: int, group: range, t: float) -> Tensor:
+def slow_nt_xent(u: Tensor, v: Tensor, i: int, group: range, t: float, *, self_negative: bool = False) -> Tensor:
     """method.md, section 2.2.5: mean of both directions."""
     both = []
     for a, b in ((u, v), (v, u)):
         positive = torch.exp(similarity(a[i], b[i]) / t)
         across = sum(torch.exp(similarity(a[i], b[j]) / t) for j in group)
-        within = sum(torch.exp(similarity(a[i], a[j]) / t) for j in group if j != i)
+        within = sum(torch.exp(similarity(a[i], a[j]) / t) for j in group if self_negative or j != i)
         both.append(-torch.log(positive / (across + within)))
     return torch.stack(both).mean()
 
 
+WITH_SELF: dict[str, Any] = {"self_negative": True}
 CONTRASTS: dict[str, tuple[Contrast, Callable[[Tensor, Tensor, int, range, float], Tensor]]] = {
     "inter": (terms.inter_view_contrast, slow_inter),
     "intra": (terms.intra_view_contrast, slow_intra),
     "nt-xent": (terms.nt_xent, slow_nt_xent),
+    "intra with self": (
+        partial(terms.intra_view_contrast, self_negative=True),
+        partial(slow_intra, self_negative=True),
+    ),
+    "nt-xent with self": (partial(terms.nt_xent, self_negative=True), partial(slow_nt_xent, self_negative=True)),
 }
 
 
@@ -86,19 +94,64 @@ def test_gradients_of_contrasts_equal_those_of_their_formulas(name: str) -> None
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "expected"), [("inter", 5), ("intra", 4), ("nt-xent", 9)])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("inter", 5), ("intra", 4), ("nt-xent", 9), ("intra with self", 5), ("nt-xent with self", 10)],
+)
 def test_contrasts_of_views_that_look_alike_are_a_logarithm(name: str, expected: int) -> None:
     alike = torch.ones(5, 3)
     found = CONTRASTS[name][0](alike, alike, layout_of(5), temperature=0.3)
     torch.testing.assert_close(found, torch.full((5,), math.log(expected)))
 
 
-@pytest.mark.parametrize("name", CONTRASTS)
+@pytest.mark.parametrize("name", ["inter", "intra", "nt-xent"])
 def test_one_utterance_has_nothing_to_contrast(name: str) -> None:
     u, v = torch.randn(2, 1, 4, requires_grad=True)
     loss = CONTRASTS[name][0](u, v, layout_of(1), temperature=0.2)
     loss.sum().backward()
     torch.testing.assert_close(loss, torch.zeros(1))
+
+
+PYGCL = {
+    # utterances, temperature: loss, norm of the gradients of both views
+    (1, 0.2): (1.67930549, 1.39743791, 1.42510189),
+    (1, 1.0): (0.85124443, 0.19690186, 0.20079977),
+    (2, 0.2): (1.35438992, 0.90509383, 0.87182584),
+    (2, 1.0): (1.01068926, 0.15774116, 0.19875909),
+    (5, 0.2): (1.32329510, 0.48743393, 0.42703580),
+    (5, 1.0): (1.74960788, 0.13744219, 0.10319587),
+    (57, 0.2): (2.64512964, 0.21691753, 0.22908764),
+    (57, 1.0): (4.00998018, 0.04341272, 0.04562019),
+}
+"""Outputs of PyGCL (commit 0e1bacb), which the released code calls, for `pygcl_views` in float64:
+`DualBranchContrast(InfoNCE(tau), mode="L2L", intraview_negs=True)`, a mean over utterances, and its gradients."""
+
+
+def pygcl_views(utterances: int) -> tuple[Tensor, Tensor]:
+    place = torch.arange(6.0 * utterances, dtype=torch.float64).view(utterances, 6)
+    first = torch.sin(place * place + 1.0)
+    return first.float(), (first + 0.7 * torch.cos(3.0 * place)).float()
+
+
+@pytest.mark.parametrize(("utterances", "temperature"), PYGCL)
+def test_nt_xent_with_the_anchor_among_its_negatives_is_that_of_pygcl(utterances: int, temperature: float) -> None:
+    u, v = (view.requires_grad_() for view in pygcl_views(utterances))
+    layout = layout_of(utterances)
+    loss = terms.nt_xent(u, v, layout, temperature=temperature, self_negative=True).mean()
+    loss.backward()
+    assert u.grad is not None
+    assert v.grad is not None
+    found = (loss.item(), u.grad.norm().item(), v.grad.norm().item())
+    assert found == pytest.approx(PYGCL[utterances, temperature], rel=2e-6, abs=1e-6)
+
+
+def test_nt_xent_of_one_pair_and_of_equal_views_has_closed_values() -> None:
+    """One pair: half of log(1 + e^((1 - s) / t)) per direction; its views at right angles: log(1 + e^(1 / t))."""
+    u, v = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]])
+    loss = terms.nt_xent(u, v, layout_of(1), temperature=0.2, self_negative=True)
+    torch.testing.assert_close(loss, torch.tensor([math.log(1 + math.exp(5.0))]))
+    equal = terms.nt_xent(u, u, layout_of(1), temperature=0.2, self_negative=True)
+    torch.testing.assert_close(equal, torch.tensor([math.log(2)]))
 
 
 @pytest.mark.parametrize("name", CONTRASTS)
