@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from ray.tune.schedulers import FIFOScheduler
 
 from joyful_ray.config import JobConfig, setting
 from joyful_ray.data.ingest import ingest
-from joyful_ray.data.prepare import widths_of
+from joyful_ray.data.prepare import CorpusInfo
 from joyful_ray.train.launch import ray_cluster
 from joyful_ray.tune.confirm import planned
 from joyful_ray.tune.footprint import check_exploit, concurrent_trials, estimate_footprint
@@ -74,10 +74,14 @@ def _cluster_job(setup: SearchSetup) -> JobConfig:
 def _context(setup: SearchSetup, slots: int, added: int, stage: Stage) -> SearchContext:
     search = setup.search
     prepared = _prepare(setup)
-    corpus_info = next(iter(prepared.values())).corpus_info
-    footprint = estimate_footprint(setup.space, corpus_info, slots=slots, trials=search.max_trials + added)
+    manifest = setup.corpus.manifest
+
+    def info_of(job: JobConfig) -> CorpusInfo:
+        return prepared[data_key(job, manifest)].corpus_info
+
+    footprint = estimate_footprint(setup.space, info_of, slots=slots, trials=search.max_trials + added)
     if search.scheduler == "pbt":
-        check_exploit(setup.space, corpus_info)
+        check_exploit(setup.space, info_of)
     stage(
         f"{counted(slots, 'trial')} at a time; models of up to {footprint.parameters:,} parameters; "
         f"at most {footprint.storage_bytes / 2**20:,.0f} MiB of models and checkpoints at a time"
@@ -88,6 +92,7 @@ def _context(setup: SearchSetup, slots: int, added: int, stage: Stage) -> Search
         home=setup.home.location,
         goal=setup.goal,
         corpus_hash=setup.corpus.hash,
+        manifest=manifest,
         prepared=prepared,
         points=search.scheduler in PAUSING,
     )
@@ -148,22 +153,26 @@ def _no_more() -> Drawn | None:
     return None
 
 
-def _prepare(setup: SearchSetup) -> dict[str, Any]:
-    """The prepared corpus for each choice of its encoding, without the test split."""
-    paths = [path for path in (*setup.space.ranges, *setup.space.constants) if path.startswith("data.")]
-    columns = [
-        setup.space.ranges[path].choice or [] if path in setup.space.ranges else [setup.space.constants[path]]
-        for path in paths
-    ]
-    jobs = [setup.space.job] + [
-        job_with(setup.space.job, dict(zip(paths, values, strict=True))) for values in itertools.product(*columns)
-    ]
-    found: dict[str, Any] = {}
-    for job in jobs:
-        if data_key(job) not in found:
-            widths_of(setup.corpus.manifest, job)
-            found[data_key(job)] = Prepared(*ingest(setup.corpus, job, ("train", "dev")))
+def _prepare(setup: SearchSetup) -> dict[str, Prepared]:
+    """The prepared corpus of every encoding that a trial can have, by its key, without the test split."""
+    space, found = setup.space, dict[str, Prepared]()
+    for job in [space.job, *(job_with(space.job, settings) for settings in _data_settings(space))]:
+        key = data_key(job, setup.corpus.manifest)
+        if key not in found:
+            found[key] = Prepared(*ingest(setup.corpus, job, ("train", "dev")))
     return found
+
+
+def _data_settings(space: Space) -> Iterator[dict[str, Any]]:
+    """Every combination of values of the section `data` that a trial can have."""
+    columns = {path: [value] for path, value in space.constants.items()}
+    for path, entry in space.ranges.items():
+        # A setting whose condition does not hold keeps the value of the job.
+        columns[path] = [*(entry.choice or []), *([setting(space.job, path)] if entry.when is not None else [])]
+    paths = [path for path in columns if path.startswith("data.")]
+    for values in itertools.product(*(columns[path] for path in paths)):
+        chosen = dict(zip(paths, values, strict=True))
+        yield chosen | {path: chosen[other] for path, other in space.same.items() if path.startswith("data.")}
 
 
 def _groups(trials: Sequence[Trial]) -> list[list[Trial]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,7 @@ CONTROLLER_CPUS = 0.01
 """What a trial asks for if its workers have the cores; Ray does not accept zero."""
 NUMBER_BYTES = 4
 OPTIMIZER_COPIES = 2
+InfoOf = Callable[[JobConfig], CorpusInfo]
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,14 @@ def concurrent_trials(search: SearchConfig, free: Mapping[str, float]) -> int:
     return min([*fits, *([search.max_concurrent] if search.max_concurrent else [])])
 
 
-def estimate_footprint(space: Space, corpus_info: CorpusInfo, *, slots: int, trials: int) -> Footprint:
+def estimate_footprint(space: Space, info_of: InfoOf, *, slots: int, trials: int) -> Footprint:
     """Estimate the largest size on storage at a time.
+
+    Args:
+        space: the settings that the search varies.
+        info_of: gives the information about the corpus as a job prepares it.
+        slots: trials at a time.
+        trials: trials of the search.
 
     Raises:
         ConfigError: it is more than `search.storage_limit_bytes`.
@@ -66,7 +73,7 @@ def estimate_footprint(space: Space, corpus_info: CorpusInfo, *, slots: int, tri
     jobs = [space.job] + [space.job_of(settings) for settings in _looked_at(space)]
     parameters, checkpoint_bytes = 0, 0
     for job in jobs:
-        count = sum(parameter.numel() for parameter in _weightless(job, corpus_info).parameters())
+        count = sum(parameter.numel() for parameter in _weightless(job, info_of(job)).parameters())
         copies = 1 + OPTIMIZER_COPIES + (1 if job.train.ema_decay else 0)
         parameters, checkpoint_bytes = max(parameters, count), max(checkpoint_bytes, copies * count * NUMBER_BYTES)
     pausing = search.scheduler in ("hyperband", "pbt")
@@ -86,18 +93,22 @@ def estimate_footprint(space: Space, corpus_info: CorpusInfo, *, slots: int, tri
     return size
 
 
-def check_exploit(space: Space, corpus_info: CorpusInfo) -> None:
+def check_exploit(space: Space, info_of: InfoOf) -> None:
     """Check that pbt changes no setting that decides the shape of weights, because trials exchange weights.
+
+    Args:
+        space: the settings that the search varies.
+        info_of: as for `estimate_footprint`.
 
     Raises:
         ConfigError: it does; the message names the setting.
     """
-    expected = _shapes(job_with(space.job, space.constants), corpus_info)
+    expected = _shapes(job_with(space.job, space.constants), info_of)
     for path, entry in space.ranges.items():
         if entry.when is not None:
             raise ConfigError(f"search.space.{path}: pbt changes settings during training, and does not support when")
         for value in entry.choice or entry.bounds:
-            if _shapes(job_with(space.job, space.complete({path: value})), corpus_info) != expected:
+            if _shapes(job_with(space.job, space.complete({path: value})), info_of) != expected:
                 raise ConfigError(
                     f"search.space.{path} changes the shape of weights, which trials exchange in pbt; "
                     "give it one value, or search.scheduler: asha"
@@ -119,5 +130,5 @@ def _weightless(job: JobConfig, corpus_info: CorpusInfo) -> nn.Module:
     return model
 
 
-def _shapes(job: JobConfig, corpus_info: CorpusInfo) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(weight.shape) for name, weight in _weightless(job, corpus_info).state_dict().items()}
+def _shapes(job: JobConfig, info_of: InfoOf) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(weight.shape) for name, weight in _weightless(job, info_of(job)).state_dict().items()}

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from joyful_ray.config import JobConfig, setting
+from joyful_ray.config import JobConfig
 from joyful_ray.data.ingest import IngestedSplit
-from joyful_ray.data.prepare import CorpusInfo
-from joyful_ray.schema import Split
+from joyful_ray.data.prepare import CorpusInfo, unscaled_encoding
+from joyful_ray.schema import Manifest, Split
 from joyful_ray.search_settings import SearchConfig
 from joyful_ray.storage import Location
 from joyful_ray.train.run_directory import RunDirectory
@@ -33,6 +32,7 @@ class SearchContext:
     """What all trials of a search share.
 
     Attributes:
+        manifest: manifest of the corpus.
         prepared: by `data_key`.
         points: whether each report has a pointer to its checkpoint (hyperband and pbt, which pause trials).
     """
@@ -42,12 +42,17 @@ class SearchContext:
     home: Location
     goal: Goal
     corpus_hash: str
+    manifest: Manifest
     prepared: Mapping[str, Prepared]
     points: bool
 
     def directory(self, trial: str) -> RunDirectory:
         """The run directory of a trial."""
         return RunDirectory(self.home.join(TRIALS, trial))
+
+    def prepared_for(self, job: JobConfig) -> Prepared:
+        """The prepared corpus of a trial's job."""
+        return self.prepared[data_key(job, self.manifest)]
 
     def job(self, settings: Mapping[str, Any], seed: int) -> JobConfig:
         """The job of a trial: its settings, and the resources that the search gives each trial."""
@@ -66,6 +71,6 @@ class SearchContext:
         )
 
 
-def data_key(job: JobConfig) -> str:
-    """The settings that trials must have in common to share a prepared corpus."""
-    return json.dumps([setting(job, "data.modalities"), setting(job, "data.normalise")])
+def data_key(job: JobConfig, manifest: Manifest) -> str:
+    """Identifies the prepared corpus of a trial: trials share one if it is encoded and scaled in the same way."""
+    return repr((unscaled_encoding(manifest, job), job.data.normalise))

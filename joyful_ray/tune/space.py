@@ -132,6 +132,8 @@ class Space:
             if path in drawn and _holds(entry.when, settings):
                 settings[path] = drawn[path]
         for path, other in self.same.items():
+            if path.startswith("data.") and not other.startswith("data."):
+                raise ConfigError(f"search.space.{path}: same_as must name another setting of data, not {other}")
             if other in settings and _holds(self._entry(path).when, settings):
                 settings[path] = settings[other]
         return settings
@@ -179,6 +181,8 @@ class Space:
         for path, value in self.constants.items():
             self._check_value(path, value)
         for path, other in self.same.items():
+            if path.startswith("data.") and not other.startswith("data."):
+                raise ConfigError(f"search.space.{path}: same_as must name another setting of data, not {other}")
             if other not in self.ranges and other not in self.constants:
                 known = [*self.ranges, *self.constants]
                 raise ConfigError(f"search.space.{path} is the same as {other}; {nearest(other, known)}")

@@ -27,7 +27,7 @@ from joyful_ray.tune.dev_counts import has_dev_counts, write_dev_counts
 from joyful_ray.tune.exploit import exploit
 from joyful_ray.tune.hparams import write_hparams
 from joyful_ray.tune.reporting import Reporter, Result
-from joyful_ray.tune.search_context import Prepared, SearchContext, data_key
+from joyful_ray.tune.search_context import Prepared, SearchContext
 from joyful_ray.wording import counted
 
 POINTER = "trial.json"
@@ -75,7 +75,7 @@ def _train(trial: str, config: dict[str, Any], context: SearchContext, directory
     lines = [line for line in directory.metrics() if line.epoch < done]
     reporter.remember(line for line in lines if line.epoch < reported)
     reporter.replay(line for line in lines if line.epoch >= reported)
-    prepared = context.prepared[data_key(job)]
+    prepared = context.prepared_for(job)
     if record is None:
         write_hparams(directory.location.join("tensorboard"), {**config["settings"], "seed": job.seed}, context.goal)
         if job.cluster.workers:

@@ -116,13 +116,13 @@ def test_free_resources_decide_how_many_trials_run_at_a_time() -> None:
 
 
 def test_storage_is_predicted_and_bounded() -> None:
-    size = estimate_footprint(space_of(keep_best=2, confirm=None), MELD_HERE, slots=2, trials=10)
+    size = estimate_footprint(space_of(keep_best=2, confirm=None), lambda _: MELD_HERE, slots=2, trials=10)
     assert 3 * 4 * size.parameters < size.storage_bytes
     with pytest.raises(ConfigError, match=r"more than search.storage_limit_bytes 1,000"):
-        estimate_footprint(space_of(storage_limit_bytes=1000), MELD_HERE, slots=2, trials=10)
+        estimate_footprint(space_of(storage_limit_bytes=1000), lambda _: MELD_HERE, slots=2, trials=10)
 
 
 def test_pbt_refuses_settings_that_change_the_shape_of_weights() -> None:
-    check_exploit(space_of(scheduler="pbt"), MELD_HERE)
+    check_exploit(space_of(scheduler="pbt"), lambda _: MELD_HERE)
     with pytest.raises(ConfigError, match=r"model.context.width changes the shape of weights"):
-        check_exploit(space_of({"model.context.width": {"choice": [64, 128]}}, scheduler="pbt"), MELD_HERE)
+        check_exploit(space_of({"model.context.width": {"choice": [64, 128]}}, scheduler="pbt"), lambda _: MELD_HERE)

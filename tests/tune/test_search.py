@@ -11,11 +11,13 @@ import pytest
 
 from joyful_ray.errors import CheckpointError, TrainingError
 from joyful_ray.records import RunRecord
+from joyful_ray.train.bundle import read_bundle
 from joyful_ray.tune.goals import Goal
 from joyful_ray.tune.search import search
 from joyful_ray.tune.search_directory import SearchDirectory
 from joyful_ray.tune.search_state import SearchState
 from tests.tiny_corpus import write_tiny
+from tests.train.test_ngrams import write_spoken
 from tests.tune.searches import SPACE, search_job, study_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
@@ -170,3 +172,22 @@ def test_a_search_of_which_every_trial_fails_says_why(corpus: str, tmp_path: Pat
     job = search_job(corpus, tmp_path, space=space, max_trials=2)
     with pytest.raises(TrainingError, match=r"none of 2 trials has a score; 2 failed with: .*not finite"):
         search(job, name="failing")
+
+
+def test_trials_with_other_encodings_train_other_models(tmp_path: Path) -> None:
+    """Trials share a prepared corpus only if their texts are read in the same way."""
+    space = {"data.word_ngrams": {"choice": [0, 1, 2]}, "data.word_buckets": 64, "train.learning_rate": 0.02}
+    corpus = write_spoken(tmp_path / "corpus")
+    job = search_job(corpus, tmp_path, space=space, algorithm="grid", scheduler="none", epochs=2, keep_best=3)
+    record = search(job, name="words")
+    assert record.trials == {"finished": 3}
+    assert record.test is not None
+    trials = SearchDirectory.of(job, "words").location.join("trials")
+    sizes, losses = {}, {}
+    for trial in study_of(job, "words").own:
+        ngrams = trial.settings["data.word_ngrams"]
+        bundle = read_bundle(trials.join(trial.name, "bundle").uri)
+        sizes[ngrams] = sum(weight.numel() for weight in bundle.model.state_dict().values())
+        losses[ngrams] = trial.epochs[-1].train_loss
+    assert sizes[0] < sizes[1] == sizes[2], "n-grams of several lengths share the buckets"
+    assert len(set(losses.values())) == 3
