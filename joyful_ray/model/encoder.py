@@ -16,9 +16,23 @@ from joyful_ray.graph.operators import neighbour_convolution, relational_convolu
 from joyful_ray.settings import EncoderConfig
 
 
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalisation over the utterances of a micro-batch, which may be a single one.
+
+    One row has no variance, so it is normalised with the running statistics, as in evaluation; torch's own class
+    raises an error.
+    """
+
+    def forward(self, x_ND: Tensor) -> Tensor:
+        """Normalise, (N, D)."""
+        if self.training and len(x_ND) == 1:
+            return F.batch_norm(x_ND, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(x_ND)
+
+
 def build_norm(kind: str, width: int) -> nn.Module:
     """Layer norm, batch norm (over the micro-batch), or the identity for `none`."""
-    return {"layer": nn.LayerNorm, "batch": nn.BatchNorm1d}[kind](width) if kind != "none" else nn.Identity()
+    return {"layer": nn.LayerNorm, "batch": BatchNorm}[kind](width) if kind != "none" else nn.Identity()
 
 
 class RelationalTransformerEncoder(nn.Module):

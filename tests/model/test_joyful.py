@@ -98,6 +98,21 @@ def test_every_norm_depth_and_residual_runs_and_learns(encoder: str, normalisati
 
 
 @pytest.mark.parametrize("encoder", ENCODERS[:3])
+def test_a_step_of_one_utterance_trains_with_batch_norm(encoder: str) -> None:
+    net = model(encoder={"kind": encoder, "layers": 2, "normalisation": "batch"})
+    norms = [part for part in net.modules() if isinstance(part, torch.nn.BatchNorm1d)]
+    net(random_batch(4, 3))
+    before = [norm.running_mean.clone() for norm in norms]
+    batch = random_batch(1)
+    scores_NK = net(batch).scores_NK
+    assert torch.isfinite(scores_NK).all()
+    scores_NK.sum().backward()
+    assert norms
+    for norm, mean in zip(norms, before, strict=True):
+        torch.testing.assert_close(norm.running_mean, mean, msg="one utterance has no statistics to learn from")
+
+
+@pytest.mark.parametrize("encoder", ENCODERS[:3])
 def test_pyg_operators_give_the_scores_of_the_fast_ones(encoder: str) -> None:
     fast, oracle = (model(encoder={"kind": encoder, "layers": 2, "operators": kind}).eval() for kind in ("fast", "pyg"))
     oracle.load_state_dict(fast.state_dict())
