@@ -1,4 +1,4 @@
-"""The record and the columns that every other room relies on."""
+"""The record and the columns that every other package relies on."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ from joyful_ray.schema import (
     arrow_schema,
 )
 from joyful_ray.storage import Location, open_location
+from joyful_ray.wording import counted
 
 __all__ = [
     "Corpus",
@@ -184,12 +185,12 @@ def _check_shard(
         file = pq.ParquetFile(pa.BufferReader(data))
         _check_columns(place, file.schema_arrow, _schema_of(manifest))
         if file.metadata.num_rows != shard.rows:
-            _refuse(place, f"{shard.rows} conversations", str(file.metadata.num_rows), AGAIN)
+            _refuse(place, counted(shard.rows, "conversation"), str(file.metadata.num_rows), AGAIN)
         table = file.read() if whole else None
         lengths = _lengths(_lists(file if table is None else table, "utterance_ids"))
         utterances = int(pc.sum(lengths).as_py())
         if utterances != shard.utterances:
-            _refuse(place, f"{shard.utterances} utterances", str(utterances), AGAIN)
+            _refuse(place, counted(shard.utterances, "utterance"), str(utterances), AGAIN)
         _check_lists(place, file if table is None else table, lengths, manifest)
     except pa.ArrowException as error:
         _refuse(place, "a Parquet file", str(error).splitlines()[0], AGAIN)

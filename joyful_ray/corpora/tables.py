@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from joyful_ray.errors import CorpusError
 from joyful_ray.schema import MODALITIES, Conversation, Manifest, Modality, Task, arrow_schema
+from joyful_ray.wording import counted
 
 
 def table_from_conversations(
@@ -71,7 +72,9 @@ def _conversations_from_batch(batch: pa.RecordBatch, manifest: Manifest) -> Iter
             lengths[f"{name} values / {width}"] = len(vectors[name][row]) / width
         for column, length in lengths.items():
             if length != count:
-                raise CorpusError(f"conversation {conversation_id}: {count} utterances but {length:g} {column}")
+                raise CorpusError(
+                    f"conversation {conversation_id}: {counted(count, 'utterance')} but {length:g} {column}"
+                )
         yield Conversation(
             conversation_id=conversation_id,
             utterance_ids=utterance_ids[row],

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from joyful_ray.schema import Conversation, Label, Modality, Task
+from joyful_ray.wording import counted
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -118,9 +119,9 @@ def problems_of(draft: Draft, rules: Rules) -> list[Problem]:
     count = len(draft.utterance_ids)
     if count == 0:
         report("the conversation has no utterances")
-    for name, values in (("speakers", draft.speakers), ("labels", draft.labels), ("texts", draft.texts)):
+    for name, values in (("speaker", draft.speakers), ("label", draft.labels), ("text", draft.texts)):
         if values is not None and len(values) != count:
-            report(f"{count} utterance ids but {len(values)} {name}")
+            report(f"{counted(count, 'utterance id')} but {counted(len(values), name)}")
     if rules.has_texts and draft.texts is None:
         report("it has no texts, but other conversations have")
     for utterance_id, times in Counter(draft.utterance_ids).items():
@@ -172,7 +173,7 @@ def _vector_problems(
     if vectors is None:
         return [(f"it has no {modality} vectors, but the corpus has", None)]
     if vectors.ndim != 2 or vectors.shape[0] != count:
-        return [(f"{count} utterances but {modality} vectors of shape {vectors.shape}", None)]
+        return [(f"{counted(count, 'utterance')} but {modality} vectors of shape {vectors.shape}", None)]
     if vectors.shape[1] != width:
         return [(f"{modality} vectors have width {vectors.shape[1]}, expected {width}", None)]
     with np.errstate(over="ignore"):

@@ -155,9 +155,10 @@ class CorpusWriter:
         if not any(collected.shards for collected in self._splits.values()):
             raise CorpusError(f"there is no conversation to write to {self.location.uri}" + self._summary_of_bad())
         if self._seen and len(self._quarantine) / self._seen > self._max_bad:
+            verb = "is" if len(self._quarantine) == 1 else "are"
             raise CorpusError(
-                f"{len(self._quarantine)} of {counted(self._seen, 'conversation')} are bad, more than --max-bad allows "
-                f"({self._max_bad:g})" + self._summary_of_bad()
+                f"{len(self._quarantine)} of {counted(self._seen, 'conversation')} {verb} bad, "
+                f"more than --max-bad allows ({self._max_bad:g})" + self._summary_of_bad()
             )
         if self._quarantine:
             self.location.join(QUARANTINE_NAME).write_text("".join(self._quarantine))

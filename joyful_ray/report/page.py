@@ -15,6 +15,7 @@ from joyful_ray.report.charts import piece
 from joyful_ray.report.comparison import compare, score_table, settings_table
 from joyful_ray.report.read_runs import Run, Search
 from joyful_ray.report.tables import TextTable
+from joyful_ray.wording import counted
 
 
 @dataclass
@@ -144,7 +145,7 @@ def _how(search: Search) -> str:
     how = search.job.search
     assert how is not None
     stops = "no early stopping" if how.scheduler == "none" else f"early stopping by {how.scheduler}"
-    length = f"up to {search.job.train.epochs} epochs per trial"
+    length = f"up to {counted(search.job.train.epochs, 'epoch')} per trial"
     return f"{len(search.ranges)} settings on {search.job.corpus}: {how.algorithm}, {stops}, {length}"
 
 

@@ -137,8 +137,9 @@ def _check_time(spec: RunSpec, process_group: ProcessGroup, progress: Progress, 
     if process_group.all_reduce(is_over) > 0:
         done = progress.next_epoch
         raise TrainingError(
-            f"stopped after {done} of {spec.job.train.epochs} epochs: another would end after cluster.max_hours "
-            f"({limit:g}); " + ("the same command continues the run" if done else "raise it; nothing was trained")
+            f"stopped after {done} of {counted(spec.job.train.epochs, 'epoch')}: another would end after "
+            f"cluster.max_hours ({limit:g}); "
+            + ("the same command continues the run" if done else "raise it; nothing was trained")
         )
 
 

@@ -20,6 +20,7 @@ from joyful_ray.tune.merge import merge_search
 from joyful_ray.tune.search_directory import SearchDirectory
 from joyful_ray.tune.search_setup import SearchSetup, setup
 from joyful_ray.tune.search_state import SearchState
+from joyful_ray.wording import counted
 
 if TYPE_CHECKING:
     from joyful_ray.tune.searcher import LedgerWriter
@@ -129,7 +130,7 @@ def _check_open(setup: SearchSetup, state: SearchState, *, add_trials: int, merg
     if add_trials and state.sessions and not is_done:
         left = len(unfinished) + max(wanted - len(state.own), 0)
         raise CheckpointError(
-            f"search {name} has {left} of its {wanted} trials left; finish it without --add-trials first"
+            f"search {name} has {left} of its {counted(wanted, 'trial')} left; finish it without --add-trials first"
         )
     if add_trials and is_spent:
         raise CheckpointError(f"search {name} has spent its search.time_budget_s {budget:g}; raise it to add trials")

@@ -20,7 +20,7 @@ LABELS = {
     "iemocap-6way": iemocap.LABELS,
     "mosei": mosei.EMOTIONS,
     "emorynlp": emorynlp.LABELS,
-    # Li et al., IJCNLP 2017, table 4; there is no importer of its own, its users come through jsonl.
+    # Li et al., IJCNLP 2017, table 4; it has no importer; its users import it as jsonl.
     "dailydialog": ["no emotion", "anger", "disgust", "fear", "happiness", "sadness", "surprise"],
     "shared": ["neutral", "joy", "sadness", "anger", "fear"],
 }

@@ -303,7 +303,7 @@ def test_a_missing_column_an_unknown_one_and_a_wrong_type_are_named(corpus_path:
 def test_rows_and_utterances_are_counted(corpus_path: Path) -> None:
     table = pq.ParquetFile(corpus_path / "train/part-00000.parquet").read()
     replace_shard(corpus_path, pa.concat_tables([table, table]))
-    assert "part-00000.parquet: expected 1 conversations, found 2" in refusal(corpus_path)
+    assert "part-00000.parquet: expected 1 conversation, found 2" in refusal(corpus_path)
     other = table_from_conversations(
         [conversation("a", 5)], task="single-label", modalities=["text", "audio"], has_texts=True
     )

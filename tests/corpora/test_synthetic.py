@@ -1,4 +1,4 @@
-"""The synthetic corpus: every part of the story that it plants is really in it, and its optimum is exact."""
+"""The synthetic corpus: the dependencies that it plants are in the data, and its optimum is exact."""
 
 from __future__ import annotations
 

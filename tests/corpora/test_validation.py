@@ -52,7 +52,7 @@ def text_with(value: float) -> np.ndarray:
         ({"labels": ["joy", None]}, 2, "3 utterance ids but 2 labels"),
         ({"speakers": ["a", "b", " "]}, 4, "utterance c0_u2: the speaker is empty"),
         ({"speakers": ["a", "b"]}, 2, "3 utterance ids but 2 speakers"),
-        ({"texts": ["a"]}, 2, "3 utterance ids but 1 texts"),
+        ({"texts": ["a"]}, 2, "3 utterance ids but 1 text"),
         ({"texts": None}, 2, "it has no texts, but other conversations have"),
         ({"utterance_ids": ["a", "b", "a"]}, 4, "utterance a: this id appears 2 times"),
         ({"conversation_id": ""}, 2, "the conversation has no id"),

@@ -41,8 +41,8 @@ def test_a_step_has_its_global_batch_in_at_most_so_many_micro_batches(
         assert [(micro.step, micro.index) for micro in step.micro_batches] == [
             (place, k) for k in range(len(step.micro_batches))
         ]
-        held = sum(len(micro.conversations) for micro in step.micro_batches)
-        assert held == min(batch, len(lengths) - place * batch)
+        conversations = sum(len(micro.conversations) for micro in step.micro_batches)
+        assert conversations == min(batch, len(lengths) - place * batch)
         assert all(micro.conversations for micro in step.micro_batches)
 
 

@@ -46,6 +46,7 @@ from joyful_ray.corpora.validation import Draft, Problem
 from joyful_ray.errors import CorpusError, StorageError
 from joyful_ray.schema import MODALITIES, SPLITS, FeatureContract, Modality, Split
 from joyful_ray.storage import Location
+from joyful_ray.wording import counted
 
 REFERENCE_KEYS = ("npy", "start")
 
@@ -109,7 +110,9 @@ def _drafts(reader: LineReader, scan: JsonlScan) -> Iterator[tuple[Split, Draft]
             rows = len(reader.array(pattern.format(split=part)))
             if rows != utterances:
                 place = reader.directory.join(pattern.format(split=part))
-                raise CorpusError(f"{place.uri}: expected {utterances} rows ({name} of {part}), found {rows}")
+                raise CorpusError(
+                    f"{place.uri}: expected {counted(utterances, 'row')} ({name} of {part}), found {rows}"
+                )
     next_row: Counter[Split] = Counter()
     for place, number, split, content in reader.lines():
         if isinstance(content, str):
@@ -179,7 +182,9 @@ def _referenced(reference: Mapping[str, Any], count: int, reader: LineReader) ->
     except (CorpusError, StorageError) as error:
         raise ValueError(str(error)) from None
     if start + count > len(rows):
-        raise ValueError(f"it needs rows {start} to {start + count - 1} of {name}, which has {len(rows)} rows")
+        raise ValueError(
+            f"it needs rows {start} to {start + count - 1} of {name}, which has {counted(len(rows), 'row')}"
+        )
     values = np.asarray(rows[start : start + count], dtype=np.float32)
     return np.ma.masked_invalid(values) if reader.nan_is_absent else values
 
@@ -195,13 +200,13 @@ def inline_vectors(rows: Any, count: int, width: int) -> np.ma.MaskedArray:
         return vectors
     if not isinstance(rows, list) or len(rows) != count:
         found = len(rows) if isinstance(rows, list) else type(rows).__name__
-        raise ValueError(f"expected a list of {count} vectors, found {found}")
+        raise ValueError(f"expected a list of {counted(count, 'vector')}, found {found}")
     for index, row in enumerate(rows):
         if row is None:
             continue
         if not isinstance(row, list) or len(row) != width:
-            found = f"{len(row)} values" if isinstance(row, list) else repr(row)
-            raise ValueError(f"vector {index} should have {width} values, found {found}")
+            found = counted(len(row), "value") if isinstance(row, list) else repr(row)
+            raise ValueError(f"vector {index} should have {counted(width, 'value')}, found {found}")
         wrong = next((cell for cell in row if cell is not None and type(cell) not in (int, float)), None)
         if wrong is not None:
             raise ValueError(f"vector {index} has {wrong!r}, which is not a number")

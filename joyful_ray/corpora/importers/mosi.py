@@ -23,6 +23,7 @@ from joyful_ray.corpora.validation import Draft, Problem
 from joyful_ray.errors import ConfigError, CorpusError
 from joyful_ray.schema import FeatureContract, Label, Modality, Split
 from joyful_ray.storage import Location
+from joyful_ray.wording import counted
 
 LABELS = ["negative", "positive"]
 FILES: dict[Modality, str] = {"text": "text", "audio": "audio", "vision": "video"}
@@ -91,7 +92,7 @@ def _tables(source: Location, split: Split) -> dict[str, list[_Line]]:
     for file, lines in tables.items():
         if len(lines) != count:
             name = f"text_{split}.csv" if file == "rows" else f"{file}_{split}0.csv"
-            raise CorpusError(f"{source.join(name).uri}: expected {count} rows, found {len(lines)}")
+            raise CorpusError(f"{source.join(name).uri}: expected {counted(count, 'row')}, found {len(lines)}")
     return tables
 
 

@@ -1,4 +1,4 @@
-"""EmoryNLP's csv files, whole and in small."""
+"""EmoryNLP's CSV files: small ones of the same layout, and the published ones if they are available."""
 
 from __future__ import annotations
 

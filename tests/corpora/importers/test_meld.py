@@ -1,4 +1,4 @@
-"""MELD's own files, whole and in small."""
+"""MELD's own files: small ones of the same layout, and the published ones if they are available."""
 
 from __future__ import annotations
 

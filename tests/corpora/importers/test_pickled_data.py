@@ -206,7 +206,7 @@ def broken_tuple(part: int, name: str, value: Any) -> tuple[Any, ...]:
         ),
         ("iemocap", broken_tuple(4, "Ses01F_impro00", [np.zeros(3), np.zeros(4)]), "conversation Ses01F_impro00"),
         ("iemocap", broken_tuple(4, "Ses02F_impro01", [np.ones(7)] * 3), "audio vectors have width 7, expected 100"),
-        ("iemocap", broken_tuple(1, "Ses01F_impro00", ["M"]), "2 utterance ids but 1 speakers"),
+        ("iemocap", broken_tuple(1, "Ses01F_impro00", ["M"]), "2 utterance ids but 1 speaker"),
         ("iemocap", broken_tuple(3, "Ses01F_impro00", [np.full(100, np.nan)] * 2), "text value 0 is nan"),
         (
             "meld-pickle",
