@@ -276,3 +276,11 @@ def test_a_search_gives_its_trials(settings: dict[str, Any], tmp_path: Path) -> 
     assert found.best_settings["train.learning_rate"] in (0.01, 0.02)
     assert joyful_ray.load_job(found.best_job).train.learning_rate == found.best_settings["train.learning_rate"]
     assert "2 trials" in repr(found)
+
+
+def test_results_agree_in_number_and_name_scores_as_the_terminal_does(settings: dict[str, Any], tmp_path: Path) -> None:
+    job = {**settings, "name": "once", "storage": str(tmp_path)}
+    shown = repr(joyful_ray.train(job, overrides={"train.epochs": 1}))
+    assert "after 1 epoch, " in shown
+    assert "weighted F1 " in shown
+    assert "weighted f1" not in shown

@@ -277,3 +277,9 @@ def test_a_report_of_runs_with_components_shows_their_settings(job: JobConfig, t
     terms = {"small": {"kind": "my_package.others:SmallScores", "weight": 0.5}}
     train(load_job(job, {"objective.extra_terms": terms, "name": "term"}.items()))
     assert "SmallScores" in joyful_ray.report([tmp_path / "runs"], tmp_path / "page.html").page
+
+
+def test_a_kind_that_is_neither_a_name_nor_a_path_says_what_both_look_like() -> None:
+    expected = r"model.fusion.kind is 'gated': .*'concatenation', or an import path such as my_package.module:Class"
+    with pytest.raises(ConfigError, match=expected):
+        load_job({"model": {"fusion": {"kind": "gated"}}})

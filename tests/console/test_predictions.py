@@ -51,3 +51,11 @@ def test_new_conversations_fit_80_columns_one_line_per_utterance() -> None:
     screen = narrow_screen()
     show_jsonl_predictions(screen, JsonlPredictions(1, 1, None, "out.csv"))
     assert lines_of(screen) == ["wrote 1 prediction for 1 conversation to out.csv"]
+
+
+def test_long_lists_wrap_between_words() -> None:
+    screen = narrow_screen()
+    screen.paragraph("columns: " + ", ".join(f"probability_label_{number}" for number in range(12)))
+    lines = assert_fits(screen)
+    assert len(lines) > 1
+    assert " ".join(lines).count("probability_label_") == 12

@@ -204,3 +204,13 @@ def test_if_no_line_can_be_read_the_first_fault_is_named(tmp_path: Path) -> None
     (tmp_path / "train.jsonl").write_text(json.dumps(talk(), indent=1))
     with pytest.raises(CorpusError, match=r"train\.jsonl, line 1: not JSON"):
         imported(tmp_path)
+
+
+def test_a_corpus_is_named_after_its_file_or_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "calls"
+    folder.mkdir()
+    line = json.dumps({"conversation_id": "a", "speakers": ["Ann"], "labels": ["joy"], "text": [[1.0]]})
+    (folder / "train.jsonl").write_text(line + "\n")
+    assert import_corpus("jsonl", str(folder), str(tmp_path / "first")).name == "calls"
+    (folder / "own.jsonl").write_text(line.replace('"speakers"', '"split": "train", "speakers"') + "\n")
+    assert import_corpus("jsonl", str(folder / "own.jsonl"), str(tmp_path / "second")).name == "own"
