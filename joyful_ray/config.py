@@ -18,20 +18,15 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from joyful_ray.compatibility import check_compatible
 from joyful_ray.components import is_component, load_component, source_hash
 from joyful_ray.errors import ConfigError
 from joyful_ray.graph_settings import AugmentConfig, GraphConfig
+from joyful_ray.model_settings import PRESETS, ModelConfig
 from joyful_ray.schema import Task
 from joyful_ray.search_settings import RANGE_KEYS, SearchConfig
-from joyful_ray.settings import (
-    PRESETS,
-    ClusterConfig,
-    DataConfig,
-    ModelConfig,
-    ObjectiveConfig,
-    Section,
-    TrainConfig,
-)
+from joyful_ray.sections import Section
+from joyful_ray.settings import ClusterConfig, DataConfig, ObjectiveConfig, TrainConfig
 from joyful_ray.transfer_settings import TransferConfig
 
 NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
@@ -80,28 +75,10 @@ class JobConfig(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> JobConfig:
-        fusion = self.model.fusion
-        if fusion.kind != "concatenation" and not (fusion.global_branch or fusion.specific_branch):
-            raise ValueError("model.fusion needs global_branch or specific_branch, or kind: concatenation")
-        if self.objective.contrast_pairs == "original" and self.augment.classify == "views":
-            raise ValueError("objective.contrast_pairs: original needs augment.classify: graph")
-        if self.train.stages == "two-phase" and not is_component(fusion.kind):
-            self._fusion_trains_alone()
+        check_compatible(
+            data=self.data, model=self.model, augment=self.augment, objective=self.objective, train=self.train
+        )
         return self
-
-    def _fusion_trains_alone(self) -> None:
-        fusion, objective, is_auto = self.model.fusion, self.objective, self.model.fusion.kind == "auto-fusion"
-        if self.train.fusion_epochs >= self.train.epochs:
-            raise ValueError("train.epochs must be greater than train.fusion_epochs in two-phase training")
-        if fusion.kind == "concatenation" or not objective.fusion_weight:
-            raise ValueError(
-                "two-phase training needs a fusion to train; check model.fusion.kind and objective.fusion_weight"
-            )
-        global_terms = objective.global_reconstruction or (objective.smoothing and not is_auto)
-        if fusion.global_branch and not global_terms:
-            raise ValueError("two-phase training needs objective.global_reconstruction for the global branch")
-        if fusion.specific_branch and not objective.specific_reconstruction:
-            raise ValueError("two-phase training needs objective.specific_reconstruction for the specific branch")
 
     @property
     def components(self) -> dict[str, str]:

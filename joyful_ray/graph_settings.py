@@ -15,8 +15,8 @@ class GraphConfig(Section):
     window_past: int | None = Field(8, ge=0)
     """Number of earlier utterances that each utterance is connected to; null means all of them."""
     window_future: int | None = Field(8, ge=0)
-    """Number of later utterances that each utterance is connected to; 0 makes the graph causal, null means all of
-    them."""
+    """Number of later utterances that each utterance is connected to; null means all of them. With 0, messages come
+    only from the past; context and fusion still look ahead unless `model.causal` is true."""
     relations: Literal["same-other", "speaker-pairs"] = "same-other"
     """What an edge's relation encodes besides its direction: whether both utterances have the same speaker
     (`same-other`), or the ordered pair of speakers (`speaker-pairs`)."""
@@ -37,10 +37,14 @@ class ViewConfig(Section):
     """`perturb`: drop and add edges within each conversation. `rewire`: give edges a random target anywhere in the
     micro-batch, as the released code does."""
     proximity_ratio: float = Field(0.0, ge=0.0, lt=1.0)
-    """Number of edges added between utterances with a high Katz index, as a share of the existing edges."""
+    """Number of edges added between utterances with a high Katz index, as a share of the existing edges; fewer if too
+    few are above the threshold."""
     proximity_threshold: float = Field(0.5, ge=0.0, le=1.0)
-    """Katz index, as a share of the largest in the conversation, above which pairs are drawn at random; pairs below it
-    are added only if there are too few above it."""
+    """Katz index above which a pair may be drawn, as a share of the greatest in the conversation; both among pairs
+    without an edge."""
+    proximity_attenuation: float = Field(0.95, gt=0.0, lt=1.0)
+    """Attenuation of the Katz index, as a share of the largest at which it converges; the greater, the more do long
+    paths count."""
 
 
 class AugmentConfig(Section):

@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from joyful_ray.components import PATTERN
 from joyful_ray.config import JobConfig, nearest, resolve, setting
 from joyful_ray.errors import ConfigError
-from joyful_ray.settings import PRESETS
+from joyful_ray.model_settings import PRESETS
 
 WORDS: Mapping[type, str] = {bool: "true or false", int: "whole number", float: "number", str: "text"}
 LARGE = 2**20

@@ -21,7 +21,7 @@ from joyful_ray.config import (
     to_yaml,
 )
 from joyful_ray.errors import ConfigError
-from joyful_ray.settings import PRESETS
+from joyful_ray.model_settings import PRESETS
 
 
 def sections_of(model: type[BaseModel]) -> list[type[BaseModel]]:
@@ -176,9 +176,14 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
         ["train.stages=two-phase", "train.fusion_epochs=5", "train.epochs=5"],
         ["objective.contrast_pairs=original", "augment.classify=views"],
         ["train.stages=two-phase", "model.fusion.kind=concatenation"],
-        ["train.stages=two-phase", "objective.fusion_weight=0"],
-        ["train.stages=two-phase", "objective.specific_reconstruction=false"],
-        ["train.stages=two-phase", "objective.global_reconstruction=false", "objective.smoothing=false"],
+        ["train.stages=two-phase", "train.fusion_target=terms", "objective.fusion_weight=0"],
+        ["train.stages=two-phase", "train.fusion_target=terms", "objective.specific_reconstruction=false"],
+        [
+            "train.stages=two-phase",
+            "train.fusion_target=terms",
+            "objective.global_reconstruction=false",
+            "objective.smoothing=false",
+        ],
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(overrides: list[str]) -> None:

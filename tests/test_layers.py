@@ -20,10 +20,12 @@ ROOMS = [
     "schema",
     "components",
     "sections",
+    "model_settings",
     "settings",
     "graph_settings",
     "search_settings",
     "transfer_settings",
+    "compatibility",
     "config",
     "setting_reference",
     "records",
@@ -52,7 +54,7 @@ MAY_IMPORT_RAY = {"data.ingest", "train.worker", "train.launch", "tune", "predic
 # Rank and world size exist from here on.
 MAY_IMPORT_DISTRIBUTED = {"train", "tune", "predict"}
 BASICS = {"wording", "errors", "schema", "components"}
-SETTINGS = {"sections", "settings", "graph_settings", "search_settings", "transfer_settings"}
+SETTINGS = {"sections", "model_settings", "settings", "graph_settings", "search_settings", "transfer_settings"}
 # Rooms that see less than the order would let them.
 SEES_ONLY = {
     "objective": {*BASICS, *SETTINGS, "config", "data", "model", "objective"},
@@ -73,10 +75,12 @@ KNOWS_NEITHER_TORCH_NOR_RAY = [
     "errors",
     "wording",
     "schema",
+    "model_settings",
     "settings",
     "graph_settings",
     "search_settings",
     "transfer_settings",
+    "compatibility",
     "config",
     "records",
     "storage",

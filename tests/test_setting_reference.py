@@ -10,8 +10,8 @@ import yaml
 from joyful_ray.cli import main
 from joyful_ray.config import load_job, setting, setting_paths
 from joyful_ray.errors import ConfigError
+from joyful_ray.model_settings import PRESETS
 from joyful_ray.setting_reference import all_settings, as_markdown, find_settings
-from joyful_ray.settings import PRESETS
 
 ENTRIES = all_settings()
 PAGE = Path(__file__).parents[1] / "jobs/SETTINGS.md"
@@ -47,7 +47,7 @@ def test_defaults_are_those_in_force(preset: str) -> None:
         ("train.optimizer", "`adam` or `adamw`"),
         ("data.modalities", "list of `text` or `audio` or `vision`, or null"),
         ("seed", "whole number ≥ 0 and < 2^63"),
-        ("data.normalise", "true or false"),
+        ("data.normalise", "`none` or `train` or `speaker` or `both`"),
     ],
 )
 def test_types_and_ranges_are_in_words(path: str, kind: str) -> None:

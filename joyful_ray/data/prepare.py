@@ -18,6 +18,9 @@ from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import ConfigError, CorpusError
 from joyful_ray.schema import FeatureContract, Manifest, Modality, Split, Task
 
+TRAIN_SCALED = ("train", "both")
+"""Values of `data.normalise` under which features are scaled with the statistics of `train`."""
+
 
 @dataclass(frozen=True)
 class CorpusInfo:
@@ -75,7 +78,9 @@ def corpus_info_of(
     if statistics.label_counts.sum() == 0:
         raise CorpusError(f"{corpus.location.uri}: no utterance of train is labeled")
     scaling = {name: Scaling.from_moments(found) for name, found in statistics.moments.items()}
-    encoding = replace(unscaled_encoding(corpus.manifest, job), scaling=scaling if job.data.normalise else {})
+    encoding = replace(
+        unscaled_encoding(corpus.manifest, job), scaling=scaling if job.data.normalise in TRAIN_SCALED else {}
+    )
     return CorpusInfo(
         encoding=encoding,
         contracts={name: corpus.manifest.modalities[name] for name in encoding.widths},

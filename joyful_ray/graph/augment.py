@@ -43,11 +43,12 @@ def perturb_edges(
     relations: Relations,
     speakers: int,
     generator: Generator,
+    causal: bool = False,
 ) -> Graph:
     """In every conversation, drop round(ratio * edges) edges and add as many absent ones, or all if there are fewer.
 
     One added edge is drawn from each of equally large strata of the absent pairs, so no pair is drawn twice. Self-loops
-    may be dropped.
+    may be dropped. With `causal`, every added edge leads to a later utterance.
 
     Source: JOYFUL, section 3.2 (edge perturbation); method.md section 5, choice 12.
     """
@@ -57,9 +58,11 @@ def perturb_edges(
     conversation_E = layout.conversation_N[graph.target_E]
     edges_C = torch.bincount(conversation_E, minlength=len(layout.lengths_C))
     dropped_C = torch.round(edges_C * ratio).long()
-    kept_E = _random_rank(conversation_E, edges_C, generator) >= dropped_C[conversation_E]
+    kept_E = random_rank(conversation_E, edges_C, generator) >= dropped_C[conversation_E]
 
-    absent_N = layout.lengths_C[layout.conversation_N] - (windows.last_N - windows.first_N + 1)
+    absent_N = windows.first_N
+    if not causal:
+        absent_N = absent_N + layout.lengths_C[layout.conversation_N] - 1 - windows.last_N
     absent_C = torch.zeros_like(edges_C).index_add(0, layout.conversation_N, absent_N)
     added_C = torch.minimum(dropped_C, absent_C)
     place_A = _one_of_each_stratum(added_C, absent_C, generator)
@@ -79,10 +82,12 @@ def perturb_edges(
     )
 
 
-def rewire_edges(graph: Graph, *, ratio: float, generator: Generator) -> Graph:
+def rewire_edges(graph: Graph, *, ratio: float, generator: Generator, causal: bool = False) -> Graph:
     """Give round(ratio * edges) edges a random target in the whole micro-batch, and keep their relations.
 
-    Such edges may connect two conversations. The released code does this (method.md section 2.2.5).
+    Such edges may connect two conversations. The released code does this (method.md section 2.2.5). With `causal`, the
+    new target is the old one or a later utterance of its conversation; an earlier one would learn the later speaker
+    from the relation.
     """
     if ratio == 0.0:
         return graph
@@ -90,11 +95,17 @@ def rewire_edges(graph: Graph, *, ratio: float, generator: Generator) -> Graph:
     count = round(ratio * graph.edges)
     chosen = torch.randperm(graph.edges, generator=generator, device=device)[:count]
     target_E = graph.target_E.clone()
-    target_E[chosen] = torch.randint(graph.nodes, (count,), generator=generator, device=device)
+    if causal:
+        target, layout = graph.target_E[chosen], graph.layout
+        later = layout.lengths_C[layout.conversation_N[target]] - layout.position_N[target]
+        draws = torch.rand(count, generator=generator, device=device, dtype=torch.float64)
+        target_E[chosen] = target + (draws * later).long()
+    else:
+        target_E[chosen] = torch.randint(graph.nodes, (count,), generator=generator, device=device)
     return replace(graph, target_E=target_E)
 
 
-def _random_rank(group_E: Tensor, size_G: Tensor, generator: Generator) -> Tensor:
+def random_rank(group_E: Tensor, size_G: Tensor, generator: Generator) -> Tensor:
     """The rank of each element in a random order of its group; elements must be sorted by group."""
     keys_E = torch.rand(len(group_E), generator=generator, device=group_E.device, dtype=torch.float64)
     order_E = torch.argsort(group_E + keys_E)

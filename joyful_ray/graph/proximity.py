@@ -1,21 +1,24 @@
-"""Global proximity: adds edges between utterances that are connected by many short paths (high Katz index).
+"""Global proximity: adds edges between utterances that many short paths connect (high Katz index).
 
-Shapes: C = conversations, L = longest conversation, A = added edges.
+Shapes: E = edges, C = conversations, A = added edges, P = parts (whole conversations, or pieces of long ones), L =
+    longest part, K = candidate pairs.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Generator, Tensor
 
+from joyful_ray.graph.augment import random_rank
 from joyful_ray.graph.edges import Graph, Relations, relation_ids
 
-DENSE_UTTERANCES = 384
-SERIES_TERMS = 4
-ATTENUATION = 0.5
-POWER_ITERATIONS = 100
+PART_UTTERANCES = 512
+"""Longest part of a conversation whose Katz index is computed at once; the time grows with its cube."""
+NO_PATH = 1e-9
 
 
 def add_proximity_edges(
@@ -24,28 +27,45 @@ def add_proximity_edges(
     *,
     ratio: float,
     threshold: float,
+    attenuation: float,
     relations: Relations,
     speakers: int,
     generator: Generator,
+    causal: bool = False,
 ) -> Graph:
-    """In every conversation, add round(ratio * edges) edges between pairs with a high Katz index and no edge yet.
+    """In every conversation, add edges between pairs that have none and whose Katz index is above the threshold.
 
-    Pairs above the threshold are drawn at random; if there are too few, the next best follow. Existing edges do not
-    change. Edges that rewiring led out of their conversation do not count as paths.
+    round(ratio * edges) edges are drawn uniformly from all such pairs, each in both directions a pair of its own, or
+    all of them if there are fewer. Existing edges do not change. Edges that rewiring led out of their conversation do
+    not count as paths.
 
-    Source: JOYFUL, section 3.2 (global proximity); method.md section 5, choice 13.
+    Args:
+        graph: the graph.
+        speakers_N: speaker ids.
+        ratio: number of added edges as a share of the existing ones.
+        threshold: as a share of the greatest Katz index among the pairs of the conversation without an edge.
+        attenuation: of the Katz index, as a share of the largest at which it converges.
+        relations, speakers: as for `windowed_graph`.
+        generator: source of the draws.
+        causal: add only edges to a later utterance.
+
+    Source: JOYFUL, section 3.4.1 and appendix A (global proximity); METHOD.md, choice 13.
     """
     if ratio == 0.0:
         return graph
     layout = graph.layout
     edges_C = torch.bincount(layout.conversation_N[graph.target_E], minlength=len(layout.lengths_C))
     added_C = torch.round(edges_C * ratio).long()
-    is_long_C = layout.lengths_C > DENSE_UTTERANCES
-    paths = _within_conversations(graph)
-    pieces = [_dense_choice(paths, added_C.masked_fill(is_long_C, 0), threshold, generator)]
-    for conversation in is_long_C.nonzero().flatten().tolist():
-        pieces.append(_sparse_choice(paths, conversation, int(added_C[conversation]), threshold, generator))
-    source_A, target_A = (torch.cat(ends) for ends in zip(*pieces, strict=True))
+    source_K, target_K, score_K = _pairs_without_edge(_within_conversations(graph), attenuation)
+    conversation_K = layout.conversation_N[target_K]
+    best_C = score_K.new_zeros(len(edges_C)).scatter_reduce(0, conversation_K, score_K, "amax")
+    is_candidate = score_K > threshold * best_C[conversation_K]
+    if causal:
+        is_candidate &= source_K < target_K
+    source_K, target_K, conversation_K = (each[is_candidate] for each in (source_K, target_K, conversation_K))
+    size_C = torch.bincount(conversation_K, minlength=len(edges_C))
+    is_drawn = random_rank(conversation_K, size_C, generator) < added_C[conversation_K]
+    source_A, target_A = source_K[is_drawn], target_K[is_drawn]
     relation_A = relation_ids(source_A, target_A, speakers_N, relations=relations, speakers=speakers)
     return replace(
         graph,
@@ -55,21 +75,38 @@ def add_proximity_edges(
     )
 
 
-def katz_index(adjacency_CLL: Tensor) -> Tensor:
-    """The Katz index of every pair, as a share of the largest in its conversation, at half the critical attenuation.
-
-    This is the sum over k >= 1 of (0.5 / lambda_max)^k A^k in closed form; the diagonal is 0.
+def katz_index(adjacency_PLL: Tensor, attenuation: float) -> Tensor:
+    """The Katz index of every pair: the sum over k >= 1 of (attenuation / lambda_max)^k A^k, in closed form.
 
     Args:
-        adjacency_CLL: symmetric, 0 or 1, no self-loops.
+        adjacency_PLL: symmetric, 0 or 1, no self-loops.
+        attenuation: > 0 and < 1, as a share of the largest at which the sum converges.
 
     Source: Katz, Psychometrika 1953.
     """
-    identity = torch.eye(adjacency_CLL.shape[-1], dtype=adjacency_CLL.dtype, device=adjacency_CLL.device)
-    largest_C = torch.linalg.eigvalsh(adjacency_CLL)[:, -1].clamp(min=1e-6)
-    damped = (ATTENUATION / largest_C)[:, None, None] * adjacency_CLL
-    index_CLL = (torch.linalg.inv(identity - damped) - identity) * (1.0 - identity)
-    return index_CLL / index_CLL.flatten(1).amax(dim=1).clamp(min=1e-12)[:, None, None]
+    identity = torch.eye(adjacency_PLL.shape[-1], dtype=adjacency_PLL.dtype, device=adjacency_PLL.device)
+    largest_P = torch.linalg.eigvalsh(adjacency_PLL)[:, -1].clamp(min=1e-6)
+    damped = (attenuation / largest_P)[:, None, None] * adjacency_PLL
+    return torch.linalg.inv(identity - damped) - identity
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Parts of conversations of similar length.
+
+    Attributes:
+        part_E: the part of each edge, -1 for edges of no part.
+        start_P: node at which each part starts.
+        low_P, high_P: a part decides the pairs whose middle lies from the one to before the other, counted from its
+            start; between the parts of a conversation, each middle lies in one.
+        longest: L.
+    """
+
+    part_E: Tensor
+    start_P: Tensor
+    low_P: Tensor
+    high_P: Tensor
+    longest: int
 
 
 def _within_conversations(graph: Graph) -> Graph:
@@ -81,72 +118,65 @@ def _within_conversations(graph: Graph) -> Graph:
     return replace(graph, source_E=source_E, target_E=target_E, relation_E=relation_E)
 
 
-def _dense_choice(graph: Graph, added_C: Tensor, threshold: float, generator: Generator) -> tuple[Tensor, Tensor]:
+def _pairs_without_edge(graph: Graph, attenuation: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Source, target and Katz index of every pair that paths connect but no edge in either direction, by target."""
+    sources, targets, scores = [], [], []
+    for parts in (*_short_conversations(graph), *_long_conversations(graph)):
+        size = parts.longest
+        adjacency = torch.zeros(len(parts.start_P), size, size, dtype=torch.float64, device=graph.source_E.device)
+        inside_E = (parts.part_E >= 0).nonzero().squeeze(1)
+        part_E = parts.part_E[inside_E]
+        target_E = graph.target_E[inside_E] - parts.start_P[part_E]
+        source_E = graph.source_E[inside_E] - parts.start_P[part_E]
+        adjacency[part_E, target_E, source_E] = 1.0
+        adjacency[part_E, source_E, target_E] = 1.0
+        adjacency.diagonal(dim1=1, dim2=2).zero_()
+        index = katz_index(adjacency, attenuation)
+        places = torch.arange(size, device=adjacency.device)
+        middle_LL = (places[:, None] + places[None, :]) // 2
+        is_pair = (adjacency == 0) & (index > NO_PATH) & (places[:, None] != places[None, :])
+        is_pair &= (middle_LL >= parts.low_P[:, None, None]) & (middle_LL < parts.high_P[:, None, None])
+        part, target, source = is_pair.nonzero(as_tuple=True)
+        targets.append(parts.start_P[part] + target)
+        sources.append(parts.start_P[part] + source)
+        scores.append(index[is_pair])
+    source_K, target_K, score_K = torch.cat(sources), torch.cat(targets), torch.cat(scores)
+    order = torch.argsort(target_K, stable=True)
+    return source_K[order], target_K[order], score_K[order]
+
+
+def _short_conversations(graph: Graph) -> Iterator[_Parts]:
+    """Conversations that are one part each, by the power of two above their length."""
     layout = graph.layout
-    chosen_C = (added_C > 0).nonzero().flatten()
-    if len(chosen_C) == 0:
-        return added_C.new_zeros(0), added_C.new_zeros(0)
-    longest = int(layout.lengths_C[chosen_C].max())
-    joined_CLL = (graph.relation_CLL[chosen_C] >= 0)[:, :longest, :longest]
-    one_way = joined_CLL.to(torch.float64)
-    undirected = torch.maximum(one_way, one_way.transpose(1, 2))
-    undirected.diagonal(dim1=1, dim2=2).zero_()
-    index_CLL = katz_index(undirected)
-    is_candidate = ~joined_CLL & (index_CLL > 1e-9)
-    is_candidate.diagonal(dim1=1, dim2=2).zero_()
-    keys = _keys(index_CLL, threshold, generator).masked_fill(~is_candidate, -1.0).flatten(1)
-    order = keys.argsort(dim=1, descending=True, stable=True)
-    rank = torch.arange(keys.shape[1], device=keys.device)
-    take = (rank[None, :] < added_C[chosen_C, None]) & (keys.gather(1, order) >= 0)
-    row, column = take.nonzero(as_tuple=True)
-    cell = order[row, column]
-    start_C = (layout.lengths_C.cumsum(0) - layout.lengths_C)[chosen_C]
-    return start_C[row] + cell % longest, start_C[row] + cell // longest
+    start_C = layout.lengths_C.cumsum(0) - layout.lengths_C
+    bucket_C = torch.log2(layout.lengths_C.double()).ceil().long()
+    bucket_C = bucket_C.masked_fill(layout.lengths_C > PART_UTTERANCES, -1)
+    for bucket in torch.unique(bucket_C[bucket_C >= 0]).tolist():
+        chosen_P = (bucket_C == bucket).nonzero().squeeze(1)
+        part_C = torch.full_like(start_C, -1).index_copy(
+            0, chosen_P, torch.arange(len(chosen_P), device=start_C.device)
+        )
+        length_P = layout.lengths_C[chosen_P]
+        part_E = part_C[layout.conversation_N[graph.target_E]]
+        yield _Parts(part_E, start_C[chosen_P], torch.zeros_like(length_P), length_P, int(length_P.max()))
 
 
-def _sparse_choice(
-    graph: Graph, conversation: int, added: int, threshold: float, generator: Generator
-) -> tuple[Tensor, Tensor]:
-    layout = graph.layout
-    inside_E = layout.conversation_N[graph.target_E] == conversation
-    length = int(layout.lengths_C[conversation])
-    target = layout.position_N[graph.target_E[inside_E]]
-    source = layout.position_N[graph.source_E[inside_E]]
-    is_pair = source != target
-    if added == 0 or not bool(is_pair.any()):
-        return target[:0], source[:0]
-    first, second = target[is_pair], source[is_pair]
-    pairs = torch.stack([torch.cat([first, second]), torch.cat([second, first])])
-    pairs = torch.unique(pairs, dim=1)
-    ones = torch.ones(pairs.shape[1], dtype=torch.float64, device=pairs.device)
-    adjacency = torch.sparse_coo_tensor(pairs, ones, (length, length)).coalesce()
-    index = _truncated_katz(adjacency)
-    (row, column), score = index.indices(), index.values()
-    diagonal = torch.arange(length, device=pairs.device) * (length + 1)
-    known = torch.isin(row * length + column, torch.cat([target * length + source, diagonal]))
-    best = score[row != column].max().clamp(min=1e-12)
-    row, column, score = row[~known], column[~known], score[~known] / best
-    keys = _keys(score, threshold, generator)
-    order = keys.argsort(descending=True, stable=True)[:added]
-    start = int(layout.lengths_C[:conversation].sum())
-    return start + column[order], start + row[order]
-
-
-def _truncated_katz(adjacency: Tensor) -> Tensor:
-    vector = torch.ones(adjacency.shape[0], 1, dtype=adjacency.dtype, device=adjacency.device)
-    for _ in range(POWER_ITERATIONS):
-        vector = torch.sparse.mm(adjacency, vector)
-        vector = vector / vector.norm().clamp(min=1e-12)
-    largest = float((vector * torch.sparse.mm(adjacency, vector)).sum())
-    damped = adjacency * (ATTENUATION / max(largest, 1e-6))
-    power = total = damped
-    for _ in range(SERIES_TERMS - 1):
-        power = torch.sparse.mm(power, damped)
-        total = (total + power).coalesce()
-    return total
-
-
-def _keys(score: Tensor, threshold: float, generator: Generator) -> Tensor:
-    """Sort keys; pairs above the threshold come first, in random order."""
-    draws = torch.rand(score.shape, generator=generator, device=score.device, dtype=score.dtype)
-    return torch.where(score > threshold, 2.0 + draws, score)
+def _long_conversations(graph: Graph) -> Iterator[_Parts]:
+    """Equally long, overlapping parts of conversations that are too long for one; they meet in the middle."""
+    layout, size = graph.layout, PART_UTTERANCES
+    start_C = layout.lengths_C.cumsum(0) - layout.lengths_C
+    for conversation in (layout.lengths_C > size).nonzero().flatten().tolist():
+        begin, length = int(start_C[conversation]), int(layout.lengths_C[conversation])
+        firsts = [*range(0, length - size, size // 2), length - size]
+        middles = [0, *((one + other + size) // 2 for one, other in pairwise(firsts)), length]
+        for first, (low, high) in zip(firsts, pairwise(middles), strict=True):
+            inside_E = (torch.minimum(graph.source_E, graph.target_E) >= begin + first) & (
+                torch.maximum(graph.source_E, graph.target_E) < begin + first + size
+            )
+            yield _Parts(
+                part_E=torch.where(inside_E, 0, -1),
+                start_P=start_C.new_tensor([begin + first]),
+                low_P=start_C.new_tensor([low - first]),
+                high_P=start_C.new_tensor([high - first]),
+                longest=size,
+            )

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
-from joyful_ray.data.batch import Batch
+from joyful_ray.data.batch import Batch, Layout
 from joyful_ray.graph.augment import mask_features, perturb_edges, rewire_edges
-from joyful_ray.graph.edges import Graph, Windows, windowed_graph
+from joyful_ray.graph.edges import Graph, Windows, relation_count, windowed_graph
 from joyful_ray.graph.proximity import add_proximity_edges
 from joyful_ray.graph_settings import AugmentConfig, GraphConfig, ViewConfig
 
@@ -24,19 +24,35 @@ class GraphBuilder:
         graph: the `graph` section of the job.
         augment: the `augment` section.
         speakers: number of speaker slots of `speaker-pairs`.
+        causal: whether edges lead only to the same or a later utterance, in views as well.
     """
 
     graph: GraphConfig
     augment: AugmentConfig
     speakers: int
+    causal: bool = False
+
+    @property
+    def future(self) -> int | None:
+        """Number of later utterances that each utterance is connected to; None means all of them."""
+        return 0 if self.causal else self.graph.window_future
+
+    @property
+    def relation_count(self) -> int:
+        """Number of relations."""
+        return relation_count(self.graph.relations, self.speakers)
 
     def whole(self, batch: Batch) -> Graph:
         """The windowed graph, without augmentation."""
+        return self.of(batch.speakers_N, batch.layout)
+
+    def of(self, speakers_N: Tensor, layout: Layout) -> Graph:
+        """The windowed graph of conversations."""
         return windowed_graph(
-            batch.speakers_N,
-            batch.layout,
+            speakers_N,
+            layout,
             past=self.graph.window_past,
-            future=self.graph.window_future,
+            future=self.future,
             relations=self.graph.relations,
             speakers=self.speakers,
         )
@@ -47,22 +63,23 @@ class GraphBuilder:
         first, second = self.augment.first_view, self.augment.second_view
         if self.augment.shared_edge_noise:
             for view in (first, second):
-                whole = rewire_edges(whole, ratio=view.edge_ratio, generator=generator)
+                whole = rewire_edges(whole, ratio=view.edge_ratio, causal=self.causal, generator=generator)
             return whole, whole, whole
         return whole, self._view(batch, whole, first, generator), self._view(batch, whole, second, generator)
 
     def _view(self, batch: Batch, whole: Graph, view: ViewConfig, generator: Generator) -> Graph:
         relations, speakers = self.graph.relations, self.speakers
         if view.edge_mode == "rewire":
-            changed = rewire_edges(whole, ratio=view.edge_ratio, generator=generator)
+            changed = rewire_edges(whole, ratio=view.edge_ratio, causal=self.causal, generator=generator)
         else:
             changed = perturb_edges(
                 whole,
                 batch.speakers_N,
-                Windows.of(batch.layout, self.graph.window_past, self.graph.window_future),
+                Windows.of(batch.layout, self.graph.window_past, self.future),
                 ratio=view.edge_ratio,
                 relations=relations,
                 speakers=speakers,
+                causal=self.causal,
                 generator=generator,
             )
         return add_proximity_edges(
@@ -70,8 +87,10 @@ class GraphBuilder:
             batch.speakers_N,
             ratio=view.proximity_ratio,
             threshold=view.proximity_threshold,
+            attenuation=view.proximity_attenuation,
             relations=relations,
             speakers=speakers,
+            causal=self.causal,
             generator=generator,
         )
 

@@ -5,14 +5,14 @@ Shapes: N = utterances, D = fused width, H = hidden width, K = output width.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
 from joyful_ray.components import build_component, is_component
 from joyful_ray.data.batch import Layout
+from joyful_ray.model.memory import PartMemory, gru_step
+from joyful_ray.model.recurrence import through_gru
 from joyful_ray.model.transformer import ConversationTransformer
-from joyful_ray.settings import ContextConfig
+from joyful_ray.model_settings import ContextConfig
 
 
 class TransformerContext(nn.Module):
@@ -25,7 +25,7 @@ class TransformerContext(nn.Module):
 
     width: int
 
-    def __init__(self, width: int, config: ContextConfig) -> None:
+    def __init__(self, width: int, config: ContextConfig, *, causal: bool = False) -> None:
         super().__init__()
         hidden = config.hidden or width
         self.enter = nn.Identity() if hidden == width else nn.Linear(width, hidden)
@@ -36,6 +36,7 @@ class TransformerContext(nn.Module):
             feedforward=config.feedforward,
             dropout=config.dropout,
             padding_mask=config.padding_mask,
+            causal=causal,
         )
         self.leave = nn.Linear(hidden, config.width)
         self.width = config.width
@@ -44,37 +45,40 @@ class TransformerContext(nn.Module):
         """Contextual vectors."""
         return self.leave(self.transformer(self.enter(nodes_ND), layout))
 
+    def step(self, node_1D: Tensor, memory: PartMemory) -> Tensor:
+        """The contextual vector of the next utterance, (1, K), if the context is causal."""
+        return self.leave(self.transformer.step(self.enter(node_1D), memory))
+
 
 class RecurrentContext(nn.Module):
-    """A bidirectional GRU over the conversation, then a linear map.
+    """A GRU over the conversation, in both directions unless it is causal, then a linear map.
 
     Shapes: input (N, D), output (N, K).
     """
 
     width: int
 
-    def __init__(self, width: int, config: ContextConfig) -> None:
+    def __init__(self, width: int, config: ContextConfig, *, causal: bool = False) -> None:
         super().__init__()
         hidden = config.hidden or config.width
         self.gru = nn.GRU(
             width,
             hidden,
             num_layers=config.layers,
-            bidirectional=True,
+            bidirectional=not causal,
             dropout=config.dropout if config.layers > 1 else 0.0,
         )
         self.drop = nn.Dropout(config.dropout)
-        self.leave = nn.Linear(2 * hidden, config.width)
+        self.leave = nn.Linear(hidden * (1 if causal else 2), config.width)
         self.width = config.width
 
     def forward(self, nodes_ND: Tensor, layout: Layout) -> Tensor:
         """Contextual vectors."""
-        by_length_C = torch.argsort(layout.lengths_C, descending=True, stable=True)
-        rank_C = torch.argsort(by_length_C)
-        order_N = torch.argsort(layout.position_N * len(rank_C) + rank_C[layout.conversation_N])
-        sizes_L = torch.bincount(layout.position_N).cpu()
-        packed, _ = self.gru(PackedSequence(self.drop(nodes_ND).index_select(0, order_N), sizes_L))
-        return self.leave(self.drop(packed.data.index_select(0, torch.argsort(order_N))))
+        return self.leave(self.drop(through_gru(self.gru, self.drop(nodes_ND), layout)))
+
+    def step(self, node_1D: Tensor, memory: PartMemory) -> Tensor:
+        """The contextual vector of the next utterance, (1, K), if the context is causal."""
+        return self.leave(gru_step(self.gru, node_1D, memory))
 
 
 class NoContext(nn.Module):
@@ -94,6 +98,10 @@ class NoContext(nn.Module):
         """Vectors of the output width."""
         return self.leave(nodes_ND)
 
+    def step(self, node_1D: Tensor, memory: PartMemory) -> Tensor:
+        """The vector of the next utterance, (1, K)."""
+        return self.leave(node_1D)
+
 
 class PassThrough(nn.Module):
     """The identity: fused vectors enter the graph unchanged, as in the paper.
@@ -111,13 +119,22 @@ class PassThrough(nn.Module):
         """The input, unchanged."""
         return nodes_ND
 
+    def step(self, node_1D: Tensor, memory: PartMemory) -> Tensor:
+        """The vector of the next utterance, unchanged."""
+        return node_1D
+
 
 BuiltInContext = TransformerContext | RecurrentContext | NoContext | PassThrough
 """A context of the user has the same interface."""
 
 
-def build_context(width: int, config: ContextConfig) -> BuiltInContext:
+def build_context(width: int, config: ContextConfig, *, causal: bool = False) -> BuiltInContext:
     """Build the context that the config names.
+
+    Args:
+        width: width of the fused vectors.
+        config: the `model.context` section.
+        causal: let no utterance see a later one; a context of the user says that it does so by `is_causal`.
 
     Raises:
         ConfigError: it is the user's own, and cannot be built.
@@ -125,7 +142,7 @@ def build_context(width: int, config: ContextConfig) -> BuiltInContext:
     if is_component(config.kind):
         return build_component(config.kind, "context", config.options, width)
     if config.kind == "transformer":
-        return TransformerContext(width, config)
+        return TransformerContext(width, config, causal=causal)
     if config.kind == "gru":
-        return RecurrentContext(width, config)
+        return RecurrentContext(width, config, causal=causal)
     return NoContext(width, config) if config.kind == "none" else PassThrough(width)

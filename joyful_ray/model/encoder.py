@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from joyful_ray.components import build_component, is_component
 from joyful_ray.graph.edges import Graph
 from joyful_ray.graph.operators import neighbour_convolution, relational_convolution, transformer_convolution
-from joyful_ray.settings import EncoderConfig
+from joyful_ray.model.stars import Stars
+from joyful_ray.model_settings import EncoderConfig
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -54,7 +55,7 @@ class RelationalTransformerEncoder(nn.Module):
             for before, after in pairwise(widths)
         )
         self.transformer = transformer_convolution(inner, inner, config.heads, operators=config.operators)
-        self.width = inner * config.heads
+        self.embedding_width, self.width = inner, inner * config.heads
         self.norm = build_norm(config.normalisation, self.width)
         self.dropout = config.dropout
 
@@ -70,6 +71,14 @@ class RelationalTransformerEncoder(nn.Module):
         """The input of the classifier."""
         refined = F.leaky_relu(self.norm(self.transformer(embedding_NK, graph)))
         return F.dropout(refined, self.dropout, self.training)
+
+    def step(self, x_1D: Tensor, stars: Stars) -> tuple[Tensor, Tensor]:
+        """The embedding and the output of the next utterance."""
+        for place, convolution in enumerate(self.convolutions):
+            x_TD, star = stars.around(x_1D if place == 0 else F.leaky_relu(x_1D), name=str(place))
+            x_1D = convolution(x_TD, star)[-1:]
+        embeddings, star = stars.around(x_1D, name="embedding")
+        return x_1D, self.refine(embeddings, star)[-1:]
 
 
 class LayeredEncoder(nn.Module):
@@ -103,15 +112,24 @@ class LayeredEncoder(nn.Module):
         """The output of every layer."""
         layers = []
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            out = F.relu(norm(convolution(x_ND, graph)))
-            out = F.dropout(out, self.dropout, self.training)
-            x_ND = out + x_ND if self.residual and out.shape == x_ND.shape else out
+            x_ND = self._after(x_ND, norm(convolution(x_ND, graph)))
             layers.append(x_ND)
         return layers
 
     def refine(self, embedding_NK: Tensor, graph: Graph) -> Tensor:
-        """The embedding itself."""
-        return embedding_NK
+        """The embedding, with dropout."""
+        return F.dropout(embedding_NK, self.dropout, self.training)
+
+    def step(self, x_1D: Tensor, stars: Stars) -> tuple[Tensor, Tensor]:
+        """The embedding and the output of the next utterance."""
+        for place, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
+            x_TD, star = stars.around(x_1D, name=str(place))
+            x_1D = self._after(x_1D, norm(convolution(x_TD, star)[-1:]))
+        return x_1D, x_1D
+
+    def _after(self, x_ND: Tensor, convolved: Tensor) -> Tensor:
+        out = F.relu(convolved)
+        return out + x_ND if self.residual and out.shape == x_ND.shape else out
 
 
 class NoGraph(nn.Module):
@@ -133,6 +151,10 @@ class NoGraph(nn.Module):
     def refine(self, embedding_NK: Tensor, graph: Graph) -> Tensor:
         """The embedding itself."""
         return embedding_NK
+
+    def step(self, x_1D: Tensor, stars: Stars) -> tuple[Tensor, Tensor]:
+        """The utterance, unchanged."""
+        return x_1D, x_1D
 
 
 BuiltInEncoder = RelationalTransformerEncoder | LayeredEncoder | NoGraph

@@ -13,46 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from joyful_ray.components import build_component, is_component
-from joyful_ray.data.batch import Batch, Layout
+from joyful_ray.data.batch import Layout
 from joyful_ray.model.interfaces import Fused
+from joyful_ray.model.memory import PartMemory
 from joyful_ray.model.released import AutoFusion
 from joyful_ray.model.transformer import ConversationTransformer
+from joyful_ray.model_settings import FusionConfig
 from joyful_ray.schema import Modality
-from joyful_ray.settings import FusionConfig
 
 TOPIC_CHUNK = 256
-
-
-class MissingEmbeddings(nn.Module):
-    """Replaces missing cells and missing modalities by trained embeddings, or by zeros.
-
-    Shapes: output per modality (N, W), without NaN.
-    """
-
-    def __init__(
-        self,
-        widths: Mapping[Modality, int],
-        *,
-        learned: bool,
-        modality_dropout: float = 0.0,
-        feature_dropout: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.names = list(widths)
-        self.vectors = nn.ParameterDict({name: torch.zeros(width) for name, width in widths.items()} if learned else {})
-        self.modality_dropout, self.feature_dropout = modality_dropout, feature_dropout
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Fill in missing values; in training also those that modality dropout removes."""
-        filled: dict[str, Tensor] = {}
-        for name in self.names:
-            values = batch.features[name]
-            missing = torch.isnan(values)
-            if self.training and self.modality_dropout:
-                missing = missing | (torch.rand(len(values), 1, device=values.device) < self.modality_dropout)
-            fill_W = self.vectors[name] if name in self.vectors else values.new_zeros(values.shape[1])
-            filled[name] = F.dropout(torch.where(missing, fill_W, values), self.feature_dropout, self.training)
-        return filled
 
 
 class ContextualBranch(nn.Module):
@@ -65,7 +34,7 @@ class ContextualBranch(nn.Module):
 
     width: int
 
-    def __init__(self, widths: Mapping[Modality, int], config: FusionConfig) -> None:
+    def __init__(self, widths: Mapping[Modality, int], config: FusionConfig, *, causal: bool = False) -> None:
         super().__init__()
         inner = {name: config.global_width or width for name, width in widths.items()}
         self.maps = nn.ModuleDict({name: nn.Linear(width, inner[name]) for name, width in widths.items()})
@@ -77,12 +46,20 @@ class ContextualBranch(nn.Module):
             heads=config.global_heads,
             feedforward=config.global_feedforward,
             dropout=config.dropout,
+            causal=causal,
         )
 
     def forward(self, features: Mapping[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor]:
         """The contextual vectors, and the vectors before the transformer."""
-        single_NG = torch.cat([torch.tanh(self.maps[name](features[name])) for name in self.maps], dim=1)
+        single_NG = self._mapped(features)
         return self.context(single_NG, layout), single_NG
+
+    def step(self, features: Mapping[str, Tensor], memory: PartMemory) -> Tensor:
+        """The contextual vector of the next utterance, (1, G), if the branch is causal."""
+        return self.context.step(self._mapped(features), memory)
+
+    def _mapped(self, features: Mapping[str, Tensor]) -> Tensor:
+        return torch.cat([torch.tanh(self.maps[name](features[name])) for name in self.maps], dim=1)
 
 
 class SpecificBranch(nn.Module):
@@ -131,9 +108,9 @@ class DualBranchFusion(nn.Module):
 
     width: int
 
-    def __init__(self, widths: Mapping[Modality, int], config: FusionConfig) -> None:
+    def __init__(self, widths: Mapping[Modality, int], config: FusionConfig, *, causal: bool = False) -> None:
         super().__init__()
-        self.contextual = ContextualBranch(widths, config) if config.global_branch else None
+        self.contextual = ContextualBranch(widths, config, causal=causal) if config.global_branch else None
         self.specific = SpecificBranch(widths, config) if config.specific_branch else None
         self.width = sum(branch.width for branch in (self.contextual, self.specific) if branch is not None)
 
@@ -152,6 +129,11 @@ class DualBranchFusion(nn.Module):
             reconstructions["specific"] = (rebuilt, single)
         return Fused(torch.cat(nodes, dim=1), reconstructions, topic_NG, contextual_NG)
 
+    def step(self, features: Mapping[str, Tensor], memory: PartMemory) -> Tensor:
+        """The fused vector of the next utterance, (1, D), if the fusion is causal."""
+        nodes = [] if self.contextual is None else [self.contextual.step(features, memory)]
+        return torch.cat(nodes if self.specific is None else [*nodes, self.specific(features)[0]], dim=1)
+
 
 class Concatenation(nn.Module):
     """No fusion model: the modalities are concatenated.
@@ -168,6 +150,10 @@ class Concatenation(nn.Module):
     def forward(self, features: Mapping[str, Tensor], layout: Layout) -> Fused:
         """Concatenate."""
         return Fused(torch.cat(list(features.values()), dim=1), {})
+
+    def step(self, features: Mapping[str, Tensor], memory: PartMemory) -> Tensor:
+        """The fused vector of the next utterance, (1, D)."""
+        return torch.cat(list(features.values()), dim=1)
 
 
 @torch.no_grad()
@@ -203,8 +189,13 @@ BuiltInFusion = DualBranchFusion | AutoFusion | Concatenation
 """A fusion of the user has the same interface."""
 
 
-def build_fusion(widths: Mapping[Modality, int], config: FusionConfig) -> BuiltInFusion:
+def build_fusion(widths: Mapping[Modality, int], config: FusionConfig, *, causal: bool = False) -> BuiltInFusion:
     """Build the fusion that the config names.
+
+    Args:
+        widths: width of each modality.
+        config: the `model.fusion` section.
+        causal: let no utterance see a later one; a fusion of the user says that it does so by `is_causal`.
 
     Raises:
         ConfigError: it is the user's own, and cannot be built.
@@ -212,5 +203,5 @@ def build_fusion(widths: Mapping[Modality, int], config: FusionConfig) -> BuiltI
     if is_component(config.kind):
         return build_component(config.kind, "fusion", config.options, widths)
     if config.kind == "dual-branch":
-        return DualBranchFusion(widths, config)
+        return DualBranchFusion(widths, config, causal=causal)
     return AutoFusion(widths, config) if config.kind == "auto-fusion" else Concatenation(widths)

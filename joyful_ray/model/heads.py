@@ -1,4 +1,4 @@
-"""Heads: from an encoded utterance to one score per label.
+"""Heads: from an encoded utterance to one score per label, or to what the contrast compares.
 
 Shapes: N = utterances, D = input width, K = labels.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from joyful_ray.settings import ClassifierConfig
+from joyful_ray.model_settings import ClassifierConfig
 
 
 class Classifier(nn.Module):
@@ -28,3 +28,15 @@ class Classifier(nn.Module):
     def forward(self, x_ND: Tensor) -> Tensor:
         """Score every label."""
         return self.scores(self.drop(self.activation(self.hidden(x_ND))))
+
+
+class ProjectionHead(nn.Sequential):
+    """From an embedding to what the contrast compares, so that the embedding itself need not forget what views lack.
+
+    Shapes: input (N, E), output (N, P).
+
+    Source: Zhu et al., GRACE, 2020, section 3.2; Chen et al., SimCLR, ICML 2020.
+    """
+
+    def __init__(self, embedding_width: int, width: int) -> None:
+        super().__init__(nn.Linear(embedding_width, width), nn.ELU(), nn.Linear(width, width))

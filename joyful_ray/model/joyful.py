@@ -5,25 +5,28 @@ Shapes: N = utterances of the micro-batch, D = node width, E = embedding width, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor, nn
 
 from joyful_ray.data.batch import Batch
-from joyful_ray.graph.edges import Graph, relation_count, stack
+from joyful_ray.graph.edges import Graph, stack
 from joyful_ray.graph.views import GraphBuilder, masked
 from joyful_ray.graph_settings import AugmentConfig, GraphConfig
 from joyful_ray.model.context import build_context
 from joyful_ray.model.encoder import build_encoder
-from joyful_ray.model.fusion import MissingEmbeddings, build_fusion
-from joyful_ray.model.heads import Classifier
+from joyful_ray.model.fusion import build_fusion
+from joyful_ray.model.heads import Classifier, ProjectionHead
+from joyful_ray.model.inputs import MissingEmbeddings, SpeakerScaling
 from joyful_ray.model.interfaces import Fused
 from joyful_ray.model.ngram_embedding import NgramEmbedding
+from joyful_ray.model.party_state import PartyState, same_speaker_as_before
+from joyful_ray.model.pretraining import FusionTarget, PretrainingHead
 from joyful_ray.model.released import unused_layers
+from joyful_ray.model_settings import ModelConfig
 from joyful_ray.schema import Modality
-from joyful_ray.settings import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,21 @@ class Output:
     Attributes:
         scores_NK: logits, or the predicted number for regression (K = 1).
         fused: output of the fusion.
-        views: embeddings of the two augmented views, both (N, E); None outside training.
+        views: what is contrasted of the two augmented views, both (N, E); None outside training.
         layers: embedding of the unaugmented graph after every layer of the encoder; empty if only views were encoded.
+        original_NE: what is contrasted of the unaugmented graph; None without views, or if only they were encoded.
+        second_scores_NK: scores of a second pass with other dropout; None if there is none.
+        pretraining: what the fused vectors tell by themselves, in training with a first stage of its own; None
+            otherwise.
     """
 
     scores_NK: Tensor
     fused: Fused
     views: tuple[Tensor, Tensor] | None
     layers: list[Tensor]
+    original_NE: Tensor | None = None
+    second_scores_NK: Tensor | None = None
+    pretraining: Mapping[str, Tensor] | None = None
 
 
 class Joyful(nn.Module):
@@ -54,6 +64,9 @@ class Joyful(nn.Module):
         classes: number of labels, or 1 for regression.
         speakers: number of speaker slots, if the relations distinguish speakers.
         word_buckets: number of n-gram buckets; 0 if batches have no n-grams.
+        speaker_scaling: whether features are scaled within each speaker's part of a conversation.
+        has_second_pass: whether training scores every utterance twice, with different dropout.
+        fusion_target: what a first stage trains the fusion on; `terms` needs nothing else.
 
     Shapes: scores (N, K).
 
@@ -70,24 +83,45 @@ class Joyful(nn.Module):
         classes: int,
         speakers: int = 2,
         word_buckets: int = 0,
+        speaker_scaling: SpeakerScaling = "none",
+        has_second_pass: bool = False,
+        fusion_target: FusionTarget = "terms",
     ) -> None:
         super().__init__()
-        self.augment, self.graphs = augment, GraphBuilder(graph, augment, speakers)
+        self.augment, self.graphs = augment, GraphBuilder(graph, augment, speakers, causal=config.causal)
+        self.has_second_pass = has_second_pass
         self.missing_embeddings = MissingEmbeddings(
             widths,
             learned=config.missing_embeddings == "learned",
             modality_dropout=config.modality_dropout,
             feature_dropout=config.feature_dropout,
+            speaker_scaling=speaker_scaling,
         )
         self.ngrams = NgramEmbedding(word_buckets, config.ngrams) if word_buckets else None
-        joined = dict(widths) | ({"text": widths.get("text", 0) + self.ngrams.width} if self.ngrams else {})
-        self.fusion = build_fusion(joined, config.fusion)
-        self.context = build_context(self.fusion.width, config.context)
+        joined = dict(self.missing_embeddings.widths)
+        if self.ngrams:
+            joined["text"] = joined.get("text", 0) + self.ngrams.width
+        self.fusion = build_fusion(joined, config.fusion, causal=config.causal)
+        self.has_speaker_flag = config.context.speakers == "flag"
+        entering = self.fusion.width + self.has_speaker_flag
+        self.context = build_context(entering, config.context, causal=config.causal)
         width = self.context.width
-        self.encoder = build_encoder(width, config.encoder, relations=relation_count(graph.relations, speakers))
+        self.party_state = (
+            PartyState(self.fusion.width, width, config.context, causal=config.causal)
+            if config.context.speakers == "party-state"
+            else None
+        )
+        self.encoder = build_encoder(width, config.encoder, relations=self.graphs.relation_count)
+        embedding_width = getattr(self.encoder, "embedding_width", self.encoder.width)
+        self.projection = ProjectionHead(embedding_width, config.projection) if config.projection else nn.Identity()
         self.skip_graph = config.classifier.skip_graph
         classified = self.encoder.width + (width if self.skip_graph else 0)
         self.classifier = Classifier(classified, classes, config.classifier)
+        self.pretraining = (
+            None
+            if fusion_target == "terms"
+            else PretrainingHead(self.fusion.width, fusion_target, widths=widths, classes=classes)
+        )
         if config.unused_layers:
             self.unused_layers = unused_layers(self.fusion.width, classified, config.classifier.hidden, classes)
 
@@ -98,31 +132,61 @@ class Joyful(nn.Module):
             batch: utterances of several conversations.
             generator: draws the augmented views; None makes no views, as in evaluation.
         """
-        fused = self.fusion(self._features(batch), batch.layout)
-        nodes_ND = self.context(fused.nodes_ND, batch.layout)
         if generator is None:
-            layers, encoded = self._encode(nodes_ND, self.graphs.whole(batch))
-            scale = 2.0 if self.augment.classify == "views" else 1.0
-            return Output(self._classify(scale * encoded, nodes_ND), fused, None, layers)
-        return self._forward_with_views(batch, fused, nodes_ND, generator)
+            whole = self.graphs.whole(batch)
+            output = self._score(batch, whole)
+        else:
+            whole, *graphs = self.graphs.views(batch, generator)
+            output = self._score_with_views(batch, whole, graphs, generator)
+        if self.training and self.pretraining is not None:
+            output = replace(output, pretraining=self.pretraining(output.fused.nodes_ND))
+        if not (self.training and self.has_second_pass):
+            return output
+        if generator is None or self.augment.classify == "graph":
+            again = self._score(batch, whole)
+        else:
+            again = self._score_with_views(batch, whole, graphs, generator)
+        return replace(output, second_scores_NK=again.scores_NK)
 
-    def _features(self, batch: Batch) -> dict[str, Tensor]:
+    def contextual(self, fused: Fused, batch: Batch) -> Tensor:
+        """The vectors that enter the graph."""
+        nodes_ND = fused.nodes_ND
+        if self.has_speaker_flag:
+            nodes_ND = torch.cat([nodes_ND, same_speaker_as_before(batch)], dim=1)
+        context_NK = self.context(nodes_ND, batch.layout)
+        return context_NK if self.party_state is None else context_NK + self.party_state(fused.nodes_ND, batch)
+
+    def features(self, batch: Batch) -> dict[str, Tensor]:
+        """What enters the fusion, by modality."""
         features = self.missing_embeddings(batch)
         if self.ngrams is not None and batch.ngrams is not None:
             words_NE = self.ngrams(batch.ngrams)
             features["text"] = torch.cat([features["text"], words_NE], dim=1) if "text" in features else words_NE
         return features
 
-    def _forward_with_views(self, batch: Batch, fused: Fused, nodes_ND: Tensor, generator: Generator) -> Output:
-        whole, *graphs = self.graphs.views(batch, generator)
+    def _score(self, batch: Batch, whole: Graph) -> Output:
+        fused = self.fusion(self.features(batch), batch.layout)
+        nodes_ND = self.contextual(fused, batch)
+        layers, encoded = self._encode(nodes_ND, whole)
+        return Output(self.classified(encoded, nodes_ND), fused, None, layers)
+
+    def classified(self, encoded: Tensor, nodes_ND: Tensor) -> Tensor:
+        """Scores from the encoding of the unaugmented graph; where views are classified, it stands for both."""
+        return self._classify(2.0 * encoded if self.augment.classify == "views" else encoded, nodes_ND)
+
+    def _score_with_views(self, batch: Batch, whole: Graph, graphs: Sequence[Graph], generator: Generator) -> Output:
+        fused = self.fusion(self.features(batch), batch.layout)
+        nodes_ND = self.contextual(fused, batch)
         configs = (self.augment.first_view, self.augment.second_view)
         inputs = [masked(nodes_ND, config, generator) for config in configs]
-        first, second = self.encoder.embed(torch.cat(inputs), stack(graphs))[-1].chunk(2)
+        embedded = self.encoder.embed(torch.cat(inputs), stack(graphs))[-1]
+        views = self.projection(embedded).chunk(2)
         if self.augment.classify == "views":
+            first, second = embedded.chunk(2)
             encoded = self.encoder.refine(first, graphs[0]) + self.encoder.refine(second, graphs[1])
-            return Output(self._classify(encoded, nodes_ND), fused, (first, second), [])
+            return Output(self._classify(encoded, nodes_ND), fused, views, [])
         layers, encoded = self._encode(nodes_ND, whole)
-        return Output(self._classify(encoded, nodes_ND), fused, (first, second), layers)
+        return Output(self._classify(encoded, nodes_ND), fused, views, layers, self.projection(layers[-1]))
 
     def _encode(self, nodes_ND: Tensor, graph: Graph) -> tuple[list[Tensor], Tensor]:
         layers = self.encoder.embed(nodes_ND, graph)

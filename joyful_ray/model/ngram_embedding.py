@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from joyful_ray.data.batch import NgramIds
-from joyful_ray.settings import NgramsConfig
+from joyful_ray.model_settings import NgramsConfig
 
 
 class NgramEmbedding(nn.Module):

@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 from joyful_ray.data.batch import Layout
 from joyful_ray.model.interfaces import Fused
+from joyful_ray.model.memory import PartMemory, one_conversation
 from joyful_ray.model.mixing import mix_with_itself
+from joyful_ray.model_settings import FusionConfig
 from joyful_ray.schema import Modality
-from joyful_ray.settings import FusionConfig
 
 INNER = 1024
 POSITIONS = 110
@@ -77,6 +78,10 @@ class AutoFusion(nn.Module):
             codes.append(code_NB)
             reconstructions["specific"] = (rebuilt, mixed)
         return Fused(torch.cat(codes, dim=1), reconstructions)
+
+    def step(self, features: Mapping[str, Tensor], memory: PartMemory) -> Tensor:
+        """The fused vector of the next utterance, (1, D)."""
+        return self(features, one_conversation(next(iter(features.values())))).nodes_ND
 
 
 def unused_layers(context_width: int, encoded_width: int, hidden: int, classes: int) -> nn.ModuleDict:

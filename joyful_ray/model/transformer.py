@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from joyful_ray.data.batch import Layout
 from joyful_ray.graph.recomputation import recomputed
 from joyful_ray.model.dropout import dropout, relu_dropout
+from joyful_ray.model.memory import PartMemory
 
 GROUP_SLOTS, GROUP_PADDING = 256, 0.125
 
@@ -30,11 +31,13 @@ class Group:
 
     Attributes:
         layout: layout of these conversations alone.
+        is_causal: whether a key is hidden from the queries before it; padding is then hidden, too.
         bias_CL: added to the attention logits of each key; -inf hides the key.
     """
 
     layout: Layout
     bias_CL: Tensor
+    is_causal: bool = False
 
 
 class TransformerLayer(nn.Module):
@@ -68,6 +71,15 @@ class TransformerLayer(nn.Module):
         out_ND = dropout(self.contract(inner_NF), self.dropout, is_training=self.training)
         return self.feedforward_norm(x_ND + out_ND)
 
+    def step(self, x_1D: Tensor, memory: PartMemory, *, name: str) -> Tensor:
+        """The output for the next utterance, (1, D); without dropout."""
+        query, key, value = self.queries_keys_values(x_1D).view(1, 3, self.heads, -1).unbind(dim=1)
+        key_THP, value_THP = memory.append(f"{name}.key", key), memory.append(f"{name}.value", value)
+        query, key, value = (part.transpose(0, 1)[None] for part in (query, key_THP, value_THP))
+        attended_1D = self.attended(F.scaled_dot_product_attention(query, key, value)[0].transpose(0, 1).flatten(1))
+        x_1D = self.attention_norm(x_1D + attended_1D)
+        return self.feedforward_norm(x_1D + self.contract(self.expand(x_1D).relu()))
+
     def _attend_recomputed(self, qkv: Tensor, group: Group) -> Tensor:
         conversations, longest = group.bias_CL.shape
         numbers = conversations * longest * (2 * qkv.shape[1] + 3 * self.heads * longest)
@@ -77,9 +89,11 @@ class TransformerLayer(nn.Module):
         padded = group.layout.pad(qkv)
         conversations, longest, _ = padded.shape
         query, key, value = padded.view(conversations, longest, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        mask = group.bias_CL[:, None, None, :].to(query.dtype)
+        mask = None if group.is_causal else group.bias_CL[:, None, None, :].to(query.dtype)
         drop = self.dropout if self.training else 0.0
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=drop)
+        out = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, dropout_p=drop, is_causal=group.is_causal
+        )
         return group.layout.unpad(out.transpose(1, 2).flatten(2))
 
 
@@ -97,13 +111,22 @@ class ConversationTransformer(nn.Module):
         padding_mask: False pads every conversation to the longest of its batch and attends to the padding, as the
             released code does. All padding tokens of a conversation are equal, so they are computed as one token that
             is weighted by their number; in training, its dropout is drawn once.
+        causal: True hides later utterances from earlier ones, and with them all padding.
     """
 
     def __init__(
-        self, width: int, *, layers: int, heads: int, feedforward: int, dropout: float, padding_mask: bool = True
+        self,
+        width: int,
+        *,
+        layers: int,
+        heads: int,
+        feedforward: int,
+        dropout: float,
+        padding_mask: bool = True,
+        causal: bool = False,
     ) -> None:
         super().__init__()
-        self.padding_mask = padding_mask
+        self.padding_mask, self.causal = padding_mask or causal, causal
         heads = heads_for(width, heads)
         self.layers = nn.ModuleList(
             TransformerLayer(width, heads=heads, feedforward=feedforward, dropout=dropout) for _ in range(layers)
@@ -114,6 +137,13 @@ class ConversationTransformer(nn.Module):
         if self.padding_mask:
             return self._through_layers(x_ND, layout, x_ND.new_zeros(layout.valid_CL.shape))
         return self._attend_to_padding(x_ND, layout)
+
+    def step(self, x_1D: Tensor, memory: PartMemory) -> Tensor:
+        """The output for the next utterance of a conversation, (1, D), if the transformer is causal."""
+        for place, layer in enumerate(self.layers):
+            assert isinstance(layer, TransformerLayer)
+            x_1D = layer.step(x_1D, memory, name=str(place))
+        return x_1D
 
     def _attend_to_padding(self, x_ND: Tensor, layout: Layout) -> Tensor:
         padding_C = layout.longest - layout.lengths_C
@@ -129,14 +159,14 @@ class ConversationTransformer(nn.Module):
         order_C = torch.argsort(layout.lengths_C, descending=True, stable=True)
         rank_C = torch.argsort(order_C)
         order_N = torch.argsort(rank_C[layout.conversation_N], stable=True)
-        groups = groups_of(layout.lengths_C[order_C], bias_CL[order_C])
+        groups = groups_of(layout.lengths_C[order_C], bias_CL[order_C], causal=self.causal)
         x_ND = x_ND.index_select(0, order_N)
         for layer in self.layers:
             x_ND = layer(x_ND, groups)
         return x_ND.index_select(0, torch.argsort(order_N))
 
 
-def groups_of(lengths_C: Tensor, bias_CL: Tensor) -> list[Group]:
+def groups_of(lengths_C: Tensor, bias_CL: Tensor, *, causal: bool = False) -> list[Group]:
     """Group conversations, longest first; a group ends when it is large and the next would add much padding."""
     groups, start, lengths = [], 0, lengths_C.tolist()
     for end in range(1, len(lengths) + 1):
@@ -147,6 +177,6 @@ def groups_of(lengths_C: Tensor, bias_CL: Tensor) -> list[Group]:
                 continue
         layout = Layout.of(lengths_C[start:end])
         bias = bias_CL[start:end, :longest].masked_fill(~layout.valid_CL, float("-inf"))
-        groups.append(Group(layout, bias))
+        groups.append(Group(layout, bias, causal))
         start = end
     return groups

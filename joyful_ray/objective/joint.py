@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from joyful_ray.components import build_component
 from joyful_ray.data.batch import Batch, Layout
 from joyful_ray.model.joyful import Output
+from joyful_ray.model.pretraining import LABELS
 from joyful_ray.objective import terms
 from joyful_ray.schema import Task
 from joyful_ray.settings import ObjectiveConfig
 
-CLASSIFICATION, CONTRAST = "classification", "contrast"
+CLASSIFICATION, CONTRAST, CONSISTENCY, PRETRAINING = "classification", "contrast", "consistency", "pretraining"
 FUSION_TERMS = ("smoothing", "global", "specific")
 
 
@@ -38,13 +39,16 @@ class JointObjective(nn.Module):
         config: the `objective` section of the job.
         task: decides the classification term.
         weight_K: class weights (single-label); empty for none.
+        has_pretraining: whether a first stage trains the fusion on something besides its own terms.
 
     Source: JOYFUL, section 3.4.
     """
 
     weight_K: Tensor
 
-    def __init__(self, config: ObjectiveConfig, *, task: Task, weight_K: Sequence[float] = ()) -> None:
+    def __init__(
+        self, config: ObjectiveConfig, *, task: Task, weight_K: Sequence[float] = (), has_pretraining: bool = False
+    ) -> None:
         super().__init__()
         self.config, self.task = config, task
         self.register_buffer("weight_K", torch.tensor(list(weight_K) or [1.0]), persistent=False)
@@ -54,6 +58,10 @@ class JointObjective(nn.Module):
             self.weights |= {n: config.fusion_weight for n, on in zip(FUSION_TERMS, switches, strict=True) if on}
         if config.contrast_weight and (config.inter_view or config.intra_view):
             self.weights[CONTRAST] = config.contrast_weight
+        if has_pretraining:
+            self.weights[PRETRAINING] = 1.0
+        if config.consistency:
+            self.weights[CONSISTENCY] = config.consistency
         self.extra: dict[str, Any] = {
             name: build_component(term.kind, "term", term.options) for name, term in config.extra_terms.items()
         }
@@ -79,7 +87,13 @@ class JointObjective(nn.Module):
             classified = labeled.sum()
         utterances = torch.tensor(float(batch.utterances), device=classified.device)
         later = utterances - len(batch.lengths_C)
-        counts = {CLASSIFICATION: classified, "smoothing": later, CONTRAST: utterances}
+        counts = {
+            PRETRAINING: utterances,
+            CLASSIFICATION: classified,
+            "smoothing": later,
+            CONTRAST: utterances,
+            CONSISTENCY: utterances,
+        }
         counts |= {name: self._counted(term, batch).sum() for name, term in self.extra.items()}
         if self.config.reconstruction_scope == "last-conversation":
             return counts | {"global": torch.ones_like(utterances), "specific": torch.ones_like(utterances)}
@@ -89,10 +103,14 @@ class JointObjective(nn.Module):
         """The sum of each term over this batch."""
         sums = {}
         if CLASSIFICATION in self.weights:
-            sums[CLASSIFICATION] = self._classification(output.scores_NK, batch).sum()
+            sums[CLASSIFICATION] = self._classification(output, batch).sum()
         sums |= self._fusion(output, batch)
         if CONTRAST in self.weights and output.views is not None:
             sums[CONTRAST] = self._contrast(output, output.views, batch)
+        if PRETRAINING in self.weights and output.pretraining is not None:
+            sums[PRETRAINING] = self._pretraining(output.pretraining, batch).sum()
+        if CONSISTENCY in self.weights and output.second_scores_NK is not None:
+            sums[CONSISTENCY] = terms.divergence(output.scores_NK, output.second_scores_NK, self.task).sum()
         for name, term in self.extra.items():
             if name in self.weights:
                 sums[name] = (term.losses(output, batch) * self._counted(term, batch)).sum()
@@ -118,7 +136,14 @@ class JointObjective(nn.Module):
             return term.counted(batch).float()
         return torch.ones(batch.utterances, device=batch.labeled_N.device)
 
-    def _classification(self, scores_NK: Tensor, batch: Batch) -> Tensor:
+    def _classification(self, output: Output, batch: Batch) -> Tensor:
+        """The loss of each utterance, (N,); the mean of both passes if there are two."""
+        loss_N = self._classified(output.scores_NK, batch)
+        if output.second_scores_NK is None:
+            return loss_N
+        return (loss_N + self._classified(output.second_scores_NK, batch)) / 2
+
+    def _classified(self, scores_NK: Tensor, batch: Batch) -> Tensor:
         if self.task == "single-label":
             return terms.cross_entropy(
                 scores_NK,
@@ -129,12 +154,19 @@ class JointObjective(nn.Module):
             )
         return self.plain_loss(scores_NK, batch.labels, self.task)
 
+    def _pretraining(self, told: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """The loss of what the fused vectors tell, (N,)."""
+        if LABELS in told:
+            return self._classified(told[LABELS], batch)
+        losses = [terms.rebuilt(told[name], values) for name, values in batch.features.items()]
+        return torch.stack(losses).mean(dim=0)
+
     def _fusion(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         fused, sums = output.fused, {}
         last = self.config.reconstruction_scope == "last-conversation"
         for name, (rebuilt, target) in fused.reconstructions.items():
             if name in self.weights:
-                loss_N = terms.reconstruction(rebuilt, target)
+                loss_N = terms.reconstruction(rebuilt, target.detach() if self.config.detach_targets else target)
                 sums[name] = loss_N[-int(batch.lengths_C[-1]) :].sum() if last else loss_N.sum()
         if "smoothing" in self.weights and fused.contextual_NG is not None and fused.topic_NG is not None:
             sums["smoothing"] = terms.smoothing(fused.contextual_NG, fused.topic_NG, batch.layout).sum()
@@ -146,7 +178,8 @@ class JointObjective(nn.Module):
         layout = Layout.of(batch.lengths_C.sum()[None]) if in_batch else batch.layout
         pairs = [views]
         if config.contrast_pairs == "original":
-            pairs = [(output.layers[-1], view) for view in views]
+            assert output.original_NE is not None, "JobConfig refuses it where only views are encoded"
+            pairs = [(output.original_NE, view) for view in views]
         total = torch.zeros((), device=views[0].device)
         for anchor, other in pairs:
             if config.joint_denominator:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from joyful_ray.data.batch import Layout
+from joyful_ray.schema import Task
 
 
 def cross_entropy(
@@ -55,12 +56,39 @@ def absolute_error(scores_NK: Tensor, targets_N: Tensor) -> Tensor:
     return (scores_NK.float().squeeze(1) - torch.nan_to_num(targets_N)).abs() * labeled_N
 
 
+def divergence(first_NK: Tensor, second_NK: Tensor, task: Task) -> Tensor:
+    """How far the predictions of two passes lie apart: (N,), 0 if they are equal, symmetric.
+
+    Args:
+        first_NK, second_NK: scores of the two passes.
+        task: `single-label`: mean of the two Kullback-Leibler divergences in nats. `multi-label`: the same for each
+            label, averaged over labels. `regression`: squared difference.
+
+    Source: Liang et al., R-Drop, NeurIPS 2021, equation 2.
+    """
+    first_NK, second_NK = first_NK.float(), second_NK.float()
+    if task == "regression":
+        return (first_NK - second_NK).square().squeeze(1)
+    if task == "multi-label":
+        gap_NK = torch.sigmoid(first_NK) - torch.sigmoid(second_NK)
+        return 0.5 * (gap_NK * (first_NK - second_NK)).mean(dim=1)
+    first, second = F.log_softmax(first_NK, dim=1), F.log_softmax(second_NK, dim=1)
+    return 0.5 * ((first.exp() - second.exp()) * (first - second)).sum(dim=1)
+
+
 def reconstruction(rebuilt_ND: Tensor, target_ND: Tensor) -> Tensor:
     """Squared error of each utterance, averaged over dimensions: (N,).
 
     Source: JOYFUL, section 3.1 (J_rec); method.md section 5, choice 8.
     """
     return (rebuilt_ND.float() - target_ND.float()).square().mean(dim=1)
+
+
+def rebuilt(rebuilt_NW: Tensor, features_NW: Tensor) -> Tensor:
+    """Squared error of each utterance, averaged over the features that are not missing (NaN); 0 if all are: (N,)."""
+    known = ~torch.isnan(features_NW)
+    error_NW = (rebuilt_NW.float() - torch.nan_to_num(features_NW).float()).square() * known
+    return error_NW.sum(dim=1) / known.sum(dim=1).clamp(min=1)
 
 
 def smoothing(contextual_ND: Tensor, topic_ND: Tensor, layout: Layout) -> Tensor:

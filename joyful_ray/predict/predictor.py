@@ -17,9 +17,10 @@ from torch import Tensor
 
 from joyful_ray.data.plan import plan_evaluation
 from joyful_ray.data.store import SplitStore
-from joyful_ray.errors import TrainingError
+from joyful_ray.errors import ConfigError, TrainingError
 from joyful_ray.predict.conversations import rows_of
 from joyful_ray.predict.decoder import PredictionDecoder
+from joyful_ray.predict.streaming import StreamedConversation
 from joyful_ray.train.bundle import Bundle, read_bundle
 from joyful_ray.train.evaluate import forward
 from joyful_ray.train.process_group import pick_device
@@ -89,6 +90,25 @@ class Predictor:
         encoding = self.bundle.encoding
         rows = rows_of(conversations, encoding.widths, reads_texts=encoding.ngrams is not None)
         return self.table(rows, embedding=embedding)
+
+    def start_conversation(self, conversation_id: str = "conversation") -> StreamedConversation:
+        """Begin a conversation that is predicted utterance by utterance, while it is held.
+
+        Its predictions are those of the whole conversation, because no utterance sees a later one.
+
+        Raises:
+            ConfigError: the model is not causal.
+
+        Example:
+            conversation = joyful_ray.load("runs/causal").start_conversation()
+            conversation.add({"speaker": "Ann", "text": vector})["prediction"]
+        """
+        if not self.bundle.card.causal:
+            raise ConfigError(
+                "the model is not causal: it scores an utterance with the help of later ones; train one with "
+                "--set model.causal=true"
+            )
+        return StreamedConversation(self, conversation_id)
 
     def table(self, rows: pa.Table, *, embedding: bool = False) -> pa.Table:
         """Predict the rows of a shard; the result has one row per utterance, in the order of the shard."""

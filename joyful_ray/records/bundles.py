@@ -16,6 +16,7 @@ class BundleCard(Record):
         modalities: how the vectors of each modality were made.
         scaling: `mean` and `deviation` of each modality's features.
         speakers: number of speaker slots of the relations.
+        causal: whether no utterance's prediction depends on a later utterance.
         reads_texts: whether the model reads the words of `texts` in addition to the vectors.
         thresholds: threshold of each label, tuned on dev (multi-label).
         temperature: scores are divided by it before they become probabilities; fitted on dev. None if it was not
@@ -32,6 +33,7 @@ class BundleCard(Record):
     modalities: dict[Modality, FeatureContract]
     scaling: dict[Modality, dict[str, list[float]]]
     speakers: int
+    causal: bool = False
     reads_texts: bool = False
     thresholds: dict[str, float] = {}
     temperature: float | None = None

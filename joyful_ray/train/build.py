@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from joyful_ray.components import is_component, load_component
 from joyful_ray.config import JobConfig
 from joyful_ray.data.prepare import CorpusInfo
+from joyful_ray.model.inputs import SpeakerScaling
 from joyful_ray.model.joyful import Joyful
+from joyful_ray.model_settings import FusionConfig
 from joyful_ray.objective.joint import FUSION_TERMS, JointObjective, class_weights
-from joyful_ray.settings import FusionConfig
+
+SPEAKER_SCALING: Mapping[str, SpeakerScaling] = {"speaker": "instead", "both": "beside"}
+"""What `data.normalise` asks of the model; the rest of it happens where the corpus is encoded."""
 
 
-def build_model(job: JobConfig, corpus_info: CorpusInfo) -> Joyful:
-    """The model, initialised from the job's seed, so that every rank gets the same weights."""
+def build_model(job: JobConfig, corpus_info: CorpusInfo, *, for_training: bool = True) -> Joyful:
+    """The model, initialised from the job's seed, so that every rank gets the same weights.
+
+    Args:
+        job: the settings.
+        corpus_info: what is known of the corpus.
+        for_training: False leaves out what only training needs, as a bundle does.
+    """
     torch.manual_seed(job.seed)
     encoding = corpus_info.encoding
     return Joyful(
@@ -24,6 +36,9 @@ def build_model(job: JobConfig, corpus_info: CorpusInfo) -> Joyful:
         classes=max(len(encoding.labels), 1) if encoding.task != "regression" else 1,
         speakers=corpus_info.speakers,
         word_buckets=encoding.ngrams.buckets if encoding.ngrams else 0,
+        speaker_scaling=SPEAKER_SCALING.get(job.data.normalise, "none"),
+        has_second_pass=job.objective.consistency > 0,
+        fusion_target=job.train.fusion_target if for_training and has_pretraining(job) else "terms",
     )
 
 
@@ -31,9 +46,16 @@ def build_objective(job: JobConfig, corpus_info: CorpusInfo) -> JointObjective:
     """The objective with the class weights of the training split, and only the terms that the fusion supports."""
     is_single = corpus_info.encoding.task == "single-label"
     weights = class_weights(list(corpus_info.label_counts), job.objective.class_weighting) if is_single else []
-    whole = JointObjective(job.objective, task=corpus_info.encoding.task, weight_K=weights)
+    whole = JointObjective(
+        job.objective, task=corpus_info.encoding.task, weight_K=weights, has_pretraining=has_pretraining(job)
+    )
     unsupported = set(FUSION_TERMS) - fusion_terms(job.model.fusion)
     return whole.only([name for name in whole.weights if name not in unsupported])
+
+
+def has_pretraining(job: JobConfig) -> bool:
+    """Whether a first stage trains the fusion on inputs or labels."""
+    return job.train.stages == "two-phase" and job.train.fusion_target != "terms"
 
 
 def fusion_terms(config: FusionConfig) -> set[str]:

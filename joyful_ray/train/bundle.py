@@ -28,6 +28,8 @@ from joyful_ray.train.checkpoint import MODEL, load_weights, read_tensors, write
 
 CARD = "bundle.json"
 BUNDLE_VERSION = 1
+PRETRAINING = "pretraining."
+"""Weights of the first stage of two-phase training, which no bundle has."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ def write_bundle(
             name: {"mean": scaling.mean_W.tolist(), "deviation": scaling.deviation_W.tolist()}
             for name, scaling in encoding.scaling.items()
         },
+        causal=job.model.causal,
         reads_texts=encoding.ngrams is not None,
         speakers=corpus_info.speakers,
         thresholds={name: values["threshold"] for name, values in dev.per_label.items() if "threshold" in values},
@@ -122,7 +125,8 @@ def write_bundle(
         components=job.component_hashes(),
         trained_on=dict(corpus_info.corpus) | {"epoch": epoch, "dev": dev.values},
     )
-    write_tensors(location.join(MODEL), weights)
+    kept = {name: values for name, values in weights.items() if not name.startswith(PRETRAINING)}
+    write_tensors(location.join(MODEL), kept)
     location.join(CARD).write_text(card.model_dump_json(indent=1))
 
 
@@ -155,7 +159,9 @@ def read_bundle(uri: str) -> Bundle:
     widths = {name: contract.width for name, contract in card.modalities.items()}
     encoding = Encoding(card.task, tuple(card.labels), widths, scaling, words_of(job) if card.reads_texts else None)
     state = torch.get_rng_state()
-    model = build_model(job, CorpusInfo(encoding, card.modalities, card.trained_on, speakers=card.speakers))
+    model = build_model(
+        job, CorpusInfo(encoding, card.modalities, card.trained_on, speakers=card.speakers), for_training=False
+    )
     torch.set_rng_state(state)
     load_weights(model, read_tensors(location.join(MODEL)), source=location.uri)
     return Bundle(card, job, encoding, model.eval(), location)

@@ -21,6 +21,7 @@ from joyful_ray.schema import Modality
 
 COLLAPSED_UNIFORMITY = -0.05
 SMOOTHED_DISTANCE = 0.02
+COLLAPSED_SPREAD = 0.05
 UNUSED_SHARE = 0.02
 MAX_PAIRED_POINTS = 512
 
@@ -39,6 +40,7 @@ def diagnose(model: Joyful, objective: JointObjective, batch: Batch, *, seed: in
         `cosine/<term>/<term>`: cosine between two of these gradients.
         `distance/<layer>` and `energy/<layer>`: over-smoothing, if any two utterances are neighbours.
         `alignment` and `uniformity`: of the two views, if there are views.
+        `spread/fused` and `spread/contextual`: how far the vectors of fusion, and of its contextual branch, lie apart.
         `share/<modality>`: share of the classification's sensitivity, if any utterance is labeled.
     """
     norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm1d) and part.training]
@@ -57,6 +59,9 @@ def diagnose(model: Joyful, objective: JointObjective, batch: Batch, *, seed: in
     with torch.no_grad():
         found |= _over_smoothing(output.layers, model.graphs.whole(batch))
         found |= _view_numbers(output)
+        found["spread/fused"] = float(spread(output.fused.nodes_ND))
+        if output.fused.contextual_NG is not None:
+            found["spread/contextual"] = float(spread(output.fused.contextual_NG))
     for part in norms:
         part.train()
     return found
@@ -70,6 +75,12 @@ def warnings_from(diagnostics: Mapping[str, float]) -> list[str]:
     last = [value for name, value in diagnostics.items() if name.startswith("distance/")][-1:]
     if last and last[0] < SMOOTHED_DISTANCE:
         warnings.append("the graph encoder has made all utterances alike; try fewer layers or a smaller window")
+    for name, what in (("fused", "fused vectors"), ("contextual", "vectors of the contextual branch")):
+        if diagnostics.get(f"spread/{name}", 1.0) < COLLAPSED_SPREAD:
+            warnings.append(
+                f"the {what} have collapsed to nearly one point; try objective.detach_targets=true, a smaller "
+                "objective.fusion_weight, or train.fusion_target=inputs in two-phase training"
+            )
     for name, share in diagnostics.items():
         if name.startswith("share/") and share < UNUSED_SHARE:
             warnings.append(
@@ -97,6 +108,13 @@ def dirichlet_energy(x_NE: Tensor, graph: Graph) -> Tensor:
     """
     across = x_NE.index_select(0, graph.source_E) - x_NE.index_select(0, graph.target_E)
     return across.square().sum(dim=1).mean() / x_NE.square().sum(dim=1).mean().clamp(min=1e-12)
+
+
+def spread(x_ND: Tensor) -> Tensor:
+    """Root mean square distance from the mean vector, divided by the root mean square length; 0 if all are equal."""
+    x_ND = x_ND.float()
+    about_mean = (x_ND - x_ND.mean(dim=0)).square().mean()
+    return (about_mean / x_ND.square().mean().clamp(min=1e-12)).sqrt()
 
 
 def alignment(first_NE: Tensor, second_NE: Tensor) -> Tensor:

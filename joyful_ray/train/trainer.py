@@ -13,7 +13,7 @@ from joyful_ray.config import JobConfig
 from joyful_ray.data.loader import BatchLoader, blank_batch
 from joyful_ray.data.prepare import CorpusInfo
 from joyful_ray.errors import CheckpointError
-from joyful_ray.objective.joint import FUSION_TERMS, JointObjective
+from joyful_ray.objective.joint import FUSION_TERMS, PRETRAINING, JointObjective
 from joyful_ray.storage import Location
 from joyful_ray.train import checkpoint
 from joyful_ray.train.allocator import return_large_blocks
@@ -154,7 +154,7 @@ class Trainer:
 
     def _state_of(self, stage: str) -> TrainState:
         if self._state is None or stage != self._stage:
-            fusion = {id(p) for part in (self.model.missing_embeddings, self.model.fusion) for p in part.parameters()}
+            fusion = {id(p) for part in self._first_stage_parts() for p in part.parameters()}
             frozen = {id(p) for p in self._always_frozen}
             for parameter in self.model.parameters():
                 in_stage = stage == "joint" or (id(parameter) in fusion) == (stage == "fusion")
@@ -177,8 +177,15 @@ class Trainer:
     def _objective_of(self, stage: str) -> JointObjective:
         if stage == "joint":
             return self._objective
-        terms = [n for n in self._objective.weights if (n in FUSION_TERMS) == (stage == "fusion")]
-        return self._objective.only(terms)
+        first = FUSION_TERMS if self.model.pretraining is None else (PRETRAINING,)
+        later = [name for name in self._objective.weights if name not in (*FUSION_TERMS, PRETRAINING)]
+        return self._objective.only(first if stage == "fusion" else later)
+
+    def _first_stage_parts(self) -> list[nn.Module]:
+        """What the first stage of two-phase training trains, and the second does not."""
+        model, target = self.model, self.job.train.fusion_target
+        parts: list[nn.Module | None] = [model.missing_embeddings, model.fusion, model.pretraining]
+        return [part for part in (*parts, model.ngrams if target == "labels" else None) if part is not None]
 
     @torch.no_grad()
     def _update_ema(self, step: int) -> None:

@@ -283,3 +283,11 @@ def test_a_kind_that_is_neither_a_name_nor_a_path_says_what_both_look_like() -> 
     expected = r"model.fusion.kind is 'gated': .*'concatenation', or an import path such as my_package.module:Class"
     with pytest.raises(ConfigError, match=expected):
         load_job({"model": {"fusion": {"kind": "gated"}}})
+
+
+def test_a_causal_model_takes_only_parts_that_say_they_are_causal() -> None:
+    settings = {"model": {"causal": True, "context": {"kind": "my_package.others:Scaled"}}}
+    with pytest.raises(ConfigError, match="say so with is_causal = True in its class"):
+        small_job(settings)
+    settings["model"]["context"]["kind"] = "my_package.others:CausalScaled"
+    assert small_job(settings).model.causal

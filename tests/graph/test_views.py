@@ -13,7 +13,7 @@ from joyful_ray.graph.proximity import add_proximity_edges
 from joyful_ray.graph.views import GraphBuilder, masked
 from joyful_ray.graph_settings import AugmentConfig, GraphConfig, ViewConfig
 from joyful_ray.model.joyful import Joyful
-from joyful_ray.settings import ModelConfig
+from joyful_ray.model_settings import ModelConfig
 from tests.batches import WIDTHS, random_batch
 from tests.tiny_corpus import SMALL
 
@@ -61,6 +61,7 @@ def by_hand(builder: GraphBuilder, batch: Batch, whole: Graph, view: ViewConfig,
         batch.speakers_N,
         ratio=view.proximity_ratio,
         threshold=view.proximity_threshold,
+        attenuation=view.proximity_attenuation,
         generator=generator,
         **kinds,
     )

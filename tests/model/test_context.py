@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from joyful_ray.model.context import RecurrentContext, build_context
-from joyful_ray.settings import ContextConfig
+from joyful_ray.model_settings import ContextConfig
 from tests.batches import layout_of, spans
 
 WIDTH = 7

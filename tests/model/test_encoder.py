@@ -6,7 +6,7 @@ from torch import nn
 
 from joyful_ray.graph.edges import Graph, windowed_graph
 from joyful_ray.model.encoder import LayeredEncoder, build_encoder, build_norm
-from joyful_ray.settings import EncoderConfig
+from joyful_ray.model_settings import EncoderConfig
 from tests.batches import random_batch
 
 WIDTH, RELATIONS = 6, 4

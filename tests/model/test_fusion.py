@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from joyful_ray.data.batch import Layout
-from joyful_ray.model.fusion import MissingEmbeddings, SpecificBranch, build_fusion, topic_vectors
-from joyful_ray.settings import FusionConfig
+from joyful_ray.model.fusion import SpecificBranch, build_fusion, topic_vectors
+from joyful_ray.model_settings import FusionConfig
 from tests.batches import WIDTHS, layout_of, random_batch, spans
 
 SMALL = FusionConfig(
@@ -123,49 +121,3 @@ def test_fusion_of_a_conversation_does_not_depend_on_its_batch() -> None:
         alone = fusion({name: x[span] for name, x in given.items()}, layout_of(span.stop - span.start))
         torch.testing.assert_close(together.nodes_ND[span], alone.nodes_ND)
         torch.testing.assert_close(together.topic_NG[span], alone.topic_NG)
-
-
-def test_missing_embeddings_replace_missing_values() -> None:
-    batch = random_batch(6, absent_vectors=0.4, absent_cells=0.2)
-    missing_embeddings = MissingEmbeddings(WIDTHS, learned=True)
-    for vector in missing_embeddings.vectors.values():
-        torch.nn.init.normal_(vector)
-    for name, filled in missing_embeddings(batch).items():
-        for utterance in range(6):
-            for cell in range(WIDTHS[name]):
-                found = batch.features[name][utterance, cell]
-                expected = missing_embeddings.vectors[name][cell] if torch.isnan(found) else found
-                assert filled[utterance, cell] == expected
-
-
-def test_missing_embeddings_learn_only_from_missing_cells() -> None:
-    batch = random_batch(4, absent_vectors=0.5)
-    missing_embeddings = MissingEmbeddings(WIDTHS, learned=True)
-    sum(filled.sum() for filled in missing_embeddings(batch).values()).backward()
-    for name, vector in missing_embeddings.vectors.items():
-        absent = torch.isnan(batch.features[name]).sum(dim=0).float()
-        assert torch.equal(vector.grad, absent)
-
-
-def test_modality_dropout_removes_whole_vectors_only_in_training() -> None:
-    batch = random_batch(400, widths={"text": 3})
-    missing_embeddings = MissingEmbeddings({"text": 3}, learned=True, modality_dropout=0.3)
-    torch.manual_seed(0)
-    gone = (missing_embeddings.train()(batch)["text"] == 0).float()
-    assert (gone.mean(dim=1) % 1 == 0).all()
-    assert float(gone.mean()) == pytest.approx(0.3, abs=0.1)
-    assert torch.equal(missing_embeddings.eval()(batch)["text"], batch.features["text"])
-
-
-def test_missing_embeddings_may_be_zeros() -> None:
-    batch = random_batch(4, absent_vectors=0.5)
-    missing_embeddings = MissingEmbeddings(WIDTHS, learned=False)
-    assert not list(missing_embeddings.parameters())
-    for name, filled in missing_embeddings(batch).items():
-        assert torch.equal(filled, torch.nan_to_num(batch.features[name]))
-
-
-def test_a_modality_that_is_always_missing_is_its_embedding() -> None:
-    batch = random_batch(2)
-    batch = replace(batch, features={**batch.features, "audio": torch.full((2, 4), torch.nan)})
-    assert torch.equal(MissingEmbeddings(WIDTHS, learned=True)(batch)["audio"], torch.zeros(2, 4))

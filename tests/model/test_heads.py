@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from joyful_ray.model.heads import Classifier
-from joyful_ray.settings import ClassifierConfig
+from joyful_ray.model_settings import ClassifierConfig
 
 
 def test_the_classifier_is_two_linear_layers_with_relu_between() -> None:

@@ -10,8 +10,8 @@ from joyful_ray.config import merge, resolve
 from joyful_ray.data.batch import Batch
 from joyful_ray.graph_settings import AugmentConfig, GraphConfig, ViewConfig
 from joyful_ray.model.joyful import Joyful, Output
+from joyful_ray.model_settings import ModelConfig
 from joyful_ray.schema import Modality
-from joyful_ray.settings import ModelConfig
 from tests.batches import WIDTHS, pick, random_batch, spans
 from tests.tiny_corpus import SMALL
 

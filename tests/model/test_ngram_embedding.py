@@ -10,7 +10,7 @@ from joyful_ray.config import JobConfig
 from joyful_ray.data.batch import NgramIds
 from joyful_ray.model.joyful import Joyful
 from joyful_ray.model.ngram_embedding import NgramEmbedding
-from joyful_ray.settings import NgramsConfig
+from joyful_ray.model_settings import NgramsConfig
 from tests.batches import WIDTHS, random_batch
 
 WORDS = NgramIds(torch.tensor([3, 1, 3, 0, 2], dtype=torch.int32), torch.tensor([2, 0, 3], dtype=torch.int32))

@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from joyful_ray.model.released import AutoFusion
-from joyful_ray.settings import FusionConfig
+from joyful_ray.model_settings import FusionConfig
 from tests.batches import WIDTHS, layout_of, random_batch
 
 

@@ -32,7 +32,12 @@ def output_for(batch: Batch, task: Task = "single-label", seed: int = 0) -> Outp
     fused = Fused(
         random(4), {"global": (random(5), random(5)), "specific": (random(6), random(6))}, random(5), random(5)
     )
-    return Output(random(1 if task == "regression" else CLASSES), fused, (random(4), random(4)), [random(4), random(4)])
+    scores_NK, views, layers = (
+        random(1 if task == "regression" else CLASSES),
+        (random(4), random(4)),
+        [random(4), random(4)],
+    )
+    return Output(scores_NK, fused, views, layers, layers[-1])
 
 
 def part_of(output: Output, rows: slice) -> Output:

@@ -25,6 +25,33 @@ def similarity(left: Tensor, right: Tensor) -> Tensor:
     return (left @ right) / (left.norm() * right.norm())
 
 
+@pytest.mark.parametrize("classes", [1, 4])
+def test_the_divergence_of_two_passes_is_the_mean_of_two_kullback_leibler_divergences(classes: int) -> None:
+    first, second = torch.randn(7, classes), torch.randn(7, classes)
+    found = terms.divergence(first, second, "single-label")
+    distributions = [torch.distributions.Categorical(logits=each) for each in (first, second)]
+    kl = torch.distributions.kl_divergence
+    expected = (kl(*distributions) + kl(*reversed(distributions))) / 2
+    torch.testing.assert_close(found, expected)
+    assert torch.equal(terms.divergence(first, first, "single-label"), torch.zeros(7))
+
+
+def test_the_divergence_by_label_and_by_number() -> None:
+    first, second = torch.randn(7, 3), torch.randn(7, 3)
+    distributions = [torch.distributions.Bernoulli(logits=each) for each in (first, second)]
+    kl = torch.distributions.kl_divergence
+    expected = ((kl(*distributions) + kl(*reversed(distributions))) / 2).mean(dim=1)
+    torch.testing.assert_close(terms.divergence(first, second, "multi-label"), expected)
+    found = terms.divergence(torch.tensor([[1.0], [2.0]]), torch.tensor([[1.5], [2.0]]), "regression")
+    assert found.tolist() == [0.25, 0.0]
+
+
+def test_only_features_that_are_there_must_be_rebuilt() -> None:
+    rebuilt = torch.tensor([[1.0, 2.0, 3.0], [9.0, 9.0, 9.0]])
+    features = torch.tensor([[0.0, torch.nan, 5.0], [torch.nan] * 3])
+    assert terms.rebuilt(rebuilt, features).tolist() == [(1.0 + 4.0) / 2, 0.0]
+
+
 def slow_inter(u: Tensor, v: Tensor, i: int, group: range, t: float) -> Tensor:
     others = torch.stack([similarity(u[i], v[j]) / t for j in group])
     return torch.logsumexp(others, 0) - similarity(u[i], v[i]) / t

@@ -7,8 +7,8 @@ import torch
 
 from joyful_ray.data.encode import Encoding
 from joyful_ray.data.prepare import CorpusInfo
+from joyful_ray.model_settings import FusionConfig
 from joyful_ray.schema import Task
-from joyful_ray.settings import FusionConfig
 from joyful_ray.train.build import build_model, build_objective, build_optimizer, fusion_terms
 from tests.tiny_corpus import LABELS, WIDTHS, small_job
 

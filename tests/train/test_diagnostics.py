@@ -118,7 +118,7 @@ def test_diagnostics_cover_every_term_pair_layer_and_modality() -> None:
         *(f"gradient/{term}" for term in TERMS),
         *(f"cosine/{one}/{other}" for one, other in itertools.combinations(TERMS, 2)),
         *(f"{what}/{layer}" for what in ("distance", "energy") for layer in (1, 2)),
-        *("alignment", "uniformity"),
+        *("alignment", "uniformity", "spread/fused", "spread/contextual"),
         *(f"share/{name}" for name in WIDTHS),
     }
     assert all(math.isfinite(value) for value in found.values())
@@ -235,7 +235,7 @@ def test_a_frozen_fusion_and_no_context_have_no_gradients_to_compare() -> None:
     "settings",
     [
         {"model": {"encoder": {"normalisation": "batch"}, "modality_dropout": 0.2}},
-        {"train": {"stages": "two-phase", "fusion_epochs": 1}},
+        {"train": {"stages": "two-phase", "fusion_target": "terms", "fusion_epochs": 1}},
     ],
     ids=["batch norm", "two phases"],
 )
@@ -262,7 +262,9 @@ def _job(corpus: str, storage: Path, settings: dict[str, Any], *, is_on: bool) -
 
 
 def test_two_phase_training_diagnoses_each_phase_with_its_terms(tiny: Callable[..., str], tmp_path: Path) -> None:
-    job = _job(tiny(), tmp_path, {"train": {"stages": "two-phase", "fusion_epochs": 1}}, is_on=True)
+    job = _job(
+        tiny(), tmp_path, {"train": {"stages": "two-phase", "fusion_target": "terms", "fusion_epochs": 1}}, is_on=True
+    )
     train(job)
     first, second = (line.diagnostics for line in RunDirectory.of(job).metrics())
     assert {name for name in first if name.startswith("gradient/")} == {
@@ -281,6 +283,11 @@ def test_two_phase_training_diagnoses_each_phase_with_its_terms(tiny: Callable[.
         ({"distance/1": 0.01}, ["made all utterances alike"]),
         ({"distance/1": 0.01, "distance/2": 0.3}, []),
         ({"distance/2": 0.01}, ["made all utterances alike"]),
+        (
+            {"spread/fused": 0.01, "spread/contextual": 0.04},
+            ["the fused vectors have", "the vectors of the contextual branch have"],
+        ),
+        ({"spread/fused": 0.2}, []),
         ({"share/audio": 0.001}, ["audio contributes almost nothing (0.1% of the sensitivity)"]),
         (
             {"uniformity": 0.0, "distance/1": 0.0, "share/text": 0.0, "share/audio": 0.0},

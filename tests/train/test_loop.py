@@ -210,13 +210,24 @@ def test_a_run_that_ended_before_its_record_only_scores(finished: tuple[JobConfi
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "weight averaging": {"train": {"ema_decay": 0.9}},
-    "two phases": {"train": {"stages": "two-phase", "fusion_epochs": 1, "epochs": 4}},
+    "two phases": {"train": {"stages": "two-phase", "fusion_target": "terms", "fusion_epochs": 1, "epochs": 4}},
+    "two phases, inputs first": {"train": {"stages": "two-phase", "fusion_epochs": 1, "epochs": 4}},
+    "two phases, labels first": {
+        "data": {"word_ngrams": 1},
+        "train": {"stages": "two-phase", "fusion_target": "labels", "fusion_epochs": 1, "epochs": 4},
+    },
+    "two passes and party state": {
+        "objective": {"consistency": 0.5},
+        "model": {"context": {"kind": "gru", "speakers": "party-state"}},
+    },
     "batch norm and plateau": {"model": {"encoder": {"normalisation": "batch"}}, "train": {"schedule": "plateau"}},
     "modality dropout, gru": {"model": {"modality_dropout": 0.2, "context": {"kind": "gru"}}},
 }
 
 
-@pytest.mark.parametrize(("variant", "epoch"), [("two phases", 2), *((variant, 0) for variant in VARIANTS)])
+@pytest.mark.parametrize(
+    ("variant", "epoch"), [("two phases", 2), ("two phases, inputs first", 0), *((variant, 0) for variant in VARIANTS)]
+)
 def test_every_training_mode_resumes_bit_for_bit(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str, epoch: int
 ) -> None:
@@ -247,6 +258,25 @@ def test_two_phase_training_trains_the_fusion_alone_and_then_all_but_the_fusion(
         assert not {name for name in names if name.startswith(("fusion.", "missing_embeddings."))}
     assert not lines[0].is_best
     assert record.selected_epoch >= 1
+
+
+@pytest.mark.parametrize("target", ["inputs", "labels"])
+def test_what_the_first_stage_trains_the_fusion_on_is_dropped_afterwards(
+    tiny: Tiny, tmp_path: Path, target: str
+) -> None:
+    resolved = job(tiny(), tmp_path, VARIANTS[f"two phases, {target} first"], {"train": {"keep_checkpoints": 10}})
+    train(resolved)
+    directory = RunDirectory.of(resolved)
+    first, second, *_ = (read_tensors(directory.checkpoint(epoch).join("model.safetensors")) for epoch in range(4))
+    lines = directory.metrics()
+    assert set(lines[0].losses) == {"pretraining", "total"}
+    assert set(lines[1].losses) == {"classification", "contrast", "total"}
+    frozen = ("fusion.", "missing_embeddings.", "pretraining.")
+    assert all(torch.equal(values, second[name]) for name, values in first.items() if name.startswith(frozen))
+    assert any(name.startswith("pretraining.") for name in first)
+    kept = read_tensors(directory.bundle.join("model.safetensors"))
+    assert set(kept) == {name for name in first if not name.startswith("pretraining.")}
+    assert read_bundle(directory.bundle.uri).model.pretraining is None
 
 
 def test_the_ema_weights_are_evaluated_and_kept(tiny: Tiny, tmp_path: Path) -> None:

@@ -26,6 +26,12 @@ class Scaled(nn.Module):
         return nodes_ND * self.factor
 
 
+class CausalScaled(Scaled):
+    """A context that scales every vector, and says that it sees no other."""
+
+    is_causal = True
+
+
 class OneLayer(nn.Module):
     """A graph encoder without messages."""
 

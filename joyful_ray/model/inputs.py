@@ -1,0 +1,93 @@
+"""What enters the fusion: features with missing values replaced, optionally scaled by the statistics of each speaker.
+
+Shapes: N = utterances, W = width of a modality, G = speakers of all conversations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from joyful_ray.data.batch import Batch
+from joyful_ray.schema import Modality
+
+SpeakerScaling = Literal["none", "instead", "beside"]
+SMALLEST_DEVIATION = 1e-6
+
+
+class MissingEmbeddings(nn.Module):
+    """Replaces missing cells and missing modalities by trained embeddings, or by zeros.
+
+    Shapes: output per modality (N, W), or (N, 2 W) with speaker scaling `beside`; without NaN.
+
+    Args:
+        widths: width of each modality.
+        learned: whether a trained embedding replaces what is missing, or zeros.
+        modality_dropout: probability that, in training, an utterance's modality is treated as missing.
+        feature_dropout: dropout on the features.
+        speaker_scaling: whether features scaled within each speaker's part of the conversation come instead of the
+            given ones, or beside them; those are zero where a value is missing.
+    """
+
+    def __init__(
+        self,
+        widths: Mapping[Modality, int],
+        *,
+        learned: bool,
+        modality_dropout: float = 0.0,
+        feature_dropout: float = 0.0,
+        speaker_scaling: SpeakerScaling = "none",
+    ) -> None:
+        super().__init__()
+        self.names = list(widths)
+        self.vectors = nn.ParameterDict({name: torch.zeros(width) for name, width in widths.items()} if learned else {})
+        self.modality_dropout, self.feature_dropout = modality_dropout, feature_dropout
+        self.speaker_scaling = speaker_scaling
+        factor = 2 if speaker_scaling == "beside" else 1
+        self.widths: dict[Modality, int] = {name: factor * width for name, width in widths.items()}
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Fill in missing values; in training also those that modality dropout removes."""
+        filled: dict[str, Tensor] = {}
+        for name in self.names:
+            values = batch.features[name]
+            scaled = None if self.speaker_scaling == "none" else speaker_scaled(values, batch)
+            if self.speaker_scaling == "instead" and scaled is not None:
+                values = scaled
+            missing = torch.isnan(values)
+            if self.training and self.modality_dropout:
+                missing = missing | (torch.rand(len(values), 1, device=values.device) < self.modality_dropout)
+            fill_W = self.vectors[name] if name in self.vectors else values.new_zeros(values.shape[1])
+            given = torch.where(missing, fill_W, values)
+            if self.speaker_scaling == "beside" and scaled is not None:
+                given = torch.cat([given, scaled.masked_fill(missing, 0.0)], dim=1)
+            filled[name] = F.dropout(given, self.feature_dropout, self.training)
+        return filled
+
+
+def speaker_groups(batch: Batch) -> Tensor:
+    """A number for each speaker of each conversation, (N,): equal where the same speaker speaks in one conversation."""
+    slots = int(batch.speakers_N.max()) + 1
+    return batch.layout.conversation_N * slots + batch.speakers_N
+
+
+def speaker_scaled(values_NW: Tensor, batch: Batch) -> Tensor:
+    """Features minus their mean, divided by their deviation, both over the speaker's utterances of the conversation.
+
+    Missing values (NaN) do not count, and stay missing. A feature that does not vary is only centred, so a speaker's
+    only utterance becomes zero.
+    """
+    _, group_N = torch.unique(speaker_groups(batch), return_inverse=True)
+    known = ~torch.isnan(values_NW)
+    known_NW, zeroed_NW = known.to(values_NW.dtype), torch.nan_to_num(values_NW)
+    shape = (int(group_N.max()) + 1, values_NW.shape[1])
+    count_GW = values_NW.new_zeros(shape).index_add(0, group_N, known_NW).clamp(min=1.0)
+    mean_GW = values_NW.new_zeros(shape).index_add(0, group_N, zeroed_NW) / count_GW
+    centred_NW = (zeroed_NW - mean_GW[group_N]) * known_NW
+    deviation_GW = (values_NW.new_zeros(shape).index_add(0, group_N, centred_NW.square()) / count_GW).sqrt()
+    deviation_GW = torch.where(deviation_GW > SMALLEST_DEVIATION, deviation_GW, 1.0)
+    return (centred_NW / deviation_GW[group_N]).masked_fill(~known, float("nan"))
