@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from joyful_ray.commands import cluster, corpora, cross_corpus, predictions, runs, searches, settings
+from joyful_ray.commands import cluster, corpora, cross_corpus, predictions, runs, searches, settings, studies
 from joyful_ray.commands.options import join_seeds
 from joyful_ray.errors import TrainingError, UserError
 from joyful_ray.version import __version__
@@ -37,6 +37,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Training": {
         "train": runs.train,
         "search": searches.search,
+        "study": studies.study,
         "transfer": cross_corpus.transfer,
         "report": searches.report,
     },

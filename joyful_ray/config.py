@@ -27,6 +27,7 @@ from joyful_ray.schema import Task
 from joyful_ray.search_settings import RANGE_KEYS, SearchConfig
 from joyful_ray.sections import Section
 from joyful_ray.settings import ClusterConfig, DataConfig, ObjectiveConfig, TrainConfig
+from joyful_ray.study_settings import StudyConfig
 from joyful_ray.transfer_settings import TransferConfig
 
 NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
@@ -72,6 +73,8 @@ class JobConfig(Section):
     search: SearchConfig | None = None
     """The search that `joyful search` runs; null in other jobs. A job with this section cannot be trained as a single
     run."""
+    study: StudyConfig | None = None
+    """The study that `joyful study` runs; null in other jobs."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> JobConfig:
@@ -97,7 +100,7 @@ class JobConfig(Section):
     @property
     def fingerprint(self) -> str:
         """Hash of the settings that determine a result, which name, storage, cluster and corpus path do not."""
-        irrelevant = {"name", "storage", "cluster", "corpus", "transfer", "search"}
+        irrelevant = {"name", "storage", "cluster", "corpus", "transfer", "search", "study"}
         relevant = self.model_dump(mode="json", exclude=irrelevant)
         return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
 

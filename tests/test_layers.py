@@ -25,6 +25,7 @@ ROOMS = [
     "graph_settings",
     "search_settings",
     "transfer_settings",
+    "study_settings",
     "compatibility",
     "config",
     "setting_reference",
@@ -37,6 +38,7 @@ ROOMS = [
     "objective",
     "train",
     "tune",
+    "study",
     "predict",
     "assess",
     "report",
@@ -54,7 +56,15 @@ MAY_IMPORT_RAY = {"data.ingest", "train.worker", "train.launch", "tune", "predic
 # Rank and world size exist from here on.
 MAY_IMPORT_DISTRIBUTED = {"train", "tune", "predict"}
 BASICS = {"wording", "errors", "schema", "components"}
-SETTINGS = {"sections", "model_settings", "settings", "graph_settings", "search_settings", "transfer_settings"}
+SETTINGS = {
+    "sections",
+    "model_settings",
+    "settings",
+    "graph_settings",
+    "search_settings",
+    "transfer_settings",
+    "study_settings",
+}
 # Rooms that see less than the order would let them.
 SEES_ONLY = {
     "objective": {*BASICS, *SETTINGS, "config", "data", "model", "objective"},
@@ -80,6 +90,7 @@ KNOWS_NEITHER_TORCH_NOR_RAY = [
     "graph_settings",
     "search_settings",
     "transfer_settings",
+    "study_settings",
     "compatibility",
     "config",
     "records",

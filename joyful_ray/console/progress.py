@@ -78,6 +78,8 @@ class TrainingDisplay:
         if not self._trained:
             self._began_s = time.monotonic() - metrics.seconds
         self._trained += 1
+        if metrics.max_epochs > self._epochs:  # train.min_steps has made the runs longer
+            self._total, self._epochs = self._total // self._epochs * metrics.max_epochs, metrics.max_epochs
         self._done[seed] = metrics.epoch + 1
         score = SELECTED_BY[metrics.dev.task]
         if not self._has_header:

@@ -16,7 +16,7 @@ from joyful_ray.data.ngrams import NgramHasher
 from joyful_ray.data.split_rows import SplitRows, read_shard, split_rows
 from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import ConfigError, CorpusError
-from joyful_ray.schema import FeatureContract, Manifest, Modality, Split, Task
+from joyful_ray.schema import SPLITS, FeatureContract, Manifest, Modality, Split, Task
 
 TRAIN_SCALED = ("train", "both")
 """Values of `data.normalise` under which features are scaled with the statistics of `train`."""
@@ -105,9 +105,11 @@ def words_of(job: JobConfig) -> NgramHasher | None:
     return NgramHasher(job.data.word_ngrams, job.data.word_buckets) if job.data.word_ngrams else None
 
 
-def prepare_here(corpus: Corpus, job: JobConfig) -> tuple[CorpusInfo, dict[Split, SplitStore]]:
-    """Read, scale and encode every split in this process, without Ray."""
-    reading = split_rows(corpus, job)
+def prepare_here(
+    corpus: Corpus, job: JobConfig, splits: Sequence[Split] = SPLITS
+) -> tuple[CorpusInfo, dict[Split, SplitStore]]:
+    """Read, scale and encode splits in this process, without Ray."""
+    reading = {split: rows for split, rows in split_rows(corpus, job).items() if split in splits}
     plain = unscaled_encoding(corpus.manifest, job)
     corpus_info = corpus_info_of(
         corpus, job, reading, reduce(add, (SplitStatistics.of(t, plain) for t in _tables(reading["train"])))

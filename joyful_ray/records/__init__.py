@@ -16,6 +16,7 @@ from joyful_ray.records.runs import EpochMetrics, RunRecord
 from joyful_ray.records.scores import Scores
 from joyful_ray.records.searches import Candidate, SearchRecord
 from joyful_ray.records.seeds import SeedRun, SeedsRecord, Spread, seed_run, spread, spreads
+from joyful_ray.records.studies import StudyRecord, StudyRow
 
 __all__ = [
     "Assessment",
@@ -33,6 +34,8 @@ __all__ = [
     "SeedRun",
     "SeedsRecord",
     "Spread",
+    "StudyRecord",
+    "StudyRow",
     "TransferCell",
     "TransferRecord",
     "read_as",

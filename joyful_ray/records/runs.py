@@ -23,6 +23,7 @@ class EpochMetrics(Record):
         learning_rate: learning rate of the last step.
         gradient_norm: mean norm of the gradient per step, before clipping.
         is_best: whether this epoch has the best dev score so far.
+        max_epochs: largest number of epochs that the run may have; 0 in files of earlier versions.
         diagnostics: named measurements of `train.diagnostics`; empty if they are off.
     """
 
@@ -37,6 +38,7 @@ class EpochMetrics(Record):
     learning_rate: float
     gradient_norm: float
     is_best: bool
+    max_epochs: int = 0
     diagnostics: dict[str, float] = {}
 
 

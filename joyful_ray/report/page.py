@@ -10,10 +10,12 @@ import jinja2
 import plotly.graph_objects as go
 import plotly.offline
 
+from joyful_ray.records import StudyRecord
 from joyful_ray.report import run_charts, search_charts, tables
 from joyful_ray.report.charts import piece
 from joyful_ray.report.comparison import compare, score_table, settings_table
 from joyful_ray.report.read_runs import Run, Search
+from joyful_ray.report.studies import curve_chart, scores_chart, study_tables
 from joyful_ray.report.tables import TextTable
 from joyful_ray.wording import counted
 
@@ -49,15 +51,29 @@ class Part:
     cards: list[Card] = field(default_factory=list)
 
 
-def page(runs: Sequence[Run], searches: Sequence[Search]) -> str:
+def page(runs: Sequence[Run], searches: Sequence[Search], studies: Sequence[StudyRecord] = ()) -> str:
     """The page as HTML."""
-    parts = [search_part(search) for search in searches] + ([runs_part(runs)] if runs else [])
-    names = [search.name for search in searches] + [run.name for run in runs]
+    parts = [study_part(study) for study in studies] + [search_part(search) for search in searches]
+    parts += [runs_part(runs)] if runs else []
+    names = [study.name for study in studies] + [search.name for search in searches] + [run.name for run in runs]
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(resources.files("joyful_ray.report").joinpath("page.html").read_text())
     title = f"joyful_ray: {', '.join(names[:4])}{' …' if len(names) > 4 else ''}"
     subtitle = "Dev selects epochs and configs. Test is read once, for the selected one."
     return template.render(title=title, subtitle=subtitle, sections=parts, plotly=plotly.offline.get_plotlyjs())
+
+
+def study_part(study: StudyRecord) -> Part:
+    """One study: a table, its scores and, over numbers, a curve for each corpus."""
+    part = Part(f"Study {study.name}", note=study.question)
+    for corpus, table in zip(study.corpora, study_tables(study), strict=True):
+        part.cards.append(Card(table.title, " ".join(table.notes), table=table))
+        words = "Grey: one seed. The bar is one standard deviation over seeds; green is the reference."
+        part.cards.append(_picture(f"Scores on {corpus}", scores_chart(study, corpus), words))
+        curve = curve_chart(study, corpus)
+        if curve is not None:
+            part.cards.append(_picture(f"{study.axis} on {corpus}", curve))
+    return part
 
 
 def search_part(search: Search) -> Part:

@@ -15,6 +15,7 @@ from joyful_ray.errors import ConfigError
 from joyful_ray.submit.cost_warnings import find_warnings, lacks_gpu
 from joyful_ray.submit.resources import Resources, resources_of
 from joyful_ray.train.dry_run import DryRun, dry_run
+from joyful_ray.train.schedule import lengthened
 from joyful_ray.wording import counted
 
 RAY_START_S, RAY_START_IN_PROCESSES = 4.0, 3.5
@@ -103,8 +104,8 @@ def cost_from_dry_run(
     job: JobConfig, corpus: Corpus, measured: DryRun, resources: Resources, *, price: float | None = None
 ) -> CostEstimate:
     """Predict what a whole run needs from the times of a dry run."""
-    train, workers = job.train, max(job.cluster.workers, 1)
-    conversations = _training_conversations(corpus, job)
+    workers, conversations = max(job.cluster.workers, 1), _training_conversations(corpus, job)
+    train = lengthened(job.train, conversations=conversations)
     steps = math.ceil(conversations / train.batch_conversations)
     report_s = REPORT_S if job.cluster.workers else 0.0
     epoch_s = steps * measured.step_s + measured.dev_s + measured.diagnose_s + measured.save_s + report_s

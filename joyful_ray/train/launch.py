@@ -19,6 +19,7 @@ from joyful_ray.data.split_rows import split_rows
 from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import ConfigError, TrainingError
 from joyful_ray.records import EpochMetrics, RunRecord
+from joyful_ray.schema import SPLITS, Split
 from joyful_ray.train.callbacks import Callback, CallbackList, RunInfo, WatchEpochs
 from joyful_ray.train.component_check import check_components
 from joyful_ray.train.follow import following
@@ -30,10 +31,16 @@ from joyful_ray.train.run_directory import RunDirectory
 Watch = Callable[[EpochMetrics], None]
 SMALL_MACHINE, OVERSUBSCRIPTION = 4, 2
 CONNECT_S = 10
+TRAIN_AND_DEV: tuple[Split, ...] = ("train", "dev")
 
 
 def train(
-    job: JobConfig, *, name: str | None = None, watch: Watch | None = None, callbacks: Sequence[Callback] = ()
+    job: JobConfig,
+    *,
+    name: str | None = None,
+    watch: Watch | None = None,
+    callbacks: Sequence[Callback] = (),
+    reads_test: bool = True,
 ) -> RunRecord:
     """Train one job and return its record.
 
@@ -42,6 +49,7 @@ def train(
         name: name of the run; None takes the job's name. An unfinished run with this name and these settings continues.
         watch: called with each epoch's metrics soon after the epoch ends.
         callbacks: receive the events of the run, in this process.
+        reads_test: score the selected epoch on test, if the corpus has a test split; a study reads it later.
 
     Raises:
         UserError: the job, corpus or run directory cannot be used; nothing was started.
@@ -58,7 +66,7 @@ def train(
         events.begin("on_train_begin")
         try:
             with following(directory, events):
-                record = train_somewhere(job, corpus, directory, started)
+                record = train_somewhere(job, corpus, directory, started, SPLITS if reads_test else TRAIN_AND_DEV)
         except BaseException as error:
             events.send("on_exception", error)
             raise
@@ -76,6 +84,10 @@ def check_job(job: JobConfig) -> Corpus:
     if job.search is not None:
         raise ConfigError(
             f"job {job.name} is a search: run it with joyful search, or train its own settings with --set search=null"
+        )
+    if job.study is not None:
+        raise ConfigError(
+            f"job {job.name} is a study: run it with joyful study, or train its own settings with --set study=null"
         )
     if job.transfer is not None and job.corpus is None:
         raise ConfigError(
@@ -95,8 +107,10 @@ def check_job(job: JobConfig) -> Corpus:
     return corpus
 
 
-def _train_here(job: JobConfig, corpus: Corpus, directory: RunDirectory, started: float) -> RunRecord:
-    corpus_info, stores = prepare_here(corpus, job)
+def _train_here(
+    job: JobConfig, corpus: Corpus, directory: RunDirectory, started: float, splits: Sequence[Split]
+) -> RunRecord:
+    corpus_info, stores = prepare_here(corpus, job, splits)
 
     def source_of(store: SplitStore) -> Callable[[], ResidentLoader]:
         return lambda: ResidentLoader.of(job, store)
@@ -114,7 +128,9 @@ def _train_here(job: JobConfig, corpus: Corpus, directory: RunDirectory, started
     return run(spec, ProcessGroup(device=device))
 
 
-def _train_on_ray(job: JobConfig, corpus: Corpus, directory: RunDirectory, started: float) -> RunRecord:
+def _train_on_ray(
+    job: JobConfig, corpus: Corpus, directory: RunDirectory, started: float, splits: Sequence[Split]
+) -> RunRecord:
     with ray_cluster(job):
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
@@ -123,7 +139,7 @@ def _train_on_ray(job: JobConfig, corpus: Corpus, directory: RunDirectory, start
         from joyful_ray.data.ingest import ingest
         from joyful_ray.train.worker import train_on_worker
 
-        corpus_info, ingested = ingest(corpus, job)
+        corpus_info, ingested = ingest(corpus, job, splits)
         cluster = job.cluster
         resources = {"CPU": cluster.cpus_per_worker}
         if cluster.gpus_per_worker:

@@ -19,6 +19,7 @@ from joyful_ray.data.prepare import CorpusInfo
 from joyful_ray.errors import CheckpointError, TrainingError, UserError
 from joyful_ray.records import EpochMetrics, RunRecord, Scores, versions
 from joyful_ray.schema import Split
+from joyful_ray.settings import TrainConfig
 from joyful_ray.train.bundle import write_bundle
 from joyful_ray.train.calibration import fit_temperature
 from joyful_ray.train.checkpoint import latest_checkpoint, prune_checkpoints
@@ -26,7 +27,7 @@ from joyful_ray.train.diagnostics import warnings_from
 from joyful_ray.train.evaluate import Keep, evaluate
 from joyful_ray.train.process_group import ProcessGroup
 from joyful_ray.train.run_directory import RunDirectory
-from joyful_ray.train.schedule import Progress
+from joyful_ray.train.schedule import Progress, lengthened
 from joyful_ray.train.tensorboard import TensorBoardWriter
 from joyful_ray.train.trainer import EpochNumbers, Trainer
 from joyful_ray.wording import counted
@@ -52,6 +53,11 @@ class RunSpec:
     workers: int
     started: float
 
+    @property
+    def train(self) -> TrainConfig:
+        """The `train` section, as long as `train.min_steps` makes it for this corpus."""
+        return lengthened(self.job.train, conversations=self.corpus_info.conversations)
+
 
 def run(spec: RunSpec, process_group: ProcessGroup) -> RunRecord:
     """Train until dev stops improving, then score the selected epoch on dev and, once, on test.
@@ -75,7 +81,7 @@ def run(spec: RunSpec, process_group: ProcessGroup) -> RunRecord:
 
 def fit(spec: RunSpec, process_group: ProcessGroup, trainer: Trainer) -> Progress:
     """Train epoch by epoch from the last checkpoint, each with dev scores, a checkpoint and a report."""
-    train, directory = spec.job.train, spec.directory
+    train, directory = spec.train, spec.directory
     progress = _resume(directory, trainer, process_group)
     source, dev = spec.sources["train"](), spec.sources["dev"]()
     longest_s = 0.0
@@ -97,6 +103,7 @@ def fit(spec: RunSpec, process_group: ProcessGroup, trainer: Trainer) -> Progres
             metrics = EpochMetrics(
                 **asdict(numbers),
                 epoch=before.next_epoch,
+                max_epochs=train.epochs,
                 dev=scores,
                 seconds=time.perf_counter() - began,
                 utterances_per_second=spec.corpus_info.utterances / numbers.train_seconds,
@@ -137,7 +144,7 @@ def _check_time(spec: RunSpec, process_group: ProcessGroup, progress: Progress, 
     if process_group.all_reduce(is_over) > 0:
         done = progress.next_epoch
         raise TrainingError(
-            f"stopped after {done} of {counted(spec.job.train.epochs, 'epoch')}: another would end after "
+            f"stopped after {done} of {counted(spec.train.epochs, 'epoch')}: another would end after "
             f"cluster.max_hours ({limit:g}); "
             + ("the same command continues the run" if done else "raise it; nothing was trained")
         )
@@ -249,7 +256,7 @@ def _select_and_score(spec: RunSpec, process_group: ProcessGroup, trainer: Train
         )
     return RunRecord(
         name=directory.location.name,
-        outcome="finished" if progress.next_epoch >= job.train.epochs else "stopped-early",
+        outcome="finished" if progress.next_epoch >= spec.train.epochs else "stopped-early",
         fingerprint=job.fingerprint,
         corpus=dict(corpus_info.corpus) | {"dev_cut_conversations": len(corpus_info.dev_cut)},
         config=job.model_dump(mode="json"),

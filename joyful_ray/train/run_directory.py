@@ -14,7 +14,7 @@ from joyful_ray.records import EpochMetrics, RunRecord, read_as, read_lines_as
 from joyful_ray.storage import Location, open_location
 
 CONFIG, METRICS, RECORD, FAILURE = "config.yaml", "metrics.jsonl", "record.json", "failure.json"
-MAY_DIFFER = ("name", "storage", "corpus", "cluster.", "search")
+MAY_DIFFER = ("name", "storage", "corpus", "cluster.", "search", "study")
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ def train_in_processes(
     at_a_time: int,
     ray_address: str | None,
     watch: Callable[[str, EpochMetrics], None],
+    reads_test: bool = True,
 ) -> Iterator[tuple[str, RunError | None]]:
     """Train jobs, and give the name of each run when it ends, with its error or None.
 
@@ -31,6 +32,7 @@ def train_in_processes(
         at_a_time: maximum number of processes.
         ray_address: the Ray cluster that the runs join; None without Ray.
         watch: called with the name of the run and the metrics of each epoch.
+        reads_test: whether each run scores its selected epoch on test.
     """
     waiting = iter(jobs)
     running: dict[str, _RunProcess] = {}
@@ -44,7 +46,7 @@ def train_in_processes(
                 elif isinstance(found[1], TrainingError):
                     yield found[0], found[1]
                 else:
-                    running[found[0]] = _RunProcess(found[1], found[0], ray_address)
+                    running[found[0]] = _RunProcess(found[1], found[0], ray_address, reads_test)
             ready = wait([process.connection for process in running.values()])
             for name, process in list(running.items()):
                 if process.connection in ready:
@@ -60,11 +62,11 @@ def train_in_processes(
 
 
 class _RunProcess:
-    def __init__(self, job: JobConfig, name: str, ray_address: str | None) -> None:
+    def __init__(self, job: JobConfig, name: str, ray_address: str | None, reads_test: bool) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, sender = context.Pipe(duplex=False)
         self._name = name
-        self._process = context.Process(target=_train, args=(job, name, ray_address, sender), daemon=True)
+        self._process = context.Process(target=_train, args=(job, name, ray_address, reads_test, sender), daemon=True)
         self._process.start()
         # Only the new process holds the other end now, so its death is the end of the stream.
         sender.close()
@@ -89,14 +91,14 @@ class _RunProcess:
         self._process.join()
 
 
-def _train(job: JobConfig, name: str, ray_address: str | None, sender: Connection) -> None:
+def _train(job: JobConfig, name: str, ray_address: str | None, reads_test: bool, sender: Connection) -> None:
     # Ctrl-C reaches every process of a terminal; the process that started this one decides what happens.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if ray_address is not None:
         os.environ["RAY_ADDRESS"] = ray_address
     try:
-        train(job, name=name, watch=sender.send)
+        train(job, name=name, watch=sender.send, reads_test=reads_test)
     except (UserError, TrainingError) as error:
         sender.send(error)
     else:

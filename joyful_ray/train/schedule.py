@@ -61,6 +61,27 @@ class Progress:
         return self.next_epoch >= train.epochs or self.stale_epochs >= train.patience
 
 
+def lengthened(train: TrainConfig, *, conversations: int) -> TrainConfig:
+    """The settings of a corpus of this size: as many epochs as `min_steps` needs, and all that is counted in epochs.
+
+    Args:
+        train: the settings of the job.
+        conversations: number of training conversations.
+    """
+    steps = train.epochs * -(-conversations // train.batch_conversations)
+    if steps >= train.min_steps:
+        return train
+    factor = train.min_steps / steps
+    return train.model_copy(
+        update={
+            "epochs": math.ceil(train.epochs * factor),
+            "patience": math.ceil(train.patience * factor),
+            "fusion_epochs": math.ceil(train.fusion_epochs * factor),
+            "warmup_epochs": train.warmup_epochs * factor,
+        }
+    )
+
+
 def learning_rate(train: TrainConfig, *, step: int, steps_per_epoch: int, plateau_factor: float = 1.0) -> float:
     """Learning rate of a step; steps are counted from 0 over the whole run."""
     warmup = train.warmup_epochs * steps_per_epoch

@@ -20,7 +20,7 @@ from joyful_ray.train.allocator import return_large_blocks
 from joyful_ray.train.build import build_model, build_objective, build_optimizer
 from joyful_ray.train.diagnostics import diagnose
 from joyful_ray.train.process_group import ProcessGroup
-from joyful_ray.train.schedule import Progress, learning_rate
+from joyful_ray.train.schedule import Progress, learning_rate, lengthened
 from joyful_ray.train.step import TrainState, train_step
 
 
@@ -60,6 +60,7 @@ class Trainer:
         if process_group.device.type == "cpu":
             return_large_blocks()
         self.job, self.process_group = job, process_group
+        self.config = lengthened(job.train, conversations=corpus_info.conversations)
         self.model = build_model(job, corpus_info).to(process_group.device)
         self.ema_model = copy.deepcopy(self.model).eval() if job.train.ema_decay else None
         self.optimizer = build_optimizer(job, [p for p in self.model.parameters() if p.requires_grad])
@@ -78,11 +79,11 @@ class Trainer:
         """The stage of an epoch (counted from 0): `fusion`, then `rest`, in two-phase training; otherwise `joint`."""
         if self.job.train.stages == "joint":
             return "joint"
-        return "fusion" if epoch < self.job.train.fusion_epochs else "rest"
+        return "fusion" if epoch < self.config.fusion_epochs else "rest"
 
     def train_epoch(self, loader: BatchLoader, progress: Progress) -> EpochNumbers:
         """Train one pass over the training split."""
-        epoch, config = progress.next_epoch, self.job.train
+        epoch, config = progress.next_epoch, self.config
         state = self._state_of(self.stage_of(epoch))
         self.model.train()
         steps = loader.steps(world_size=self.process_group.size)

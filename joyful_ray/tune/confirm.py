@@ -81,10 +81,13 @@ def paired_bootstrap(
 
 
 def _gap(mine: DevCounts, other: DevCounts, weights_C: np.ndarray, goal: Goal) -> float:
-    return _score(mine, weights_C, goal) - _score(other, weights_C, goal)
+    return score_of(mine, goal, weights_C) - score_of(other, goal, weights_C)
 
 
-def _score(counts: DevCounts, weights_C: np.ndarray, goal: Goal) -> float:
+def score_of(counts: DevCounts, goal: Goal, weights_C: np.ndarray | None = None) -> float:
+    """The score of one model, greater is better; each conversation counts once, or as often as its weight says."""
+    if weights_C is None:
+        weights_C = np.ones(len(counts.states_CS))
     scores = counts.scores(weights_C)
     return goal.score(scores.values | {"loss": scores.loss})
 

@@ -17,7 +17,7 @@ from joyful_ray.errors import CheckpointError
 from joyful_ray.objective.joint import JointObjective
 from joyful_ray.records import Scores
 from joyful_ray.schema import Task
-from joyful_ray.train.bundle import read_bundle
+from joyful_ray.train.bundle import Bundle, read_bundle
 from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.train.scores import Tally
 
@@ -40,12 +40,11 @@ class DevCounts:
 
 
 @torch.no_grad()
-def write_dev_counts(directory: RunDirectory, dev: BatchLoader) -> None:
-    """Predict dev with the bundle of a finished run, and write the counts of each conversation."""
-    bundle = read_bundle(directory.bundle.uri)
+def counts_by_conversation(bundle: Bundle, split: BatchLoader) -> DevCounts:
+    """Predict a split, and count right and wrong predictions in each conversation."""
     task, labels = bundle.encoding.task, list(bundle.encoding.labels)
     states = []
-    for batch in dev.once(rank=0, world_size=1):
+    for batch in split.once(rank=0, world_size=1):
         scores_NK = bundle.model(batch).scores_NK
         loss_N = JointObjective.plain_loss(scores_NK, batch.labels, task)
         start = 0
@@ -55,7 +54,14 @@ def write_dev_counts(directory: RunDirectory, dev: BatchLoader) -> None:
             tally.saw(scores_NK[span], batch.labels[span], batch.labeled_N[span], float(loss_N[span].sum()))
             states.append(tally.state.tolist())
             start += length
-    directory.location.join(COUNTS).write_text(json.dumps({"task": task, "labels": labels, "states": states}))
+    return DevCounts(task, labels, np.array(states, dtype=np.float64))
+
+
+def write_dev_counts(directory: RunDirectory, dev: BatchLoader) -> None:
+    """Predict dev with the bundle of a finished run, and write the counts of each conversation."""
+    found = counts_by_conversation(read_bundle(directory.bundle.uri), dev)
+    content = {"task": found.task, "labels": found.labels, "states": found.states_CS.tolist()}
+    directory.location.join(COUNTS).write_text(json.dumps(content))
 
 
 def has_dev_counts(directory: RunDirectory) -> bool:

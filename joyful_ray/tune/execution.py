@@ -15,6 +15,7 @@ from joyful_ray.config import JobConfig, setting
 from joyful_ray.data.ingest import ingest
 from joyful_ray.data.prepare import CorpusInfo
 from joyful_ray.train.launch import ray_cluster
+from joyful_ray.train.schedule import lengthened
 from joyful_ray.tune.confirm import planned
 from joyful_ray.tune.footprint import check_exploit, concurrent_trials, estimate_footprint
 from joyful_ray.tune.ledger import Drawn
@@ -107,7 +108,10 @@ def _search(setup: SearchSetup, writer: LedgerWriter, context: SearchContext, *,
     most = len(unfinished) + max(wanted - len(state.own), 0)
     if not most or (left_s is not None and left_s <= 0):
         return
-    epochs = max(setting(job, "train.epochs") for job in _ends(setup.space))
+    epochs = max(
+        lengthened(job.train, conversations=context.prepared_for(job).corpus_info.conversations).epochs
+        for job in _ends(setup.space)
+    )
     scheduler = scheduler_of(setup.space, epochs=epochs)
     known = (trial for trial in state.searched if trial.outcome in ("finished", "stopped"))
     replay_trials(scheduler, known, setup.goal)

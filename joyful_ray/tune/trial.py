@@ -23,6 +23,7 @@ from joyful_ray.train.checkpoint import latest_checkpoint, read_progress
 from joyful_ray.train.loop import RunSpec, run
 from joyful_ray.train.process_group import ProcessGroup, pick_device, use_cores
 from joyful_ray.train.run_directory import RunDirectory
+from joyful_ray.train.schedule import lengthened
 from joyful_ray.tune.dev_counts import has_dev_counts, write_dev_counts
 from joyful_ray.tune.exploit import exploit
 from joyful_ray.tune.hparams import write_hparams
@@ -88,7 +89,7 @@ def _train(trial: str, config: dict[str, Any], context: SearchContext, directory
         write_dev_counts(directory, _source(job, prepared, "dev"))
     if context.search.scheduler != "pbt":  # there, another trial may continue from it
         directory.checkpoints.remove()
-    send(reporter.ending(_why(record, job)))
+    send(reporter.ending(_why(record, job, prepared)))
 
 
 def _train_here(job: JobConfig, prepared: Prepared, directory: RunDirectory, reporter: Reporter) -> RunRecord:
@@ -119,10 +120,11 @@ def _epochs_done(directory: RunDirectory) -> int:
     return 0 if found is None else read_progress(found).next_epoch
 
 
-def _why(record: RunRecord, job: JobConfig) -> str:
+def _why(record: RunRecord, job: JobConfig, prepared: Prepared) -> str:
     if record.outcome == "finished":
         return f"all {counted(record.epochs, 'epoch')}"
-    return f"no better dev score for {counted(job.train.patience, 'epoch')}"
+    train = lengthened(job.train, conversations=prepared.corpus_info.conversations)
+    return f"no better dev score for {counted(train.patience, 'epoch')}"
 
 
 def _sender(trial: str, context: SearchContext) -> Callable[[Result], None]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from joyful_ray.settings import TrainConfig
-from joyful_ray.train.schedule import Progress, learning_rate
+from joyful_ray.train.schedule import Progress, learning_rate, lengthened
 
 
 def train(**settings: object) -> TrainConfig:
@@ -93,3 +93,18 @@ def test_an_epoch_that_does_not_count_only_advances_the_epoch() -> None:
     progress = Progress().after(score=9.0, dev_loss=0.0, counts=False)
     assert progress == Progress(next_epoch=1)
     assert progress.best_score == -math.inf
+
+
+@pytest.mark.parametrize(("conversations", "epochs", "patience", "warmup"), [(1000, 16, 6, 1.0), (100, 92, 35, 5.714)])
+def test_a_small_corpus_trains_as_many_epochs_as_min_steps_needs(
+    conversations: int, epochs: int, patience: int, warmup: float
+) -> None:
+    train = TrainConfig(epochs=16, patience=6, warmup_epochs=1.0, batch_conversations=16, min_steps=640)
+    found = lengthened(train, conversations=conversations)
+    assert (found.epochs, found.patience) == (epochs, patience)
+    assert found.warmup_epochs == pytest.approx(warmup, abs=1e-3)
+    steps = math.ceil(conversations / 16)
+    assert found.epochs * steps >= 640
+    assert (found.epochs - 1) * steps < 640 or found == train
+    last, first = (learning_rate(found, step=step, steps_per_epoch=steps) for step in (found.epochs * steps - 1, 0))
+    assert last < first < found.learning_rate

@@ -20,7 +20,7 @@ from joyful_ray.errors import CheckpointError, ConfigError, TrainingError
 from joyful_ray.records import SeedsRecord, read_as
 from joyful_ray.records.seeds import spreads
 from joyful_ray.train import loop, run_process
-from joyful_ray.train import seeds as module
+from joyful_ray.train import many as module
 from joyful_ray.train.launch import train
 from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.train.seeds import train_seeds

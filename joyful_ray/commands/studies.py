@@ -1,0 +1,80 @@
+"""The command that compares variants of a job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from joyful_ray.commands.options import Json, Settings, parse_seeds
+from joyful_ray.errors import TrainingError
+from joyful_ray.wording import counted
+
+
+def study(
+    job: Annotated[
+        Path,
+        typer.Argument(metavar="STUDY.yaml", help="Study, such as jobs/studies/contrast.yaml.", show_default=False),
+    ],
+    settings: Settings = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Number of Ray workers of each run; 0 trains without Ray. Short for --set cluster.workers=N.",
+            show_default=False,
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the study and of its folder.", show_default=False)
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(metavar="SEEDS", help="Seeds in place of study.seeds: 0 1 2, or 0-4.", show_default=False),
+    ] = None,
+    parallel: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Maximum number of runs at a time. If left out: 1 on Ray or on a GPU, and with --workers 0 as many as "
+            "this machine has cores for.",
+            show_default=False,
+        ),
+    ] = None,
+    picture: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Also draw the result, as .svg, .png or .pdf.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare named variants of a job over corpora and seeds, with intervals.
+
+    The same command continues a study, and adds seeds and variants. Test is read once per run, after all have ended.
+    """
+    from joyful_ray.console.screen import Screen
+    from joyful_ray.console.studies import StudyDisplay, show_study
+    from joyful_ray.report.page import page
+    from joyful_ray.report.pictures import study_picture
+    from joyful_ray.storage import open_location
+    from joyful_ray.study.plan import plan_study
+    from joyful_ray.study.study import record_location, run_study
+
+    screen = Screen(as_json=as_json)
+    overrides = [*(settings or []), *([f"cluster.workers={workers}"] if workers is not None else [])]
+    plan = plan_study(job, overrides, name=name, seeds=None if seeds is None else parse_seeds(seeds))
+    with StudyDisplay(screen, runs=len(plan.runs)) as display:
+        record = run_study(plan, parallel=parallel, watch=display.epoch, ended=display.run_ended, stage=display.stage)
+    target = plan.location.join("report.html")
+    target.write_text(page([], [], [record]))
+    locations = {"record": record_location(plan).uri, "page": target.uri}
+    if picture is not None:
+        drawn = open_location(picture)
+        drawn.write_bytes(study_picture(record, form=picture.rpartition(".")[2].lower()))
+        locations["picture"] = drawn.uri
+    show_study(screen, record, locations)
+    screen.result(record)
+    if record.failures:
+        raise TrainingError(f"{len(record.failures)} of {counted(len(plan.runs), 'run')} did not finish")

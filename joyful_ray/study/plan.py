@@ -1,0 +1,153 @@
+"""What a study trains: one job for each variant, corpus and seed, resolved and checked before anything starts."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from joyful_ray.config import JobConfig, load_job, nearest
+from joyful_ray.corpora.shards import Corpus
+from joyful_ray.corpora.synthetic import synthesize
+from joyful_ray.errors import ConfigError
+from joyful_ray.schema import MANIFEST_NAME
+from joyful_ray.storage import Location, open_location
+from joyful_ray.study_settings import StudyConfig
+from joyful_ray.train.launch import check_job
+
+Overrides = Sequence[str | tuple[str, Any]]
+FIXED = ("name", "corpus", "storage", "seed", "study", "search", "transfer", "cluster")
+"""Settings that a variant cannot change."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a study."""
+
+    corpus: str
+    variant: str
+    seed: int
+    job: JobConfig
+
+    @property
+    def name(self) -> str:
+        """Name of the run, a folder below that of the study."""
+        return f"{self.variant}-on-{self.corpus}-seed-{self.seed}"
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """A study with everything resolved.
+
+    Attributes:
+        name: name of the study.
+        study: its section.
+        variants: settings by path of each variant, grid included, in the order of the table.
+        corpora: the opened corpora by name.
+        runs: all runs, seed by seed, so that a study that is stopped has whole rounds.
+        location: folder of the study.
+    """
+
+    name: str
+    study: StudyConfig
+    variants: Mapping[str, Mapping[str, Any]]
+    corpora: Mapping[str, Corpus]
+    runs: Sequence[Planned]
+    location: Location
+
+
+def plan_study(
+    source: str | Path | Mapping[str, Any],
+    overrides: Overrides = (),
+    *,
+    name: str | None = None,
+    seeds: Sequence[int] | None = None,
+) -> StudyPlan:
+    """Resolve a study, make its synthetic corpora, and check every job.
+
+    Args:
+        source: the YAML file of the study, or a mapping with the same keys.
+        overrides: as for `load_job`; they hold for every variant, below the variant's own settings.
+        name: name of the study; None takes the job's.
+        seeds: in place of `study.seeds`.
+
+    Raises:
+        UserError: the study, one of its jobs or a corpus cannot be used; nothing was trained.
+    """
+    base = load_job(source, overrides)
+    if base.study is None:
+        raise ConfigError(f"job {base.name} has no section study; see jobs/studies")
+    study = base.study if seeds is None else StudyConfig.model_validate({**base.study.model_dump(), "seeds": [*seeds]})
+    name = base.name if name is None else name
+    location = open_location(base.storage).join(name)
+    variants = _variants(study)
+    uris = _corpora(study, base, location)
+    jobs = {
+        (corpus, variant): _job_of(source, overrides, settings, variant, uri, location)
+        for corpus, uri in uris.items()
+        for variant, settings in variants.items()
+    }
+    corpora = {corpus: check_job(jobs[corpus, next(iter(variants))]) for corpus in uris}
+    for job in jobs.values():
+        check_job(job)
+    runs = [
+        Planned(corpus, variant, seed, job.model_copy(update={"seed": seed}))
+        for seed in study.seeds
+        for (corpus, variant), job in jobs.items()
+    ]
+    return StudyPlan(name, study, variants, corpora, runs, location)
+
+
+def _variants(study: StudyConfig) -> dict[str, Mapping[str, Any]]:
+    found: dict[str, Mapping[str, Any]] = dict(study.variants)
+    paths = list(study.grid)
+    for values in itertools.product(*study.grid.values()) if paths else ():
+        found["_".join(_word(value) for value in values)] = dict(zip(paths, values, strict=True))
+    if study.reference not in found:
+        raise ConfigError(
+            f"study.reference: there is no variant {study.reference}; {nearest(study.reference, [*found])}"
+        )
+    for name, settings in found.items():
+        for path in settings:
+            if path.partition(".")[0] in FIXED:
+                raise ConfigError(f"study.variants.{name} cannot change {path}")
+    return found
+
+
+def _word(value: Any) -> str:
+    return "all" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _corpora(study: StudyConfig, base: JobConfig, location: Location) -> dict[str, str]:
+    """The URI of each corpus; synthetic ones are made if they are not there yet."""
+    if not study.corpora:
+        if base.corpus is None:
+            raise ConfigError("the study names no corpus; set corpus, or study.corpora")
+        return {Path(base.corpus.rstrip("/")).name: base.corpus}
+    uris = {}
+    for name, entry in study.corpora.items():
+        if isinstance(entry, str):
+            uris[name] = entry
+            continue
+        place = location.join("corpora", f"{name}-{entry.conversations}-{entry.seed}")
+        if not place.join(MANIFEST_NAME).exists():
+            synthesize(place.uri, conversations=entry.conversations, seed=entry.seed, overwrite=True)
+        uris[name] = place.uri
+    return uris
+
+
+def _job_of(
+    source: str | Path | Mapping[str, Any],
+    overrides: Overrides,
+    settings: Mapping[str, Any],
+    variant: str,
+    corpus: str,
+    location: Location,
+) -> JobConfig:
+    own = [("study", None), *settings.items(), ("corpus", corpus), ("storage", location.join("runs").uri)]
+    try:
+        return load_job(source, [*overrides, *own])
+    except ConfigError as error:
+        raise ConfigError(f"study variant {variant}: {error}") from None

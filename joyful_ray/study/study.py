@@ -1,0 +1,223 @@
+"""Runs a study: trains what is missing, then reads test once for each run, then compares every variant."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from joyful_ray.errors import CheckpointError, StorageError
+from joyful_ray.records import (
+    EpochMetrics,
+    RunRecord,
+    Spread,
+    StudyRecord,
+    StudyRow,
+    read_as,
+    spread,
+    spreads,
+    versions,
+)
+from joyful_ray.schema import Split, Task
+from joyful_ray.storage import Location
+from joyful_ray.study.counts import counts_of
+from joyful_ray.study.plan import Planned, StudyPlan
+from joyful_ray.train.many import train_many
+from joyful_ray.train.run_directory import RunDirectory
+from joyful_ray.tune.confirm import ERROR_RATE, Difference, paired_bootstrap, score_of
+from joyful_ray.tune.dev_counts import DevCounts
+from joyful_ray.tune.goals import GREATER, SELECTS, Goal
+
+RECORD = "study.json"
+Counts = Sequence[DevCounts]
+"""One entry per seed."""
+
+
+def run_study(
+    plan: StudyPlan,
+    *,
+    parallel: int | None = None,
+    watch: Callable[[str, EpochMetrics], None] | None = None,
+    ended: Callable[[str], None] = lambda name: None,
+    stage: Callable[[str], None] = lambda text: None,
+) -> StudyRecord:
+    """Train every run that is not finished, and compare the variants.
+
+    The same call continues, and other seeds or variants are added to what is there. Test is read after all runs have
+    ended, once for each.
+
+    Args:
+        plan: the study.
+        parallel, watch, ended, stage: as for `train_many`.
+
+    Returns:
+        The record, which is also written to `study.json` in the folder of the study.
+
+    Raises:
+        UserError: an existing run has other settings; nothing was started.
+        TrainingError: no run finished.
+    """
+    began = time.monotonic()
+    results = train_many(
+        {run.name: run.job for run in plan.runs},
+        corpus_hashes={run.name: plan.corpora[run.corpus].hash for run in plan.runs},
+        parallel=parallel,
+        watch=watch,
+        ended=ended,
+        stage=stage,
+        reads_test=False,
+    )
+    failures = {name: str(result) for name, result in results.items() if not isinstance(result, RunRecord)}
+    records = {name: result for name, result in results.items() if isinstance(result, RunRecord)}
+    task: Task = next(iter(plan.corpora.values())).manifest.task
+    goal = Goal(SELECTS[task], 1 if SELECTS[task] in GREATER[task] else -1)
+    splits: dict[str, Split] = {
+        name: "test" if "test" in corpus.splits() and not failures else "dev" for name, corpus in plan.corpora.items()
+    }
+    rows: list[StudyRow] = []
+    for corpus in plan.corpora:
+        stage(f"scoring on {splits[corpus]} of {corpus}")
+        rows += _rows_of(plan, corpus, splits[corpus], records, goal)
+    record = StudyRecord(
+        name=plan.name,
+        question=plan.study.question,
+        metric=goal.name,
+        greater_is_better=goal.sign > 0,
+        corpora={
+            name: {"name": corpus.manifest.name, "uri": corpus.location.uri, "hash": corpus.hash}
+            for name, corpus in plan.corpora.items()
+        },
+        split=splits,
+        variants={name: dict(settings) for name, settings in plan.variants.items()},
+        reference=plan.study.reference,
+        seeds=plan.study.seeds,
+        axis=plan.study.axis,
+        level=1 - ERROR_RATE,
+        rows=rows,
+        failures=failures,
+        test_reads=sum(splits[run.corpus] == "test" for run in plan.runs),
+        seconds=time.monotonic() - began,
+        versions=versions(),
+    )
+    record_location(plan).write_text(record.model_dump_json(indent=1) + "\n")
+    return record
+
+
+def record_location(plan: StudyPlan) -> Location:
+    """The file of the record."""
+    return plan.location.join(RECORD)
+
+
+def read_study(place: Location) -> StudyRecord:
+    """Read the record of a study.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    file = place.join(RECORD)
+    if not file.exists():
+        raise CheckpointError(f"there is no study at {place.uri} ({RECORD} is missing)")
+    try:
+        return read_as(StudyRecord, file.read_text(), place=file.uri)
+    except StorageError as error:
+        raise CheckpointError(str(error)) from None
+
+
+def _rows_of(
+    plan: StudyPlan, corpus: str, split: Split, records: Mapping[str, RunRecord], goal: Goal
+) -> list[StudyRow]:
+    """The rows of one corpus: those whose runs all finished, the reference first in comparison."""
+    runs: dict[str, list[Planned]] = {}
+    for run in plan.runs:
+        if run.corpus == corpus:
+            runs.setdefault(run.variant, []).append(run)
+    complete = {name: those for name, those in runs.items() if all(run.name in records for run in those)}
+    removed: list[str | None] = [None, *(plan.study.remove if split == "test" else [])]
+    counts: dict[tuple[str, str | None], Counts] = {
+        (name, without): [
+            counts_of(RunDirectory.of(run.job, run.name), plan.corpora[corpus], split, without) for run in those
+        ]
+        for name, those in complete.items()
+        for without in removed
+        if without is None or without in _modalities(plan, corpus, those[0])
+    }
+    reference = counts.get((plan.study.reference, None))
+    comparisons = max(len(counts) - 1, 1)
+    rows = []
+    for (name, without), mine in counts.items():
+        is_reference = name == plan.study.reference and without is None
+        difference = (
+            None
+            if reference is None or is_reference
+            else paired_bootstrap(
+                mine,
+                reference,
+                goal,
+                samples=plan.study.bootstrap_samples,
+                error_rate=ERROR_RATE / comparisons,
+            )
+        )
+        rows.append(_row(plan, complete[name], without, mine, difference, records, goal))
+    return rows
+
+
+def _modalities(plan: StudyPlan, corpus: str, run: Planned) -> Sequence[str]:
+    return run.job.data.modalities or list(plan.corpora[corpus].manifest.widths)
+
+
+def _row(
+    plan: StudyPlan,
+    runs: Sequence[Planned],
+    removed: str | None,
+    counts: Counts,
+    difference: Difference | None,
+    records: Mapping[str, RunRecord],
+    goal: Goal,
+) -> StudyRow:
+    scores = {run.seed: goal.sign * score_of(one, goal) for run, one in zip(runs, counts, strict=True)}
+    mine = [records[run.name] for run in runs]
+    return StudyRow(
+        corpus=runs[0].corpus,
+        variant=runs[0].variant,
+        removed=removed,
+        scores=scores,
+        score=spread(list(scores.values())),
+        dev=None if removed else spread([record.dev.values[goal.name] for record in mine]),
+        difference=None if difference is None else difference.mean,
+        low=None if difference is None else difference.low,
+        high=None if difference is None else difference.high,
+        verdict=verdict(difference, plan.study.reference),
+        measures={} if removed else _measures(plan, runs, mine),
+        epochs=statistics.fmean(record.epochs for record in mine),
+    )
+
+
+def verdict(difference: Difference | None, reference: str) -> str:
+    """One sentence: whether a variant can be told from the reference."""
+    if difference is None:
+        return "the reference"
+    interval = f"{difference.mean:+.4f}, interval {difference.low:+.4f} to {difference.high:+.4f}"
+    if difference.low > 0:
+        return f"better than {reference} ({interval})"
+    if difference.high < 0:
+        return f"worse than {reference} ({interval})"
+    return f"not distinguishable from {reference} ({interval})"
+
+
+def _measures(plan: StudyPlan, runs: Sequence[Planned], records: Sequence[RunRecord]) -> dict[str, Spread]:
+    """Losses and diagnostics at the selected epochs, over the seeds."""
+    wanted = plan.study.measures
+    found = []
+    for run, record in zip(runs, records, strict=True):
+        lines = RunDirectory.of(run.job, run.name).metrics()
+        line = next((line for line in lines if line.epoch == record.selected_epoch), None)
+        known = {} if line is None else {f"loss/{name}": value for name, value in line.losses.items()}
+        known |= {} if line is None else line.diagnostics
+        found.append(
+            {
+                name: value
+                for name, value in known.items()
+                if any(name == each or name.startswith(f"{each}/") for each in wanted)
+            }
+        )
+    return spreads(found)

@@ -1,0 +1,188 @@
+"""Studies: variants over corpora and seeds, test read once at the end, and sentences that the intervals support."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from joyful_ray.cli import main
+from joyful_ray.config import merge
+from joyful_ray.errors import ConfigError, UserError
+from joyful_ray.records import StudyRecord
+from joyful_ray.study.plan import plan_study
+from joyful_ray.study.study import read_study, run_study, verdict
+from joyful_ray.train import many
+from joyful_ray.train.evaluate import evaluate_bundle
+from joyful_ray.train.launch import train
+from joyful_ray.train.run_directory import RunDirectory
+from joyful_ray.tune.confirm import Difference
+from tests.tiny_corpus import SMALL, write_tiny
+
+Study = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def study(tiny: Callable[..., str], tmp_path: Path) -> Study:
+    def settings(**changes: Any) -> dict[str, Any]:
+        section = {
+            "question": "What does the contrast add?",
+            "reference": "on",
+            "variants": {"on": {}, "off": {"objective.contrast_weight": 0}},
+            "seeds": [0, 1],
+            "bootstrap_samples": 100,
+        }
+        own = {"name": "tiny-study", "corpus": tiny(), "storage": str(tmp_path / "runs"), "train": {"epochs": 2}}
+        return merge(merge(SMALL, own), {"study": section | changes})
+
+    return settings
+
+
+def test_a_study_compares_every_variant_with_the_reference_on_test(study: Study, tiny: Callable[..., str]) -> None:
+    plan = plan_study(study(remove=["text"], measures=["loss/contrast", "distance"]))
+    record = run_study(plan, parallel=1)
+    rows = {(row.variant, row.removed): row for row in record.rows}
+    assert set(rows) == {("on", None), ("on", "text"), ("off", None), ("off", "text")}
+    assert record.split == {Path(tiny()).name: "test"}
+    assert record.test_reads == 4
+    for run in plan.runs:
+        directory = RunDirectory.of(run.job, run.name)
+        expected = evaluate_bundle(directory.bundle.uri, tiny(), device="cpu").values["weighted_f1"]
+        assert rows[run.variant, None].scores[run.seed] == pytest.approx(expected)
+        known = directory.read_record()
+        assert known is not None
+        assert (known.test, known.test_reads) == (None, 0)
+    assert rows["on", None].verdict == "the reference"
+    off = rows["off", None]
+    assert off.low is not None
+    assert off.low <= off.difference <= off.high
+    assert off.difference == pytest.approx(off.score.mean - rows["on", None].score.mean)
+    assert set(rows["on", None].measures) == {"loss/contrast", "distance/1"}
+    assert set(off.measures) == {"distance/1"}
+    assert rows["on", "text"].score.mean != rows["on", None].score.mean
+    assert read_study(plan.location) == record
+
+
+def test_a_variant_trains_the_run_that_its_settings_train(study: Study, tmp_path: Path) -> None:
+    plan = plan_study(study())
+    run_study(plan, parallel=1)
+    planned = next(run for run in plan.runs if run.variant == "off" and run.seed == 1)
+    alone = train(planned.job.model_copy(update={"storage": str(tmp_path)}), name="alone")
+    record = RunDirectory.of(planned.job, planned.name).read_record()
+    assert record is not None
+    assert record.dev == alone.dev
+    assert alone.test is not None
+    assert planned.job.objective.contrast_weight == 0
+
+
+def test_seeds_and_variants_are_added_and_finished_runs_stay(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_study(plan_study(study(), seeds=[0]), parallel=1)
+    trained: list[str] = []
+    monkeypatch.setattr(many, "train", lambda job, **rest: trained.append(rest["name"]) or train(job, **rest))
+    more = study(variants={"on": {}, "off": {"objective.contrast_weight": 0}, "cold": {"objective.temperature": 0.1}})
+    record = run_study(plan_study(more), parallel=1)
+    assert len(trained) == 6 - 2
+    assert not {name for name in trained if "seed-0" in name and "cold" not in name}
+    assert record.seeds == [0, 1]
+
+
+def test_test_is_not_read_before_all_runs_have_ended(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = study(variants={"on": {}, "bad": {"train.learning_rate": 1e30, "train.gradient_clip": None}})
+    record = run_study(plan_study(broken), parallel=1)
+    assert set(record.failures) == {name for name in record.failures if name.startswith("bad-")}
+    assert record.failures
+    assert record.test_reads == 0
+    assert list(record.split.values()) == ["dev"]
+    assert [row.variant for row in record.rows] == ["on"]
+
+
+def test_runs_in_processes_give_the_same_record(study: Study, tmp_path: Path) -> None:
+    one = run_study(plan_study(study()), parallel=1)
+    two = run_study(plan_study(study(), name="side-by-side"), parallel=2)
+    assert two.rows == one.rows
+
+
+def test_a_corpus_without_test_is_compared_on_the_dev_that_selects(study: Study, tmp_path: Path) -> None:
+    corpus = write_tiny(tmp_path / "train-only", counts={"train": 9})
+    record = run_study(plan_study(study(corpora={"a": corpus})), parallel=1)
+    assert record.split == {"a": "dev"}
+    assert record.test_reads == 0
+    for row in record.rows:
+        assert row.dev is not None
+        assert row.score.mean == pytest.approx(row.dev.mean)
+
+
+def test_a_grid_is_every_combination_and_synthetic_corpora_are_made(study: Study) -> None:
+    gridded = study(
+        variants={},
+        grid={"graph.window_past": [1, None], "objective.temperature": [0.5, 1.0]},
+        reference="1_0.5",
+        corpora={"made": {"conversations": 10, "seed": 4}},
+    )
+    plan = plan_study(gridded)
+    assert list(plan.variants) == ["1_0.5", "1_1", "all_0.5", "all_1"]
+    assert plan.variants["all_1"] == {"graph.window_past": None, "objective.temperature": 1.0}
+    assert plan.corpora["made"].manifest.splits["train"].conversations == 8
+    assert plan_study(gridded).corpora["made"].hash == plan.corpora["made"].hash
+
+
+def test_a_variant_may_be_another_preset(study: Study) -> None:
+    plan = plan_study(study(variants={"on": {}, "paper": {"model.preset": "paper"}}))
+    paper = next(run.job for run in plan.runs if run.variant == "paper")
+    assert paper.augment.classify == "views"
+    assert paper.train.epochs == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"reference": "of"}, "there is no variant of; did you mean off"),
+        ({"variants": {"on": {"objective.contrast_wait": 1}}}, "study variant on: unknown setting"),
+        ({"variants": {"on": {"seed": 1}}}, "study.variants.on cannot change seed"),
+        ({"variants": {}, "grid": {}}, "study needs variants, a grid, or both"),
+        ({"seeds": [1, 1]}, "name each seed once"),
+        ({"corpora": {"a": "nowhere"}}, "nowhere"),
+        ({"variants": {"on": {"data.modalities": ["vision"]}}}, "the corpus"),
+    ],
+)
+def test_a_study_that_cannot_be_is_refused_before_anything_is_trained(
+    study: Study, changes: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=reason):
+        plan_study(study(**changes))
+    assert not (tmp_path / "runs" / "tiny-study" / "runs").exists()
+
+
+def test_sentences_say_what_the_interval_supports() -> None:
+    assert verdict(None, "on") == "the reference"
+    assert verdict(Difference(0.02, 0.01, 0.03), "on").startswith("better than on (+0.0200, interval +0.0100")
+    assert verdict(Difference(-0.02, -0.03, -0.01), "on").startswith("worse than on")
+    assert verdict(Difference(0.02, -0.01, 0.03), "on").startswith("not distinguishable from on")
+
+
+def test_the_command_prints_tables_and_writes_record_page_and_picture(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(json.dumps(study()))
+    picture = tmp_path / "study.svg"
+    assert main(["study", str(file), "--seeds", "0", "--picture", str(picture), "--json"]) == 0
+    out, err = capsys.readouterr()
+    record = StudyRecord.model_validate_json(out.strip().splitlines()[-1])
+    assert record.seeds == [0]
+    assert "What does the contrast add?" in err
+    assert "off: not distinguishable from on" in err or "off: worse" in err or "off: better" in err
+    assert picture.read_bytes().startswith(b"<?xml")
+    page = (tmp_path / "runs" / "tiny-study" / "report.html").read_text()
+    assert "Study tiny-study" in page
+    assert "What does the contrast add?" in page
+
+
+def test_a_study_is_not_a_run(study: Study) -> None:
+    from joyful_ray.config import load_job
+
+    with pytest.raises(ConfigError, match="is a study: run it with joyful study"):
+        train(load_job(study()))
