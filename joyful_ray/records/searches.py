@@ -46,7 +46,7 @@ class SearchRecord(Record):
         chosen, settings: name and settings of the chosen config.
         chosen_by: how it was chosen.
         candidates: the confirmed configs, the best first and the default last; empty without confirmation.
-        level: joint confidence level of the candidates' intervals.
+        level: joint confidence level of the intervals, over all configs that dev could have chosen.
         verdict: one sentence that says whether the chosen config is better than the default.
         dev, test: scores of the best run of the chosen config; `test` is None if the corpus has no test split.
         test_reads: how often the test split was read over all sessions: once per chosen config.

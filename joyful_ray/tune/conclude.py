@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from joyful_ray.corpora.shards import Corpus
 from joyful_ray.records import Candidate, Scores, SearchRecord, versions
 from joyful_ray.storage import Location
-from joyful_ray.tune.confirm import DEFAULT, ERROR_RATE, candidate, paired_bootstrap, verdict
+from joyful_ray.tune.confirm import DEFAULT, ERROR_RATE, candidate, joint_error_rate, paired_bootstrap, verdict
 from joyful_ray.tune.dev_counts import read_dev_counts
 from joyful_ray.tune.goals import Goal
 from joyful_ray.tune.ledger import Tested
@@ -130,13 +130,12 @@ def _candidates(space: Space, goal: Goal, home: SearchDirectory, state: SearchSt
     for name, trials in runs.items():
         difference = None
         if name != DEFAULT and DEFAULT in runs:
-            # The intervals hold jointly: each has its share of the error rate.
             difference = paired_bootstrap(
                 counts[name],
                 counts[DEFAULT],
                 goal,
                 samples=confirm.bootstrap_samples,
-                error_rate=ERROR_RATE / max(len(runs) - 1, 1),
+                error_rate=joint_error_rate(state),
             )
         rows.append(candidate(name, trials, goal, difference))
     return sorted(rows, key=lambda row: (row.config == DEFAULT, -goal.sign * row.mean))

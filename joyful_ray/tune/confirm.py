@@ -55,14 +55,16 @@ def paired_bootstrap(
 ) -> Difference:
     """How much better `ours` is than `theirs` on dev: the mean over seeds, and a confidence interval.
 
-    Each sample draws conversations with replacement, the same for both, and pairs of seeds with replacement. So the
-    interval covers what another dev split and other seeds would change.
+    Each sample draws conversations with replacement, the same for both, and pairs of seeds with replacement, one fewer
+    than there are, without which so few seeds would seem to vary too little. The interval is the mean plus and minus a
+    normal quantile of the samples' deviation, because samples are too few for the tails of a small error rate. It
+    covers what another dev split and other seeds would change.
 
     Args:
         ours, theirs: one entry per seed, in the same order, over the same conversations.
         goal: the score that is compared.
         samples: number of bootstrap samples.
-        error_rate: share of the samples outside the interval.
+        error_rate: probability that the interval leaves out a difference of the population.
         seed: seed of the bootstrap.
     """
     random = np.random.default_rng(seed)
@@ -70,14 +72,23 @@ def paired_bootstrap(
     differences = []
     for _ in range(samples):
         weights_C = np.bincount(random.integers(conversations, size=conversations), minlength=conversations)
-        chosen = random.integers(len(ours), size=len(ours))
+        chosen = random.integers(len(ours), size=max(len(ours) - 1, 1))
         pairs = [_gap(ours[place], theirs[place], weights_C.astype(np.float64), goal) for place in set(chosen.tolist())]
         by_place = dict(zip(set(chosen.tolist()), pairs, strict=True))
         differences.append(statistics.fmean(by_place[place] for place in chosen.tolist()))
     whole_C = np.ones(conversations)
     mean = statistics.fmean(_gap(mine, other, whole_C, goal) for mine, other in zip(ours, theirs, strict=True))
-    low, high = np.quantile(differences, [error_rate / 2, 1 - error_rate / 2])
-    return Difference(mean, float(low), float(high))
+    half = statistics.NormalDist().inv_cdf(1 - error_rate / 2) * statistics.stdev(differences)
+    return Difference(mean, mean - half, mean + half)
+
+
+def joint_error_rate(state: SearchState) -> float:
+    """The error rate of one candidate's interval, such that all configs that could have been chosen hold jointly.
+
+    The conversations of dev chose the best of all configs, so their chance is that of all, not of the few that were
+    confirmed.
+    """
+    return ERROR_RATE / max(len({trial.drawn.config for trial in state.searched}), 1)
 
 
 def _gap(mine: DevCounts, other: DevCounts, weights_C: np.ndarray, goal: Goal) -> float:

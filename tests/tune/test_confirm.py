@@ -5,13 +5,14 @@ import pytest
 
 from joyful_ray.records import Candidate
 from joyful_ray.train.scores import single_label_scores
-from joyful_ray.tune.confirm import paired_bootstrap, planned, verdict
+from joyful_ray.tune.confirm import ERROR_RATE, joint_error_rate, paired_bootstrap, planned, score_of, verdict
 from joyful_ray.tune.dev_counts import DevCounts
 from joyful_ray.tune.goals import Goal
 from joyful_ray.tune.search_state import SearchState
 from tests.tune.test_ledger import EVENTS
 
 F1 = Goal("weighted_f1", 1)
+ACCURACY = Goal("accuracy", 1)
 LABELS = ["joy", "anger"]
 
 
@@ -58,6 +59,53 @@ def test_the_interval_is_as_wide_as_resampling_whole_conversations_makes_it() ->
     assert found.mean == pytest.approx(gaps.mean())
     half = 1.96 * gaps.std() / np.sqrt(len(gaps))
     assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.1)
+
+
+def test_the_interval_over_seeds_is_as_wide_as_their_variance_makes_it() -> None:
+    # Two conversations, always drawn together by their equal counts: only seeds vary.
+    mine, other = [np.full(2, right) for right in (7, 5, 9)], [np.full(2, 5)] * 3
+    found = paired_bootstrap(
+        [counts(each) for each in mine],
+        [counts(each) for each in other],
+        Goal("accuracy", 1),
+        samples=2000,
+        error_rate=0.05,
+    )
+    gaps = np.array([0.2, 0.0, 0.4])
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * gaps.std(ddof=1) / np.sqrt(3), rel=0.05)
+
+
+@pytest.mark.slow
+def test_a_search_with_nothing_to_find_says_better_in_at_most_five_percent() -> None:
+    """Configs of equal worth: each does better or worse on each conversation, and on each seed, by chance alone.
+
+    Seeds vary little, so that the conversations that chose a config flatter it as much as they can. Intervals that
+    are joint over three confirmed candidates alone would say "better" in 9 % of these searches.
+    """
+    better, searches, configs, seeds = 0, 200, 24, 3
+    for number in range(searches):
+        draw = np.random.default_rng(number)
+        difficulty = draw.normal(5.0, 1.0, 60)
+        taste = draw.normal(0.0, 1.0, (configs + 1, 60))  # the last is the default
+
+        def runs(config: int) -> list[DevCounts]:
+            noise = draw.normal(0.0, 0.3, (seeds, 60)) + draw.normal(0.0, 0.03, (seeds, 1))  # noqa: B023
+            right = difficulty + taste[config] + noise  # noqa: B023
+            return [counts(row) for row in np.clip(np.round(right), 0, 10).astype(int)]
+
+        searched = [runs(config)[0] for config in range(configs)]
+        chosen = int(np.argmax([score_of(one, ACCURACY) for one in searched]))
+        difference = paired_bootstrap(
+            runs(chosen), runs(configs), ACCURACY, samples=100, error_rate=ERROR_RATE / configs, seed=number
+        )
+        better += difference.low > 0
+    assert better / searches <= 0.05
+
+
+def test_the_error_rate_is_shared_by_all_configs_that_could_have_been_chosen() -> None:
+    state = SearchState.of(EVENTS)
+    configs = {trial.drawn.config for trial in state.searched}
+    assert joint_error_rate(state) == pytest.approx(0.05 / len(configs))
 
 
 @pytest.mark.parametrize(
