@@ -84,6 +84,9 @@ class ContextConfig(ComponentSection):
     speakers: Literal["none", "flag", "party-state"] = "none"
     """What the context knows of speakers: nothing; whether the speaker is the same as before (`flag`); or a second
     recurrent context over each speaker's own utterances, added to the first (`party-state`)."""
+    copied_layers: bool = False
+    """Start all transformer layers with the same weights, as PyTorch's `nn.TransformerEncoder` and the released code do
+    (`transformer`)."""
     padding_mask: bool = True
     """Hide padding from attention (`transformer`); false attends to padding, as the released code does."""
 

@@ -183,7 +183,7 @@ def _default(job: JobConfig, path: str, info: FieldInfo) -> str:
     if info.is_required():
         return "required"
     value = None if "*" in path else setting(job, path)
-    if value is None and ("*" in path or path.split(".")[0] in ("search", "transfer")):
+    if value is None and ("*" in path or path.split(".")[0] in ("search", "study", "transfer")):
         value = info.get_default(call_default_factory=True)
     if isinstance(value, float):
         return f"{value:g}"

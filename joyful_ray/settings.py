@@ -25,6 +25,9 @@ class DataConfig(Section):
     normalise: Literal["none", "train", "speaker", "both"] = "train"
     """How features are centred and scaled: with the mean and standard deviation of `train`; with those of each speaker
     within the conversation (`speaker`); `both`, side by side; or not at all."""
+    speaker_order: list[str] = []
+    """Names of speakers that have the first numbers, in this order, in every conversation; others follow by first
+    appearance. `graph.relations: speaker-pairs` and the slots of speakers go by these numbers."""
     word_ngrams: int = Field(0, ge=0, le=5)
     """Length in words of the longest n-gram that the model reads from `texts`, in addition to the text vectors; 0 reads
     no texts."""
@@ -90,6 +93,9 @@ class ObjectiveConfig(Section):
     (single-label only)."""
     focal_gamma: float = Field(0.0, ge=0.0)
     """Exponent of the focal loss; 0 is plain cross-entropy (single-label only)."""
+    multi_label_reduction: Literal["mean", "sum"] = "mean"
+    """How the losses of a multi-label step are combined: their mean over utterances and labels, or their sum, as in the
+    released code."""
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
     """Share of each target that is spread evenly over all labels (single-label only)."""
     consistency: float = Field(0.0, ge=0.0)

@@ -15,7 +15,8 @@ from joyful_ray.config import PRESETS, JobConfig, load_job, merge
 from joyful_ray.corpora.shards import open_corpus
 from joyful_ray.data.loader import ResidentLoader
 from joyful_ray.data.prepare import CorpusInfo, prepare_here
-from joyful_ray.model.joyful import Joyful
+from joyful_ray.model.interfaces import Fused
+from joyful_ray.model.joyful import Joyful, Output
 from joyful_ray.objective.joint import JointObjective
 from joyful_ray.schema import Modality
 from joyful_ray.train.build import build_model, build_objective
@@ -211,6 +212,27 @@ def test_the_released_reconstruction_is_summed_only_over_the_last_conversation()
     )
 
 
+def test_released_starts_its_transformer_layers_as_copies_like_torch_does() -> None:
+    layers = build_model(narrow("released", "model.context.layers=3"), SMALL_SHAPE).context.transformer.layers
+    first = layers[0].state_dict()
+    assert all(torch.equal(first[name], value) for layer in layers for name, value in layer.state_dict().items())
+    oracle = torch.nn.TransformerEncoder(torch.nn.TransformerEncoderLayer(8, 2), 3).layers
+    assert torch.equal(oracle[0].linear1.weight, oracle[2].linear1.weight)
+
+
+def test_released_sums_the_losses_of_several_labels_over_labels_and_utterances_like_torch_does() -> None:
+    job = load_job(None, ["model.preset=released"])
+    batch = random_batch(5, 2, task="multi-label", unlabeled=0.2)
+    output = build_model(narrow("released"), SMALL_SHAPE)(random_batch(5, 2)).scores_NK
+    objective = JointObjective(job.objective, task="multi-label").only(["classification"])
+    fused = Fused(output, {})
+    sums = objective.sums(Output(output, fused, None, []), batch)
+    found = objective.total(sums, objective.counts(batch))
+    known = batch.labeled_N
+    expected = torch.nn.BCEWithLogitsLoss(reduction="sum")(output[known], batch.labels[known])
+    torch.testing.assert_close(found, expected)
+
+
 def test_released_uses_the_authors_optimizer() -> None:
     train = load_job(None, ["model.preset=released"]).train
     assert (train.optimizer, train.learning_rate, train.weight_decay, train.schedule) == ("adam", 3e-5, 1e-8, "plateau")
@@ -396,6 +418,7 @@ SWITCHES: dict[str, dict[str, set[str]]] = {
         "model.missing_embeddings=learned": ALL - {"smoothing"},
         "model.unused_layers=false": ALL - {"smoothing"},
         "model.context.padding_mask=true": ALL - {"smoothing"},
+        "data.speaker_order=[nobody, speaker 1]": ALL - {"smoothing"},
         "model.context.kind=none": ALL - {"smoothing"},
         "model.encoder.normalisation=none": ALL - {"smoothing"},
         "model.encoder.layers=2": ALL - {"smoothing"},

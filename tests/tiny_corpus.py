@@ -39,6 +39,7 @@ SMALL: dict[str, Any] = {
         "micro_batches": 2,
         "evaluation_utterances": 16,
         "ema_decay": 0.0,
+        "min_steps": 0,
         "device": "cpu",
     },
     "graph": {"window_past": 3, "window_future": 3},

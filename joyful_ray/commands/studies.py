@@ -7,47 +7,44 @@ from typing import Annotated
 
 import typer
 
-from joyful_ray.commands.options import Json, Settings, parse_seeds
+from joyful_ray.commands.options import Json, Settings, Workers, parse_seeds
 from joyful_ray.errors import TrainingError
 from joyful_ray.wording import counted
 
+StudyJob = Annotated[
+    Path,
+    typer.Argument(metavar="STUDY.yaml", help="Study, such as jobs/studies/contrast.yaml.", show_default=False),
+]
+StudyName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Name of the study and of its folder.", show_default=False)
+]
+StudySeeds = Annotated[
+    str | None, typer.Option(metavar="SEEDS", help="Seeds in place of study.seeds: 0 1 2, or 0-4.", show_default=False)
+]
+StudyParallel = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Maximum number of runs at a time. If left out: 1 on Ray or on a GPU, and with --workers 0 as many as "
+        "this machine has cores for.",
+        show_default=False,
+    ),
+]
+Picture = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Also draw the result, as .svg, .png or .pdf.", show_default=False),
+]
+
 
 def study(
-    job: Annotated[
-        Path,
-        typer.Argument(metavar="STUDY.yaml", help="Study, such as jobs/studies/contrast.yaml.", show_default=False),
-    ],
+    job: StudyJob,
     settings: Settings = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="Number of Ray workers of each run; 0 trains without Ray. Short for --set cluster.workers=N.",
-            show_default=False,
-        ),
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Name of the study and of its folder.", show_default=False)
-    ] = None,
-    seeds: Annotated[
-        str | None,
-        typer.Option(metavar="SEEDS", help="Seeds in place of study.seeds: 0 1 2, or 0-4.", show_default=False),
-    ] = None,
-    parallel: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Maximum number of runs at a time. If left out: 1 on Ray or on a GPU, and with --workers 0 as many as "
-            "this machine has cores for.",
-            show_default=False,
-        ),
-    ] = None,
-    picture: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Also draw the result, as .svg, .png or .pdf.", show_default=False),
-    ] = None,
+    workers: Workers = None,
+    name: StudyName = None,
+    seeds: StudySeeds = None,
+    parallel: StudyParallel = None,
+    picture: Picture = None,
     as_json: Json = False,
 ) -> None:
     """Compare named variants of a job over corpora and seeds, with intervals.

@@ -24,6 +24,11 @@ def show_prediction(screen: Screen, card: PredictionCard, out: str) -> None:
     kept = f", {card.kept_shards:,} of them by an earlier command" if card.kept_shards else ""
     shards = counted(card.shards, "shard")
     screen.say(f"{shards} predicted{kept}; {card.utterances_per_second:,.0f} utterances per second")
+    if card.depends_on_batch:
+        screen.paragraph(
+            "note: this model attends to padding (model.context.padding_mask: false), so a score depends on which "
+            "conversations are scored together: those of a shard here, those of a split in joyful evaluate"
+        )
     screen.paragraph(f"columns: {', '.join(card.columns)}")
     screen.say(f'to read them in pandas: pandas.read_parquet("{out}")')
     screen.say(f"to read them in DuckDB: FROM read_parquet('{out}/*/*.parquet')")

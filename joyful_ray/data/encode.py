@@ -7,7 +7,7 @@ Shapes: n = utterances of one conversation, W = width of a modality, K = labels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,6 +76,7 @@ class Encoding:
     Attributes:
         scaling: per modality; empty if features are not scaled.
         ngrams: how texts become word n-grams; None if texts are not read.
+        speaker_order: speakers that have the first numbers; others follow by first appearance.
     """
 
     task: Task
@@ -83,6 +84,7 @@ class Encoding:
     widths: Mapping[Modality, int]
     scaling: Mapping[Modality, Scaling]
     ngrams: NgramHasher | None = None
+    speaker_order: tuple[str, ...] = ()
 
     def table(self, rows: pa.Table, *, with_labels: bool = True) -> pa.Table:
         """Encode rows.
@@ -92,7 +94,7 @@ class Encoding:
             with_labels: False leaves every utterance unlabeled, so that rows may have another task or other labels.
 
         Returns:
-            Columns `conversation_id`, `length`, `speakers` (ids by first appearance), `labels`, per modality
+            Columns `conversation_id`, `length`, `speakers` (ids), `labels`, per modality
             `<name>`, flat, with NaN where a cell is not present, and `<name>_present`; if texts are read, also `words`
             (ids of n-grams, flat) and `word_counts`.
         """
@@ -101,7 +103,7 @@ class Encoding:
         columns: dict[str, pa.Array | pa.ChunkedArray] = {
             "conversation_id": ids,
             "length": pc.list_value_length(rows["utterance_ids"]).cast(pa.int32()),
-            "speakers": _speaker_ids(rows["speakers"]),
+            "speakers": _speaker_ids(rows["speakers"], self.speaker_order),
             "labels": self.label_values(rows["labels"]) if with_labels else self._unlabeled(rows["utterance_ids"]),
         }
         if self.ngrams is not None:
@@ -184,7 +186,7 @@ class SplitStatistics:
             counts = np.nansum(labels.reshape(-1, len(encoding.labels)), axis=0)
         else:
             counts = np.array([(~np.isnan(labels)).sum()])
-        speakers = _speaker_ids(rows["speakers"]).flatten().to_numpy(zero_copy_only=False)
+        speakers = _speaker_ids(rows["speakers"], encoding.speaker_order).flatten().to_numpy(zero_copy_only=False)
         return cls(
             conversations=rows.num_rows,
             utterances=len(speakers),
@@ -250,13 +252,22 @@ def _relist(values: NDArray[np.generic], like: pa.ChunkedArray | pa.Array) -> pa
     return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(values))
 
 
-def _speaker_ids(column: pa.ChunkedArray) -> pa.Array:
-    """Number the speakers of each conversation by first appearance."""
+def _speaker_ids(column: pa.ChunkedArray, order: Sequence[str] = ()) -> pa.Array:
+    """Number the speakers of each conversation: those of the order by it, the others after them by first appearance."""
     lists = _one_chunk(column)
+    names = lists.flatten()
     parents = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
-    codes = lists.flatten().dictionary_encode().indices.to_numpy(zero_copy_only=False)
-    if len(codes) == 0:
-        return _relist(np.zeros(0, np.int32), lists)
+    found = pc.fill_null(pc.index_in(names, value_set=pa.array(list(order), pa.string())), -1)
+    ids = found.to_numpy(zero_copy_only=False).astype(np.int32)
+    others = ids < 0
+    if others.any():
+        codes = names.dictionary_encode().indices.to_numpy(zero_copy_only=False)
+        ids[others] = len(order) + _by_appearance(parents[others], codes[others])
+    return _relist(ids, lists)
+
+
+def _by_appearance(parents: NDArray, codes: NDArray) -> NDArray[np.int32]:
+    """Number the codes of each conversation by first appearance."""
     pairs = parents.astype(np.int64) * (int(codes.max()) + 1) + codes
     unique, first, inverse = np.unique(pairs, return_index=True, return_inverse=True)
     by_appearance = np.argsort(first, kind="stable")
@@ -264,4 +275,4 @@ def _speaker_ids(column: pa.ChunkedArray) -> pa.Array:
     starts = np.searchsorted(conversation, conversation, side="left")
     rank = np.empty(len(unique), np.int32)
     rank[by_appearance] = (np.arange(len(unique)) - starts).astype(np.int32)
-    return _relist(rank[inverse], lists)
+    return rank[inverse]

@@ -97,7 +97,8 @@ def unscaled_encoding(manifest: Manifest, job: JobConfig) -> Encoding:
     """The encoding without scaling, which needs the statistics of the training split."""
     reads_texts = manifest.has_texts and (job.data.modalities is None or "text" in job.data.modalities)
     ngrams = words_of(job) if reads_texts else None
-    return Encoding(task_of(manifest, job), tuple(manifest.labels), widths_of(manifest, job), {}, ngrams)
+    labels, order = tuple(manifest.labels), tuple(job.data.speaker_order)
+    return Encoding(task_of(manifest, job), labels, widths_of(manifest, job), {}, ngrams, order)
 
 
 def words_of(job: JobConfig) -> NgramHasher | None:

@@ -37,6 +37,7 @@ class TransformerContext(nn.Module):
             dropout=config.dropout,
             padding_mask=config.padding_mask,
             causal=causal,
+            copied_layers=config.copied_layers,
         )
         self.leave = nn.Linear(hidden, config.width)
         self.width = config.width

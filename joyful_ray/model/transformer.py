@@ -112,6 +112,7 @@ class ConversationTransformer(nn.Module):
             released code does. All padding tokens of a conversation are equal, so they are computed as one token that
             is weighted by their number; in training, its dropout is drawn once.
         causal: True hides later utterances from earlier ones, and with them all padding.
+        copied_layers: whether all layers start with the weights of the first.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class ConversationTransformer(nn.Module):
         dropout: float,
         padding_mask: bool = True,
         causal: bool = False,
+        copied_layers: bool = False,
     ) -> None:
         super().__init__()
         self.padding_mask, self.causal = padding_mask or causal, causal
@@ -131,6 +133,8 @@ class ConversationTransformer(nn.Module):
         self.layers = nn.ModuleList(
             TransformerLayer(width, heads=heads, feedforward=feedforward, dropout=dropout) for _ in range(layers)
         )
+        for layer in self.layers[1:] if copied_layers else ():
+            layer.load_state_dict(self.layers[0].state_dict())
 
     def forward(self, x_ND: Tensor, layout: Layout) -> Tensor:
         """Let the utterances of each conversation attend to each other."""

@@ -83,6 +83,8 @@ class JointObjective(nn.Module):
         labeled = batch.labeled_N
         if self.task == "single-label":
             classified = (self.weight_K[batch.labels.clamp(min=0)] * labeled).sum()
+        elif self.task == "multi-label" and self.config.multi_label_reduction == "sum":
+            classified = torch.ones((), device=labeled.device)
         else:
             classified = labeled.sum()
         utterances = torch.tensor(float(batch.utterances), device=classified.device)
@@ -152,7 +154,9 @@ class JointObjective(nn.Module):
                 focal_gamma=self.config.focal_gamma,
                 label_smoothing=self.config.label_smoothing,
             )
-        return self.plain_loss(scores_NK, batch.labels, self.task)
+        loss_N = self.plain_loss(scores_NK, batch.labels, self.task)
+        is_sum = self.task == "multi-label" and self.config.multi_label_reduction == "sum"
+        return loss_N * scores_NK.shape[1] if is_sum else loss_N
 
     def _pretraining(self, told: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """The loss of what the fused vectors tell, (N,)."""

@@ -83,6 +83,7 @@ def predict_corpus(
         splits={split: _counts(opened, split) for split in covered},
         columns=columns_of(place, shards[0]),
         has_embedding=embedding,
+        depends_on_batch=model.depends_on_batch,
         shards=len(output_shards(opened, covered)),
         kept_shards=kept,
         workers=cluster.workers,
@@ -90,6 +91,10 @@ def predict_corpus(
         utterances_per_second=sum(shard.source.utterances for shard in unfinished) / seconds,
         versions=versions(),
     )
+    return _write_card(place, card)
+
+
+def _write_card(place: Location, card: PredictionCard) -> PredictionCard:
     place.join(CARD).write_text(card.model_dump_json(indent=1) + "\n")
     return card
 

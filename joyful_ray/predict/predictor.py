@@ -129,7 +129,7 @@ class Predictor:
         """Compute the model's scores (N, K) and, on request, embeddings (N, E), in the order of the rows, on the CPU.
 
         Conversations are batched over all tables in the way `evaluate` batches a split. Only a model that attends to
-        padding (`released`) gives other scores in other batches.
+        padding (`Bundle.depends_on_batch`, as with `released`) gives other scores in other batches.
 
         Args:
             tables: rows of shards.

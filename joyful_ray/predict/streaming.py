@@ -41,7 +41,9 @@ class StreamedConversation:
     _seen: set[str] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
-        self._state = ConversationState(self.predictor.bundle.model)
+        bundle = self.predictor.bundle
+        self._state = ConversationState(bundle.model)
+        self._speakers = {name: number for number, name in enumerate(bundle.encoding.speaker_order)}
 
     def __len__(self) -> int:
         """Number of utterances so far."""

@@ -51,6 +51,8 @@ class PredictionCard(Record):
         columns: column names and their Arrow types, the same in every file.
         temperature: scores are divided by it before they become probabilities; 1 leaves them as they are.
         thresholds: probability from which each label is predicted (multi-label).
+        depends_on_batch: whether a score depends on which conversations of its shard were scored with it; `evaluate`
+            batches a whole split, and may then count other predictions.
         kept_shards: number of shards that an earlier command had finished.
     """
 
@@ -61,6 +63,7 @@ class PredictionCard(Record):
     has_embedding: bool
     temperature: float
     thresholds: dict[str, float] = {}
+    depends_on_batch: bool = False
     shards: int
     kept_shards: int
     workers: int

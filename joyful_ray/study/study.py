@@ -22,7 +22,7 @@ from joyful_ray.schema import Split, Task
 from joyful_ray.storage import Location
 from joyful_ray.study.counts import counts_of
 from joyful_ray.study.plan import Planned, StudyPlan
-from joyful_ray.train.many import train_many
+from joyful_ray.train.many import Finished, train_many
 from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.tune.confirm import ERROR_RATE, Difference, paired_bootstrap, score_of
 from joyful_ray.tune.dev_counts import DevCounts
@@ -55,7 +55,6 @@ def run_study(
 
     Raises:
         UserError: an existing run has other settings; nothing was started.
-        TrainingError: no run finished.
     """
     began = time.monotonic()
     results = train_many(
@@ -67,6 +66,13 @@ def run_study(
         stage=stage,
         reads_test=False,
     )
+    record = _compared(plan, results, stage).model_copy(update={"seconds": time.monotonic() - began})
+    record_location(plan).write_text(record.model_dump_json(indent=1) + "\n")
+    return record
+
+
+def _compared(plan: StudyPlan, results: Mapping[str, Finished], stage: Callable[[str], None]) -> StudyRecord:
+    """Read test once for each run if all have finished, and compare the variants of each corpus."""
     failures = {name: str(result) for name, result in results.items() if not isinstance(result, RunRecord)}
     records = {name: result for name, result in results.items() if isinstance(result, RunRecord)}
     task: Task = next(iter(plan.corpora.values())).manifest.task
@@ -78,7 +84,7 @@ def run_study(
     for corpus in plan.corpora:
         stage(f"scoring on {splits[corpus]} of {corpus}")
         rows += _rows_of(plan, corpus, splits[corpus], records, goal)
-    record = StudyRecord(
+    return StudyRecord(
         name=plan.name,
         question=plan.study.question,
         metric=goal.name,
@@ -96,11 +102,9 @@ def run_study(
         rows=rows,
         failures=failures,
         test_reads=sum(splits[run.corpus] == "test" for run in plan.runs),
-        seconds=time.monotonic() - began,
+        seconds=0.0,
         versions=versions(),
     )
-    record_location(plan).write_text(record.model_dump_json(indent=1) + "\n")
-    return record
 
 
 def record_location(plan: StudyPlan) -> Location:

@@ -50,6 +50,12 @@ class Bundle:
     model: Joyful
     location: Location
 
+    @property
+    def depends_on_batch(self) -> bool:
+        """Whether scores depend on which conversations are scored together: the context attends to their padding."""
+        model = self.job.model
+        return model.context.kind == "transformer" and not model.context.padding_mask and not model.causal
+
     @cached_property
     def hash(self) -> str:
         """sha256 of the card and the weights; two different bundles have different hashes."""
@@ -157,7 +163,8 @@ def read_bundle(uri: str) -> Bundle:
         for name, values in card.scaling.items()
     }
     widths = {name: contract.width for name, contract in card.modalities.items()}
-    encoding = Encoding(card.task, tuple(card.labels), widths, scaling, words_of(job) if card.reads_texts else None)
+    ngrams = words_of(job) if card.reads_texts else None
+    encoding = Encoding(card.task, tuple(card.labels), widths, scaling, ngrams, tuple(job.data.speaker_order))
     state = torch.get_rng_state()
     model = build_model(
         job, CorpusInfo(encoding, card.modalities, card.trained_on, speakers=card.speakers), for_training=False

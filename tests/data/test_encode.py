@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from joyful_ray.corpora.shards import table_from_conversations
-from joyful_ray.data.encode import Encoding, Moments, Scaling, SplitStatistics, moments_of
+from joyful_ray.data.encode import Encoding, Moments, Scaling, SplitStatistics, _speaker_ids, moments_of
 from joyful_ray.errors import CorpusError
 from joyful_ray.schema import Conversation, Task
 from tests.tiny_corpus import LABELS, WIDTHS, tiny_conversation, tiny_conversations
@@ -41,6 +41,17 @@ def slow_label(label: Any, task: Task) -> list[float]:
     if task == "multi-label":
         return [np.nan] * len(LABELS) if label is None else [float(name in label) for name in LABELS]
     return [np.nan if label is None else label]
+
+
+@pytest.mark.parametrize("order", [(), ("F", "M"), ("M",), ("nobody", "Ben")])
+def test_speakers_of_the_order_come_first_and_others_by_appearance(order: tuple[str, ...]) -> None:
+    conversations = [["M", "F", "M"], ["F", "M"], ["Ben", "Ann", "F", "Ben"], []]
+    table = pa.table({"speakers": pa.array(conversations, pa.list_(pa.string()))})
+    expected = []
+    for names in conversations:
+        seen = list(dict.fromkeys([*order, *names]))
+        expected.append([seen.index(name) for name in names])
+    assert _speaker_ids(table["speakers"], order).to_pylist() == expected
 
 
 def slow_speakers(speakers: list[str]) -> list[int]:

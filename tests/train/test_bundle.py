@@ -4,11 +4,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import joyful_ray
 from joyful_ray.corpora.shards import open_corpus
 from joyful_ray.data.prepare import CorpusInfo, prepare_here
 from joyful_ray.errors import CheckpointError, CorpusError
@@ -18,6 +20,7 @@ from joyful_ray.storage import open_location
 from joyful_ray.train.build import build_model
 from joyful_ray.train.bundle import read_bundle, write_bundle
 from joyful_ray.train.evaluate import evaluate_bundle
+from tests.predict.bundles import write_random_bundle
 from tests.tiny_corpus import LABELS, WIDTHS, small_job
 
 JOB = small_job(seed=5)
@@ -169,3 +172,23 @@ def test_a_missing_split_is_refused_with_the_existing_ones(written: Path, tmp_pa
     corpus = write_tiny(tmp_path / "c", counts={"train": 2})
     with pytest.raises(CorpusError, match="has no test split; it has train"):
         evaluate_bundle(str(written), corpus)
+
+
+@pytest.mark.parametrize(
+    ("settings", "depends"),
+    [
+        ({}, False),
+        ({"context": {"padding_mask": False}}, True),
+        ({"context": {"padding_mask": False}, "causal": True}, False),
+        ({"context": {"padding_mask": False, "kind": "gru"}}, False),
+    ],
+)
+def test_a_bundle_says_whether_its_scores_depend_on_the_batch(
+    tiny: Callable[..., str], tmp_path: Path, settings: dict[str, Any], depends: bool
+) -> None:
+    predictor = joyful_ray.load(write_random_bundle(tmp_path, tiny(), model=settings), device="cpu")
+    assert predictor.bundle.depends_on_batch == depends
+    rows = open_corpus(tiny()).read_table("train")
+    together = predictor.scores([rows])[0]
+    alone = torch.cat([predictor.scores([rows.slice(place, 1)])[0] for place in range(rows.num_rows)])
+    assert (float((together - alone).abs().max()) > 1e-3) == depends
