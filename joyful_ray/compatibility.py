@@ -23,6 +23,8 @@ def check_compatible(
         raise ValueError("objective.contrast_pairs: original needs augment.classify: graph")
     if train.stages == "two-phase" and not is_component(fusion.kind):
         _check_fusion_trains_alone(model, objective, train)
+    if train.refit and train.schedule == "plateau":
+        raise ValueError("train.refit has no dev loss to follow; use another train.schedule than plateau")
     if model.causal:
         _check_nothing_sees_the_future(data, model)
 

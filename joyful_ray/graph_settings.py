@@ -23,7 +23,7 @@ class GraphConfig(Section):
 
 
 class ViewConfig(Section):
-    """One augmented view of the graph (JOYFUL, section 3.2)."""
+    """One augmented view of the graph (JOYFUL, section 3.4.2)."""
 
     feature_ratio: float = Field(0.0, ge=0.0, lt=1.0)
     """Share of the features that is set to zero."""

@@ -23,7 +23,7 @@ class NgramsConfig(Section):
 
 
 class FusionConfig(ComponentSection):
-    """Fusion of the modalities' vectors into one vector per utterance (JOYFUL, section 3.1)."""
+    """Fusion of the modalities' vectors into one vector per utterance (JOYFUL, section 3.3)."""
 
     role: ClassVar[str] = "fusion"
 

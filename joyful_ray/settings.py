@@ -141,6 +141,9 @@ class TrainConfig(Section):
     fusion_target: Literal["inputs", "labels", "terms"] = "inputs"
     """What the first stage of `two-phase` trains the fusion on: `inputs` rebuilds the features by a decoder, `labels`
     classifies by a linear layer, both dropped afterwards; `terms` are the fusion's own, whose minimum is a constant."""
+    refit: bool = False
+    """After an epoch is selected on dev, train a new model for as many epochs on train and dev together, and keep and
+    test that one."""
     fusion_epochs: int = Field(5, ge=1)
     """Epochs of the first stage of `two-phase`."""
     precision: Literal["fp32", "bf16"] = "fp32"

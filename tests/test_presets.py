@@ -1,4 +1,4 @@
-"""Each preset is the model that method.md describes, and every component of it is a setting that does something."""
+"""Each preset is the model that METHOD.md describes, and every component of it is a setting that does something."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def slow_nt_xent(
     intra: bool = True,
     self_negative: bool = True,
 ) -> float:
-    """method.md 2.2.5: both directions, mean over all utterances of the batch."""
+    """METHOD.md, R5: both directions, mean over all utterances of the batch."""
 
     def similarity(a: Tensor, b: Tensor) -> float:
         return math.exp(float(a @ b / a.norm() / b.norm()) / temperature)

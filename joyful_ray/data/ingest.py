@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import add
@@ -57,6 +57,19 @@ class StreamedSplit:
 
 
 IngestedSplit = ResidentSplit | StreamedSplit
+
+
+def are_resident(splits: Iterable[IngestedSplit]) -> bool:
+    """Whether all of these splits are in the object store."""
+    return all(isinstance(split, ResidentSplit) for split in splits)
+
+
+def train_and_dev(ingested: Mapping[Split, IngestedSplit]) -> ResidentSplit:
+    """Both splits as one; they must be resident."""
+    train, dev = ingested["train"], ingested["dev"]
+    assert isinstance(train, ResidentSplit)
+    assert isinstance(dev, ResidentSplit)
+    return ResidentSplit((*train.tables, *dev.tables))
 
 
 def ingest(

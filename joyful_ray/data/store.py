@@ -52,12 +52,13 @@ class SplitStore:
         encoding: how they were encoded.
 
     Attributes:
+        tables: the encoded tables that have rows.
         rows: row of each conversation in the concatenated tables.
     """
 
     def __init__(self, tables: Sequence[pa.Table], encoding: Encoding) -> None:
         self._encoding = encoding
-        tables = [table.combine_chunks() for table in tables if table.num_rows]
+        self.tables = tables = [table.combine_chunks() for table in tables if table.num_rows]
         self._blocks = [_block(table, encoding) for table in tables]
         ids = [name for table in tables for name in table["conversation_id"].to_pylist()]
         order = np.argsort(np.array(ids, dtype=object), kind="stable") if ids else np.zeros(0, np.int64)

@@ -50,7 +50,7 @@ def perturb_edges(
     One added edge is drawn from each of equally large strata of the absent pairs, so no pair is drawn twice. Self-loops
     may be dropped. With `causal`, every added edge leads to a later utterance.
 
-    Source: JOYFUL, section 3.2 (edge perturbation); method.md section 5, choice 12.
+    Source: JOYFUL, section 3.4.2 (edge perturbation); METHOD.md, choice 12.
     """
     if ratio == 0.0:
         return graph
@@ -85,7 +85,7 @@ def perturb_edges(
 def rewire_edges(graph: Graph, *, ratio: float, generator: Generator, causal: bool = False) -> Graph:
     """Give round(ratio * edges) edges a random target in the whole micro-batch, and keep their relations.
 
-    Such edges may connect two conversations. The released code does this (method.md section 2.2.5). With `causal`, the
+    Such edges may connect two conversations. The released code does this (METHOD.md, R5). With `causal`, the
     new target is the old one or a later utterance of its conversation; an earlier one would learn the later speaker
     from the relation.
     """

@@ -98,7 +98,8 @@ def windowed_graph(
         relations: what the relation of an edge encodes.
         speakers: number of speaker slots of `speaker-pairs`; later speakers share the last slot.
 
-    Source: JOYFUL, section 3.2; DialogueGCN (EMNLP 2019), section 3.3.
+    Source: JOYFUL, section 3.4.1; DialogueGCN (EMNLP 2019), section 3.3. In the released code, past and future are
+        swapped (METHOD.md, R3).
     """
     windows = Windows.of(layout, past, future)
     counts_N = windows.last_N - windows.first_N + 1
@@ -121,7 +122,7 @@ def relation_ids(
 
     `same-other`: 2 * (speakers differ) + direction. `speaker-pairs`: 2 * (source's speaker * S + target's) + direction.
 
-    Source: the released code's numbering, method.md section 2.2.3.
+    Source: the released code's numbering (METHOD.md, R3).
     """
     direction_E = (source_E >= target_E).long()
     if relations == "same-other":

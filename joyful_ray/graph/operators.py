@@ -139,7 +139,7 @@ class NeighbourConvolution(nn.Module):
 
     Shapes: input (N, D), output (N, K).
 
-    Source: JOYFUL, section 3.3 (AGG and COM); method.md section 5, choice 18.
+    Source: JOYFUL, section 3.4.3 (AGG and COM); METHOD.md, choice 18.
     """
 
     def __init__(self, width: int, out: int) -> None:

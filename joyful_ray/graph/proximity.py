@@ -49,7 +49,7 @@ def add_proximity_edges(
         generator: source of the draws.
         causal: add only edges to a later utterance.
 
-    Source: JOYFUL, section 3.4.1 and appendix A (global proximity); METHOD.md, choice 13.
+    Source: JOYFUL, section 3.4.2 and appendix A (global proximity); METHOD.md, choice 13.
     """
     if ratio == 0.0:
         return graph

@@ -20,7 +20,7 @@ class TransformerContext(nn.Module):
 
     Shapes: input (N, D), output (N, K).
 
-    Source: the released code, method.md section 2.2.2 (there without a padding mask).
+    Source: the released code (METHOD.md, R2), there without a padding mask.
     """
 
     width: int

@@ -41,7 +41,7 @@ class RelationalTransformerEncoder(nn.Module):
 
     Shapes: input (N, D), embedding (N, K), output (N, H * K).
 
-    Source: method.md section 2.2.4.
+    Source: METHOD.md, R4.
     """
 
     width: int
@@ -86,7 +86,7 @@ class LayeredEncoder(nn.Module):
 
     Shapes: input (N, D), embedding and output (N, K).
 
-    Source: JOYFUL, section 3.3 (`gcn`); Shi et al., IJCAI 2021, with relations as edge features
+    Source: JOYFUL, section 3.4.3 (`gcn`); Shi et al., IJCAI 2021, with relations as edge features
         (`relational-attention`).
     """
 

@@ -29,7 +29,7 @@ class ContextualBranch(nn.Module):
 
     Shapes: input per modality (N, W), output (N, G).
 
-    Source: JOYFUL, section 3.1; method.md section 5, choices 3 to 5.
+    Source: JOYFUL, section 3.3; METHOD.md, choices 3 to 5.
     """
 
     width: int
@@ -67,7 +67,7 @@ class SpecificBranch(nn.Module):
 
     Shapes: input per modality (N, W), output (N, M * S).
 
-    Source: JOYFUL, section 3.1; method.md section 5, choices 3, 6 and 7.
+    Source: JOYFUL, section 3.3; METHOD.md, choices 3, 6 and 7.
     """
 
     width: int
@@ -103,7 +103,7 @@ class DualBranchFusion(nn.Module):
 
     Shapes: output nodes (N, D), D = G + M * S.
 
-    Source: JOYFUL, section 3.1.
+    Source: JOYFUL, section 3.3.
     """
 
     width: int
@@ -163,7 +163,7 @@ def topic_vectors(contextual_NG: Tensor, layout: Layout, *, rate: float) -> Tens
     The topic of the first utterance is zero. The paper sums e^(rate * i) times each vector, which overflows; this
     divides that sum by the sum of the weights. No gradient flows through it.
 
-    Source: JOYFUL, section 3.1; method.md section 5, choice 5.
+    Source: JOYFUL, section 3.3; METHOD.md, choice 5.
     """
     padded_CLG = layout.pad(contextual_NG.float())
     topics = torch.zeros_like(padded_CLG)

@@ -15,7 +15,7 @@ class Classifier(nn.Module):
 
     Shapes: input (N, D), output (N, K): logits, or the number itself for regression (K = 1).
 
-    Source: method.md section 2.2.6; section 5, choice 19.
+    Source: METHOD.md, R6 and choice 19.
     """
 
     def __init__(self, width: int, classes: int, config: ClassifierConfig) -> None:

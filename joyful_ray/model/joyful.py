@@ -70,7 +70,7 @@ class Joyful(nn.Module):
 
     Shapes: scores (N, K).
 
-    Source: JOYFUL, EMNLP 2023, section 3 and Algorithm 1; where paper and code differ, method.md section 5.
+    Source: JOYFUL, EMNLP 2023, section 3 and Algorithm 1; METHOD.md says where paper and code differ.
     """
 
     def __init__(

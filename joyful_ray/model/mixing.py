@@ -24,7 +24,7 @@ def mix_with_itself(basis_S: Tensor, vectors_NS: Tensor) -> Tensor:
     out_i is a smooth function of basis_i alone, so a few Chebyshev nodes give it for all i at once. If the tail of the
     series shows an error that fp32 would notice, more nodes are used, and finally every basis_i itself.
 
-    Source: method.md section 2.2.1; Trefethen, Approximation Theory and Approximation Practice, chapters 3 and 8.
+    Source: METHOD.md, R1; Trefethen, Approximation Theory and Approximation Practice, chapters 3 and 8.
     """
     with torch.autocast(vectors_NS.device.type, enabled=False):
         basis_S, vectors = basis_S.float(), vectors_NS.float()

@@ -47,7 +47,7 @@ class AutoFusion(nn.Module):
 
     Shapes: output nodes (N, 2 * B), or (N, B) with one auto-encoder switched off.
 
-    Source: method.md section 2.2.1.
+    Source: METHOD.md, R1.
     """
 
     width: int
@@ -90,7 +90,7 @@ def unused_layers(context_width: int, encoded_width: int, hidden: int, classes: 
     In the context, position embeddings and a norm (114,688 parameters at width 1024); in the classifier, an attention
     layer, a seven-class layer and a direct linear layer (162,711 at 400 -> 100 -> 4).
 
-    Source: method.md section 2.2, size check.
+    Source: METHOD.md, R9.
     """
     layers = nn.ModuleDict(
         {

@@ -41,7 +41,7 @@ class JointObjective(nn.Module):
         weight_K: class weights (single-label); empty for none.
         has_pretraining: whether a first stage trains the fusion on something besides its own terms.
 
-    Source: JOYFUL, section 3.4.
+    Source: JOYFUL, section 3.5.
     """
 
     weight_K: Tensor

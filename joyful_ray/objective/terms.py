@@ -79,7 +79,7 @@ def divergence(first_NK: Tensor, second_NK: Tensor, task: Task) -> Tensor:
 def reconstruction(rebuilt_ND: Tensor, target_ND: Tensor) -> Tensor:
     """Squared error of each utterance, averaged over dimensions: (N,).
 
-    Source: JOYFUL, section 3.1 (J_rec); method.md section 5, choice 8.
+    Source: JOYFUL, section 3.3 (J_rec); METHOD.md, choice 8.
     """
     return (rebuilt_ND.float() - target_ND.float()).square().mean(dim=1)
 
@@ -97,7 +97,7 @@ def smoothing(contextual_ND: Tensor, topic_ND: Tensor, layout: Layout) -> Tensor
     Returns:
         (N,).
 
-    Source: JOYFUL, section 3.1 (J_smooth); method.md section 5, choice 5.
+    Source: JOYFUL, section 3.3 (J_smooth); METHOD.md, choice 5.
     """
     return reconstruction(contextual_ND, topic_ND) * (layout.position_N > 0)
 
@@ -113,7 +113,7 @@ def inter_view_contrast(anchor_NE: Tensor, other_NE: Tensor, layout: Layout, *, 
     Returns:
         The loss of each anchor in nats, (N,); log(n) in a group of n whose views are all alike, 0 if n is 1.
 
-    Source: JOYFUL, section 3.3, with a temperature.
+    Source: JOYFUL, section 3.4.3, with a temperature.
     """
     across_CLL = _hide(_similarities(anchor_NE, other_NE, layout, temperature), layout)
     return layout.unpad(torch.logsumexp(across_CLL, dim=2) - across_CLL.diagonal(dim1=1, dim2=2))
@@ -133,7 +133,7 @@ def intra_view_contrast(
         The loss of each anchor in nats, (N,). In a group of n whose views are all alike it is log(n - 1), or 0 if n is
         1; with `self_negative` it is log(n).
 
-    Source: JOYFUL, section 3.3 (method.md section 5, choice 16).
+    Source: JOYFUL, section 3.4.3; METHOD.md, choice 16.
     """
     positive_CL = _positives(anchor_NE, other_NE, layout, temperature)
     if self_negative:
@@ -172,7 +172,7 @@ def nt_xent(
         The loss of each utterance in nats, (N,). In a group of n whose views are all alike it is log(2 n - 1), or
         log(2 n) with `self_negative`.
 
-    Source: method.md section 2.2.5.
+    Source: METHOD.md, R5.
     """
     across_CLL = _hide(_similarities(anchor_NE, other_NE, layout, temperature), layout)
     positive_CL = across_CLL.diagonal(dim1=1, dim2=2)

@@ -59,6 +59,8 @@ class RunRecord(Record):
         selected_epoch: the epoch whose weights were kept. Counted from 0, as in `metrics.jsonl` and in the names of the
             checkpoint folders, because this file is for programs; everything that people read counts epochs from 1.
         selected_by: the split that selected the epoch.
+        refit_epochs: number of epochs trained once more, on train and dev together, whose weights are kept and tested;
+            `dev` is that of the weights before. 0 without `train.refit`.
         test_reads: how often the test split was read.
         dev: dev scores of the selected epoch.
         test: test scores of the selected epoch; None if the corpus has no test split.
@@ -79,6 +81,7 @@ class RunRecord(Record):
     workers: int
     epochs: int
     selected_epoch: int
+    refit_epochs: int = 0
     selected_by: str = "dev"
     test_reads: int
     dev: Scores

@@ -90,8 +90,10 @@ def plan_study(
         for variant, settings in variants.items()
     }
     corpora = {corpus: check_job(jobs[corpus, next(iter(variants))]) for corpus in uris}
-    for job in jobs.values():
+    for (corpus, variant), job in jobs.items():
         check_job(job)
+        if job.train.refit and "test" not in corpora[corpus].splits():
+            raise ConfigError(f"variant {variant} trains on dev (train.refit), and {corpus} has no test to compare on")
     runs = [
         Planned(corpus, variant, seed, job.model_copy(update={"seed": seed}))
         for seed in study.seeds

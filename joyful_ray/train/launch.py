@@ -24,7 +24,8 @@ from joyful_ray.train.callbacks import Callback, CallbackList, RunInfo, WatchEpo
 from joyful_ray.train.component_check import check_components
 from joyful_ray.train.follow import following
 from joyful_ray.train.lock import run_lock
-from joyful_ray.train.loop import RunSpec, run
+from joyful_ray.train.loop import run
+from joyful_ray.train.loop_spec import RunSpec
 from joyful_ray.train.process_group import ProcessGroup, pick_device, use_cores
 from joyful_ray.train.run_directory import RunDirectory
 
@@ -115,6 +116,9 @@ def _train_here(
     def source_of(store: SplitStore) -> Callable[[], ResidentLoader]:
         return lambda: ResidentLoader.of(job, store)
 
+    def both() -> ResidentLoader:
+        return ResidentLoader.of(job, SplitStore(stores["train"].tables + stores["dev"].tables, corpus_info.encoding))
+
     spec = RunSpec(
         job=job,
         corpus_info=corpus_info,
@@ -122,6 +126,7 @@ def _train_here(
         directory=directory,
         workers=0,
         started=started,
+        both=both,
     )
     device = pick_device(job.train.device)
     use_cores(job.cluster.cpus_per_worker, device)
@@ -136,10 +141,12 @@ def _train_on_ray(
         from ray.train.torch import TorchConfig, TorchTrainer
         from ray.train.v2.api.exceptions import TrainingFailedError
 
-        from joyful_ray.data.ingest import ingest
+        from joyful_ray.data.ingest import are_resident, ingest
         from joyful_ray.train.worker import train_on_worker
 
         corpus_info, ingested = ingest(corpus, job, splits)
+        if job.train.refit and not are_resident(ingested.values()):
+            raise ConfigError("train.refit needs train and dev in Ray's object store; set data.ingest: resident")
         cluster = job.cluster
         resources = {"CPU": cluster.cpus_per_worker}
         if cluster.gpus_per_worker:

@@ -6,57 +6,29 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import torch
 from torch import Tensor
 
-from joyful_ray.config import JobConfig
 from joyful_ray.data.loader import BatchLoader
-from joyful_ray.data.prepare import CorpusInfo
 from joyful_ray.errors import CheckpointError, TrainingError, UserError
 from joyful_ray.records import EpochMetrics, RunRecord, Scores, versions
-from joyful_ray.schema import Split
-from joyful_ray.settings import TrainConfig
 from joyful_ray.train.bundle import write_bundle
 from joyful_ray.train.calibration import fit_temperature
 from joyful_ray.train.checkpoint import latest_checkpoint, prune_checkpoints
 from joyful_ray.train.diagnostics import warnings_from
 from joyful_ray.train.evaluate import Keep, evaluate
+from joyful_ray.train.loop_spec import RunSpec
 from joyful_ray.train.process_group import ProcessGroup
+from joyful_ray.train.refit import refit
 from joyful_ray.train.run_directory import RunDirectory
-from joyful_ray.train.schedule import Progress, lengthened
+from joyful_ray.train.schedule import Progress
 from joyful_ray.train.tensorboard import TensorBoardWriter
 from joyful_ray.train.trainer import EpochNumbers, Trainer
 from joyful_ray.wording import counted
-
-
-@dataclass(frozen=True)
-class RunSpec:
-    """Everything that a rank needs to train one run.
-
-    Attributes:
-        job: the settings.
-        corpus_info: what is known of the corpus.
-        sources: by split, a function that makes its loader when called; `test` is called once, at the end.
-        directory: where the run is written.
-        workers: Ray Train workers, as the user set them; 0 is without Ray.
-        started: Unix time in seconds at which the command started.
-    """
-
-    job: JobConfig
-    corpus_info: CorpusInfo
-    sources: Mapping[Split, Callable[[], BatchLoader]]
-    directory: RunDirectory
-    workers: int
-    started: float
-
-    @property
-    def train(self) -> TrainConfig:
-        """The `train` section, as long as `train.min_steps` makes it for this corpus."""
-        return lengthened(self.job.train, conversations=self.corpus_info.conversations)
 
 
 def run(spec: RunSpec, process_group: ProcessGroup) -> RunRecord:
@@ -240,6 +212,9 @@ def _select_and_score(spec: RunSpec, process_group: ProcessGroup, trainer: Train
     job, corpus_info, directory = spec.job, spec.corpus_info, spec.directory
     weights = trainer.load_selected(directory.checkpoint(progress.best_epoch))
     dev, temperature = _dev_and_temperature(spec, process_group, trainer)
+    refit_epochs = progress.best_epoch + 1 if job.train.refit else 0
+    if refit_epochs:
+        trainer, weights = refit(spec, process_group, epochs=refit_epochs)
     test = None
     if "test" in spec.sources:
         thresholds = {name: values["threshold"] for name, values in dev.per_label.items() if "threshold" in values}
@@ -266,6 +241,7 @@ def _select_and_score(spec: RunSpec, process_group: ProcessGroup, trainer: Train
         workers=spec.workers,
         epochs=progress.next_epoch,
         selected_epoch=progress.best_epoch,
+        refit_epochs=refit_epochs,
         test_reads=0 if test is None else 1,
         dev=dev,
         test=test,

@@ -10,10 +10,11 @@ import ray.train
 import ray.train.torch
 import torch
 
-from joyful_ray.data.ingest import IngestedSplit
+from joyful_ray.data.ingest import IngestedSplit, train_and_dev
 from joyful_ray.data.loader import BatchLoader
 from joyful_ray.errors import TrainingError, UserError
-from joyful_ray.train.loop import RunSpec, run
+from joyful_ray.train.loop import run
+from joyful_ray.train.loop_spec import RunSpec
 from joyful_ray.train.process_group import ProcessGroup, use_cores
 from joyful_ray.train.run_directory import RunDirectory
 
@@ -51,6 +52,7 @@ def train_on_worker(config: dict[str, Any]) -> None:
         directory=directory,
         workers=process_group.size,
         started=config["started"],
+        both=lambda: train_and_dev(ingested).source(job, corpus_info.encoding),
     )
     try:
         run(spec, process_group)

@@ -66,6 +66,7 @@ class SearchContext:
                 "cluster.cpus_per_worker": search.cpus_per_trial / search.workers_per_trial,
                 "cluster.gpus_per_worker": search.gpus_per_trial / search.workers_per_trial,
                 "train.device": "auto" if search.gpus_per_trial else "cpu",
+                "train.refit": False,  # a trial is compared on dev
                 "train.keep_checkpoints": search.perturb_epochs + 2 if search.scheduler == "pbt" else 1,
             },
         )

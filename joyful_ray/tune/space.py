@@ -33,6 +33,8 @@ Settings = dict[str, Any]
 NOT_SEARCHED = {
     "name": "it is the name of the search",
     "corpus": "trials are compared on one corpus",
+    "train.refit": "trials are compared on dev",
+    "study": "a search and a study are different commands",
     "storage": "it is where the search is written",
     "seed": "search.repeat tries several seeds",
     "task": "the corpus determines it",

@@ -20,7 +20,8 @@ from joyful_ray.errors import TrainingError, UserError
 from joyful_ray.records import RunRecord
 from joyful_ray.schema import Split
 from joyful_ray.train.checkpoint import latest_checkpoint, read_progress
-from joyful_ray.train.loop import RunSpec, run
+from joyful_ray.train.loop import run
+from joyful_ray.train.loop_spec import RunSpec
 from joyful_ray.train.process_group import ProcessGroup, pick_device, use_cores
 from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.train.schedule import lengthened

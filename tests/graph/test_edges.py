@@ -120,7 +120,7 @@ def test_two_speakers_have_the_released_codes_eight_ids() -> None:
     }
     assert ids[0, 1] == 0  # first speaker to first, source earlier
     assert ids[1, 0] == 1
-    assert ids[0, 0] == 1  # self-loops count as from the future: method.md, section 2.2.3
+    assert ids[0, 0] == 1  # self-loops count as from the future: METHOD.md, R3
     assert ids[0, 2] == 2  # first speaker to second
     assert ids[2, 3] == 6  # second speaker to second
     assert ids[3, 2] == ids[3, 3] == 7

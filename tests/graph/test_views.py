@@ -114,7 +114,7 @@ def test_shared_edge_noise_rewires_twice_as_the_released_code_does_in_place() ->
     generator = draw()
     once = rewire_edges(clean, ratio=0.3, generator=generator)
     assert edges_of(noisy) == edges_of(rewire_edges(once, ratio=0.3, generator=generator))
-    # 1 - 0.7^2 of the targets were drawn again (method.md, section 3.1), and few of those drew the same target
+    # 1 - 0.7^2 of the targets were drawn again (METHOD.md), and few of those drew the same target
     assert float((noisy.target_E != clean.target_E).float().mean()) == pytest.approx(1 - 0.7**2, abs=0.03)
     assert torch.equal(noisy.source_E, clean.source_E)
     assert torch.equal(noisy.relation_E, clean.relation_E)

@@ -229,7 +229,7 @@ def test_unused_layers_count_as_parameters_and_do_not_train() -> None:
 
 
 def test_the_released_preset_has_the_parameters_of_the_authors_checkpoint() -> None:
-    # method.md, section 2.2, size check; 114,688 and 162,711 of them are in unused layers
+    # METHOD.md, R9; 114,688 and 162,711 of them are in unused layers
     job = resolve({"model": {"preset": "released"}})
     with torch.device("meta"):
         net = Joyful(

@@ -8,7 +8,7 @@ from joyful_ray.model.mixing import mix_with_itself
 
 
 def slow_mix(basis_S: Tensor, vectors_NS: Tensor) -> Tensor:
-    """One utterance at a time, as in the authors' code (method.md, section 2.2.1)."""
+    """One utterance at a time, as in the authors' code (METHOD.md, R1)."""
     mixed = []
     for vector_S in vectors_NS:
         share_SS = torch.softmax(basis_S[:, None] * vector_S[None, :], dim=1)

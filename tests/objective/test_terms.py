@@ -65,7 +65,7 @@ def slow_intra(u: Tensor, v: Tensor, i: int, group: range, t: float, *, self_neg
 
 
 def slow_nt_xent(u: Tensor, v: Tensor, i: int, group: range, t: float, *, self_negative: bool = False) -> Tensor:
-    """method.md, section 2.2.5: mean of both directions."""
+    """METHOD.md, R5: mean of both directions."""
     both = []
     for a, b in ((u, v), (v, u)):
         positive = torch.exp(similarity(a[i], b[i]) / t)

@@ -13,7 +13,8 @@ from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import open_corpus
 from joyful_ray.data.loader import ResidentLoader
 from joyful_ray.data.prepare import prepare_here
-from joyful_ray.train.loop import RunSpec, run
+from joyful_ray.train.loop import run
+from joyful_ray.train.loop_spec import RunSpec
 from joyful_ray.train.process_group import ProcessGroup
 from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.train.trainer import Trainer

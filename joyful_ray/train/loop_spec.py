@@ -1,0 +1,42 @@
+"""What the training loop of a rank is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from joyful_ray.config import JobConfig
+from joyful_ray.data.loader import BatchLoader
+from joyful_ray.data.prepare import CorpusInfo
+from joyful_ray.schema import Split
+from joyful_ray.settings import TrainConfig
+from joyful_ray.train.run_directory import RunDirectory
+from joyful_ray.train.schedule import lengthened
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that a rank needs to train one run.
+
+    Attributes:
+        job: the settings.
+        corpus_info: what is known of the corpus.
+        sources: by split, a function that makes its loader when called; `test` is called once, at the end.
+        directory: where the run is written.
+        both: makes the loader of train and dev together, for `train.refit`.
+        workers: Ray Train workers, as the user set them; 0 is without Ray.
+        started: Unix time in seconds at which the command started.
+    """
+
+    job: JobConfig
+    corpus_info: CorpusInfo
+    sources: Mapping[Split, Callable[[], BatchLoader]]
+    directory: RunDirectory
+    workers: int
+    started: float
+    both: Callable[[], BatchLoader] | None = None
+
+    @property
+    def train(self) -> TrainConfig:
+        """The `train` section, as long as `train.min_steps` makes it for this corpus."""
+        return lengthened(self.job.train, conversations=self.corpus_info.conversations)
