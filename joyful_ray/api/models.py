@@ -15,12 +15,17 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    bundle: Place, corpus: Place, *, split: Split = "test", label_map: Place | None = None, device: str = "auto"
+    bundle: Place | Sequence[Place],
+    corpus: Place,
+    *,
+    split: Split = "test",
+    label_map: Place | None = None,
+    device: str = "auto",
 ) -> EvaluationResult:
     """Score a trained model on a split of any corpus.
 
     Args:
-        bundle: `<run>/bundle` or the run itself; a path or s3:// URI.
+        bundle: `<run>/bundle` or the run itself; a path or s3:// URI. The probabilities of several are averaged.
         corpus: a path or s3:// URI.
         split: train, dev or test.
         label_map: a YAML file that maps the model's labels to those of the corpus, if they differ.
@@ -40,12 +45,12 @@ def evaluate(
 
     _check_split(split)
     names = None if label_map is None else fspath(label_map)
-    assessment = assess_bundle(fspath(bundle), fspath(corpus), split=split, label_map=names, device=device)
+    assessment = assess_bundle(_bundles(bundle), fspath(corpus), split=split, label_map=names, device=device)
     return EvaluationResult(assessment, split)
 
 
 def predict(
-    bundle: Place,
+    bundle: Place | Sequence[Place],
     source: Place | Iterable[Mapping[str, Any]],
     out: Place | None = None,
     *,
@@ -59,7 +64,7 @@ def predict(
     """Predict the label of every utterance.
 
     Args:
-        bundle: `<run>/bundle` or the run itself; a path or s3:// URI.
+        bundle: `<run>/bundle` or the run itself; a path or s3:// URI. The probabilities of several are averaged.
         source: a corpus (path or s3:// URI), a `.jsonl` file of conversations, or conversations as dicts with the keys
             of such a file.
         out: where to write. A corpus needs it (a folder of Parquet files); for a `.jsonl` file it is a .jsonl, .csv or
@@ -95,16 +100,22 @@ def predict(
     if not is_corpus:
         from joyful_ray.predict.jsonl import predict_jsonl
 
-        found = predict_jsonl(fspath(bundle), fspath(source), target, embedding=embedding, device=device)
+        found = predict_jsonl(_bundles(bundle), fspath(source), target, embedding=embedding, device=device)
         return PredictionResult(found.table, found.out)
     if target is None:
         raise ConfigError("predictions for a corpus need out, a folder or s3:// URI")
     cluster = {"workers": workers, "gpus_per_worker": gpus_per_worker, "address": address}
-    return _predict_corpus(fspath(bundle), fspath(source), target, splits, cluster, embedding=embedding, device=device)
+    return _predict_corpus(
+        _bundles(bundle), fspath(source), target, splits, cluster, embedding=embedding, device=device
+    )
+
+
+def _bundles(bundle: Place | Sequence[Place]) -> str | list[str]:
+    return fspath(bundle) if isinstance(bundle, str | PathLike) else [fspath(each) for each in bundle]
 
 
 def _predict_corpus(
-    bundle: str,
+    bundle: str | Sequence[str],
     corpus: str,
     out: str,
     splits: Iterable[Split] | None,
@@ -139,11 +150,11 @@ def _check_split(split: Split) -> Split:
     return split
 
 
-def load(bundle: Place, *, device: str = "auto") -> Predictor:
+def load(bundle: Place | Sequence[Place], *, device: str = "auto") -> Predictor:
     """Open a trained model to predict new conversations one call after the other.
 
     Args:
-        bundle: `<run>/bundle` or the run itself; a path or s3:// URI.
+        bundle: `<run>/bundle` or the run itself; a path or s3:// URI. The probabilities of several are averaged.
         device: auto, cpu or cuda.
 
     Returns:
@@ -157,7 +168,7 @@ def load(bundle: Place, *, device: str = "auto") -> Predictor:
     """
     from joyful_ray.predict.predictor import Predictor
 
-    return Predictor.open(fspath(bundle), device=device)
+    return Predictor.open(_bundles(bundle), device=device)
 
 
 def import_corpus(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -29,7 +29,7 @@ Watch = Callable[[int, int], None]
 
 
 def assess_bundle(
-    bundle: str,
+    bundle: str | Sequence[str],
     corpus: str,
     *,
     split: Split = "test",
@@ -40,7 +40,7 @@ def assess_bundle(
     """Score a bundle on one split of any corpus with the same features; modalities may be missing.
 
     Args:
-        bundle, corpus: paths or s3:// URIs.
+        bundle, corpus: paths or s3:// URIs; the probabilities of several bundles are averaged.
         split: the split to score.
         label_map: a YAML file that maps the labels of the bundle to those of the corpus.
         device: auto, cpu or cuda.
@@ -54,7 +54,8 @@ def assess_bundle(
     mapping = read_label_map(label_map) if label_map is not None else None
     predictor = Predictor.open(bundle, device=device)
     opened = open_corpus(corpus)
-    predictor.bundle.check_fits(opened.manifest)
+    for each in predictor.bundles:
+        each.check_fits(opened.manifest)
     if mapping is None:
         return assess(predictor, opened, split, watch=watch)
     map_names = {"from": mapping.source.name, "to": mapping.target.name}
@@ -134,6 +135,11 @@ def without_temperature(decoder: PredictionDecoder) -> PredictionDecoder:
     return PredictionDecoder(decoder.task, decoder.labels, decoder.thresholds)
 
 
+def _temperature(predictor: Predictor) -> float | None:
+    """The temperature of a bundle; 1 for several, whose probabilities have been calibrated before they are averaged."""
+    return 1.0 if predictor.others else predictor.bundle.card.temperature
+
+
 def _own_scores(predictor: Predictor, scored: ScoredSplit) -> Scores:
     """Compute scores over the model's own labels, in the same way as in training."""
     task, truth = predictor.decoder.task, torch.from_numpy(scored.truth)
@@ -167,7 +173,7 @@ def _assessment(
             for name, interval in zip(MEASURES[predictions.task], bounds, strict=True)
             if interval is not None and name in scores.values
         },
-        calibration=_calibration(predictions, at_temperature, scored.owner_N, predictor.bundle.card.temperature),
+        calibration=_calibration(predictions, at_temperature, scored.owner_N, _temperature(predictor)),
         groups=group_scores(predictions, scored, known),
         shift=scored.shift,
     )

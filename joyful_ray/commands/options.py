@@ -16,9 +16,12 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print the result as one JSON object on stdout, and everything else on stderr.")
 ]
 Job = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="Job file, such as jobs/meld.yaml.", show_default=False)]
-Bundle = Annotated[
-    str,
-    typer.Argument(metavar="BUNDLE", help="Trained model: path or s3:// URI of <run>/bundle."),
+Bundles = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="BUNDLE…",
+        help="Trained model: path or s3:// URI of <run>/bundle. The probabilities of several are averaged.",
+    ),
 ]
 Settings = Annotated[
     list[str] | None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from joyful_ray.commands.options import Bundle, Json, one_of
+from joyful_ray.commands.options import Bundles, Json, one_of
 from joyful_ray.commands.runs import DEVICES
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ DeviceOption = Annotated[str, typer.Option(help="Device for predictions without 
 
 def predict(
     context: typer.Context,
-    bundle: Bundle,
+    bundle: Bundles,
     corpus: CorpusOption = None,
     jsonl: JsonlOption = None,
     out: OutOption = None,
@@ -115,7 +115,9 @@ def _check_options(context: typer.Context, *, has_jsonl: bool) -> None:
         raise typer.BadParameter("--device needs --workers 0; with Ray, use --gpus-per-worker")
 
 
-def _predict_jsonl(screen: Screen, bundle: str, source: str, out: str | None, *, embedding: bool, device: str) -> None:
+def _predict_jsonl(
+    screen: Screen, bundle: list[str], source: str, out: str | None, *, embedding: bool, device: str
+) -> None:
     from joyful_ray.console.predictions import show_jsonl_predictions
     from joyful_ray.predict.jsonl import predict_jsonl
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from joyful_ray.commands.options import (
-    Bundle,
+    Bundles,
     Callbacks,
     Job,
     Json,
@@ -126,7 +126,7 @@ def _train_seeds(
 
 
 def evaluate(
-    bundle: Bundle,
+    bundle: Bundles,
     corpus: Annotated[
         str, typer.Option("--corpus", metavar="URI", help="Path or s3:// URI of the corpus to score it on.")
     ],

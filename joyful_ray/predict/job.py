@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus, open_corpus
-from joyful_ray.errors import CheckpointError, CorpusError
+from joyful_ray.errors import CheckpointError, ConfigError, CorpusError
+from joyful_ray.predict.ensemble import check_alike, combined_decoder, joint_hash
 from joyful_ray.predict.output_shards import (
     ADVICE,
     CARD,
@@ -33,7 +34,7 @@ Watch = Callable[[int, int], None]
 
 
 def predict_corpus(
-    bundle: str,
+    bundle: str | Sequence[str],
     corpus: str,
     out: str,
     *,
@@ -46,7 +47,8 @@ def predict_corpus(
     """Predict every utterance of a corpus and write Parquet files; the same call continues after an interruption.
 
     Args:
-        bundle, corpus, out: paths or s3:// URIs; on a cluster, all workers must be able to reach them.
+        bundle, corpus, out: paths or s3:// URIs; on a cluster, all workers must be able to reach them. The
+            probabilities of several bundles are averaged.
         splits: the splits to predict; by default, all splits of the corpus.
         cluster: the pool of Ray actors; with `workers=0`, this process predicts without Ray.
         embedding: also write the vector that the graph encoder computes for each utterance.
@@ -62,16 +64,18 @@ def predict_corpus(
     """
     start = time.perf_counter()
     cluster = cluster or ClusterConfig()
-    model, opened, place = _open(bundle, corpus, out)
+    models, opened, place = _open([bundle] if isinstance(bundle, str) else bundle, corpus, out)
+    if embedding and len(models) > 1:
+        raise ConfigError("each bundle has embeddings of its own; name one bundle to get them")
     requested = _splits_of(opened, splits)
-    origin = Origin(model.hash, opened.hash, embedding)
+    origin = Origin(joint_hash(models), opened.hash, embedding)
     earlier = _card_of(place, origin)
     finished = finished_shards(place, output_shards(opened, opened.splits()), origin)
     shards = output_shards(opened, requested)
     unfinished = [shard for shard in shards if shard not in finished]
     if not unfinished and earlier is not None and set(requested) <= set(earlier.splits):
         return earlier
-    task = ShardTask(model.location.uri, opened, place, origin)
+    task = ShardTask(tuple(model.location.uri for model in models), opened, place, origin)
     kept = len(shards) - len(unfinished)
     for count, _ in enumerate(_predict_shards(task, unfinished, cluster, device), start=kept + 1):
         if watch is not None:
@@ -79,11 +83,11 @@ def predict_corpus(
     covered = [split for split in opened.splits() if split in requested or (earlier and split in earlier.splits)]
     seconds = time.perf_counter() - start
     card = PredictionCard(
-        **_origin_of(model, opened),
+        **_origin_of(models, opened),
         splits={split: _counts(opened, split) for split in covered},
         columns=columns_of(place, shards[0]),
         has_embedding=embedding,
-        depends_on_batch=model.depends_on_batch,
+        depends_on_batch=any(model.depends_on_batch for model in models),
         shards=len(output_shards(opened, covered)),
         kept_shards=kept,
         workers=cluster.workers,
@@ -99,19 +103,27 @@ def _write_card(place: Location, card: PredictionCard) -> PredictionCard:
     return card
 
 
-def _open(bundle: str, corpus: str, out: str) -> tuple[Bundle, Corpus, Location]:
-    model, opened, place = read_bundle(bundle), open_corpus(corpus, verify=False), open_location(out)
-    model.check_fits(opened.manifest)
+def _open(bundles: Sequence[str], corpus: str, out: str) -> tuple[list[Bundle], Corpus, Location]:
+    models = [read_bundle(bundle) for bundle in bundles]
+    check_alike(models)
+    opened, place = open_corpus(corpus, verify=False), open_location(out)
+    for model in models:
+        model.check_fits(opened.manifest)
     if place.uri.startswith(f"{opened.location.uri}/"):
         raise CheckpointError(f"{place.uri} is inside the corpus {opened.location.uri}; choose another --out")
-    return model, opened, place
+    return models, opened, place
 
 
-def _origin_of(bundle: Bundle, corpus: Corpus) -> dict[str, Any]:
-    """The entries of the card about the model and the corpus."""
-    decoder = decoder_of(bundle)
+def _origin_of(bundles: Sequence[Bundle], corpus: Corpus) -> dict[str, Any]:
+    """The entries of the card about the models and the corpus."""
+    decoders = [decoder_of(bundle) for bundle in bundles]
+    decoder = decoders[0] if len(decoders) == 1 else combined_decoder(decoders)
     return {
-        "bundle": {"uri": bundle.location.uri, "hash": bundle.hash, "fingerprint": bundle.card.fingerprint},
+        "bundle": {
+            "uri": " ".join(bundle.location.uri for bundle in bundles),
+            "hash": joint_hash(bundles),
+            "fingerprint": " ".join(bundle.card.fingerprint for bundle in bundles),
+        },
         "corpus": {"uri": corpus.location.uri, "name": corpus.manifest.name, "hash": corpus.hash},
         "temperature": decoder.temperature,
         "thresholds": decoder.calibrated_thresholds,
@@ -125,7 +137,7 @@ def _predict_shards(
     if not unfinished:
         return
     if cluster.workers == 0:
-        predictor = Predictor.open(task.bundle, device=device)
+        predictor = Predictor.open(task.bundles, device=device)
         use_cores(cluster.cpus_per_worker, predictor.device)
         yield from task.run(predictor, unfinished)
         return

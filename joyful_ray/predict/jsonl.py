@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ class JsonlPredictions:
 
 
 def predict_jsonl(
-    bundle: str, source: str, out: str | None = None, *, embedding: bool = False, device: str = "auto"
+    bundle: str | Sequence[str], source: str, out: str | None = None, *, embedding: bool = False, device: str = "auto"
 ) -> JsonlPredictions:
     """Predict every utterance of a JSONL file of conversations.
 
@@ -50,7 +50,7 @@ def predict_jsonl(
     `split` are allowed, but do not matter. With `out`, only a few hundred conversations are in memory at a time.
 
     Args:
-        bundle: `<run>/bundle` or the run itself, a path or s3:// URI.
+        bundle: `<run>/bundle` or the run itself, a path or s3:// URI; the probabilities of several are averaged.
         source: the JSONL file, a path or s3:// URI.
         out: a .jsonl, .csv or .parquet file for the results; without it, they are returned.
         embedding: also return the vector that the graph encoder computes for each utterance (not in a .csv file).

@@ -53,7 +53,7 @@ class ShardWorker:
 
     def __init__(self, task: ShardTask, cluster: ClusterConfig) -> None:
         self.task = task
-        self.predictor = Predictor.open(task.bundle, device="cuda" if cluster.gpus_per_worker else "cpu")
+        self.predictor = Predictor.open(task.bundles, device="cuda" if cluster.gpus_per_worker else "cpu")
         use_cores(cluster.cpus_per_worker, self.predictor.device)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:

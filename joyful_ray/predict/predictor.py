@@ -20,6 +20,7 @@ from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import ConfigError, TrainingError
 from joyful_ray.predict.conversations import rows_of
 from joyful_ray.predict.decoder import PredictionDecoder
+from joyful_ray.predict.ensemble import check_alike, combined, combined_decoder
 from joyful_ray.predict.streaming import StreamedConversation
 from joyful_ray.train.bundle import Bundle, read_bundle
 from joyful_ray.train.evaluate import forward
@@ -35,11 +36,13 @@ class Predictor:
         bundle: the trained model with its labels and statistics.
         device: where the model runs.
         decoder: converts scores to probabilities and predictions.
+        others: further bundles, whose probabilities are averaged with those of the first.
     """
 
     bundle: Bundle
     device: torch.device
     decoder: PredictionDecoder
+    others: tuple[Bundle, ...] = ()
 
     def __repr__(self) -> str:
         """The model in one line."""
@@ -51,21 +54,30 @@ class Predictor:
         )
 
     @classmethod
-    def open(cls, bundle: str, *, device: str = "auto") -> Predictor:
-        """Open a bundle, or the run that contains it.
+    def open(cls, bundle: str | Sequence[str], *, device: str = "auto") -> Predictor:
+        """Open a bundle, or the run that contains it; or several, which are averaged.
 
         Args:
-            bundle: a path or s3:// URI.
+            bundle: a path or s3:// URI, or several.
             device: auto, cpu or cuda.
 
         Raises:
             CheckpointError: there is no bundle, or it is damaged.
-            ConfigError: the device is `cuda`, but torch finds no GPU.
+            ConfigError: the device is `cuda`, but torch finds no GPU; or the bundles have different labels.
         """
-        opened = read_bundle(bundle)
+        bundles = [read_bundle(each) for each in ([bundle] if isinstance(bundle, str) else bundle)]
+        check_alike(bundles)
         chosen = pick_device(device)
-        opened.model.to(chosen)
-        return cls(opened, chosen, decoder_of(opened))
+        for opened in bundles:
+            opened.model.to(chosen)
+        decoders = [decoder_of(opened) for opened in bundles]
+        decoder = decoders[0] if len(decoders) == 1 else combined_decoder(decoders)
+        return cls(bundles[0], chosen, decoder, tuple(bundles[1:]))
+
+    @property
+    def bundles(self) -> tuple[Bundle, ...]:
+        """All bundles."""
+        return (self.bundle, *self.others)
 
     def predict(self, conversations: Iterable[Mapping[str, Any]], *, embedding: bool = False) -> pa.Table:
         """Predict conversations given as dicts, with the keys of the JSONL format.
@@ -87,8 +99,9 @@ class Predictor:
         Example:
             joyful_ray.load("runs/meld/bundle").predict([{"speakers": ["Ann"], "text": [vector]}]).to_pandas()
         """
-        encoding = self.bundle.encoding
-        rows = rows_of(conversations, encoding.widths, reads_texts=encoding.ngrams is not None)
+        widths = {name: width for bundle in self.bundles for name, width in bundle.encoding.widths.items()}
+        reads_texts = any(bundle.encoding.ngrams is not None for bundle in self.bundles)
+        rows = rows_of(conversations, widths, reads_texts=reads_texts)
         return self.table(rows, embedding=embedding)
 
     def start_conversation(self, conversation_id: str = "conversation") -> StreamedConversation:
@@ -103,6 +116,8 @@ class Predictor:
             conversation = joyful_ray.load("runs/causal").start_conversation()
             conversation.add({"speaker": "Ann", "text": vector})["prediction"]
         """
+        if self.others:
+            raise ConfigError("a conversation is predicted utterance by utterance with one bundle, not with several")
         if not self.bundle.card.causal:
             raise ConfigError(
                 "the model is not causal: it scores an utterance with the help of later ones; train one with "
@@ -118,7 +133,6 @@ class Predictor:
         conversation_ids = rows["conversation_id"].combine_chunks().take(owners)
         return self.decoder.table(conversation_ids, utterance_ids.flatten(), scores_NK, embedding_NE)
 
-    @torch.inference_mode()
     def scores(
         self,
         tables: Sequence[pa.Table],
@@ -126,10 +140,9 @@ class Predictor:
         embedding: bool = False,
         watch: Callable[[int, int], None] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Compute the model's scores (N, K) and, on request, embeddings (N, E), in the order of the rows, on the CPU.
+        """Compute scores (N, K) and, on request, embeddings (N, E), in the order of the rows, on the CPU.
 
-        Conversations are batched over all tables in the way `evaluate` batches a split. Only a model that attends to
-        padding (`Bundle.depends_on_batch`, as with `released`) gives other scores in other batches.
+        The scores of several bundles are combined, so that `decoder` gives the mean of their probabilities.
 
         Args:
             tables: rows of shards.
@@ -137,16 +150,38 @@ class Predictor:
             watch: called with the number of utterances scored so far, and with that of all.
 
         Raises:
+            ConfigError: embeddings of several bundles are requested.
             TrainingError: a score is not finite.
         """
-        job, encoding = self.bundle.job, self.bundle.encoding
+        if not self.others:
+            return self._scores_of(self.bundle, tables, embedding=embedding, watch=watch)
+        if embedding:
+            raise ConfigError("each bundle has embeddings of its own; name one bundle to get them")
+        scores = [self._scores_of(bundle, tables, watch=watch)[0] for bundle in self.bundles]
+        return combined(scores, [decoder_of(bundle) for bundle in self.bundles]), None
+
+    @torch.inference_mode()
+    def _scores_of(
+        self,
+        bundle: Bundle,
+        tables: Sequence[pa.Table],
+        *,
+        embedding: bool = False,
+        watch: Callable[[int, int], None] | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """The scores of one bundle.
+
+        Conversations are batched over all tables in the way `evaluate` batches a split. Only a model that attends to
+        padding (`Bundle.depends_on_batch`, as with `released`) gives other scores in other batches.
+        """
+        job, encoding = bundle.job, bundle.encoding
         store = SplitStore([encoding.table(rows, with_labels=False) for rows in tables], encoding)
         in_order = np.empty_like(store.lengths)
         in_order[store.rows] = store.lengths
         starts = (np.cumsum(in_order) - in_order)[store.rows]
         positions, scores, embeddings = [], [], []
         for chosen in plan_evaluation(store.lengths, utterances=job.train.evaluation_utterances):
-            output = forward(self.bundle.model, store.batch(chosen).to(self.device), precision=job.train.precision)
+            output = forward(bundle.model, store.batch(chosen).to(self.device), precision=job.train.precision)
             positions += [np.arange(starts[one], starts[one] + store.lengths[one]) for one in chosen]
             scores.append(output.scores_NK.float().cpu())
             if embedding:

@@ -19,13 +19,13 @@ class ShardTask:
     """What every worker needs; it can be pickled, and contains neither weights nor secrets.
 
     Attributes:
-        bundle: URI of the bundle.
+        bundles: URIs of the bundles.
         corpus: the corpus to read.
         out: where the predictions are written.
         origin: what is written into every file.
     """
 
-    bundle: str
+    bundles: tuple[str, ...]
     corpus: Corpus
     out: Location
     origin: Origin
