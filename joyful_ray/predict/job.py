@@ -64,9 +64,7 @@ def predict_corpus(
     """
     start = time.perf_counter()
     cluster = cluster or ClusterConfig()
-    models, opened, place = _open([bundle] if isinstance(bundle, str) else bundle, corpus, out)
-    if embedding and len(models) > 1:
-        raise ConfigError("each bundle has embeddings of its own; name one bundle to get them")
+    models, opened, place = _open([bundle] if isinstance(bundle, str) else bundle, corpus, out, embedding=embedding)
     requested = _splits_of(opened, splits)
     origin = Origin(joint_hash(models), opened.hash, embedding)
     earlier = _card_of(place, origin)
@@ -87,7 +85,6 @@ def predict_corpus(
         splits={split: _counts(opened, split) for split in covered},
         columns=columns_of(place, shards[0]),
         has_embedding=embedding,
-        depends_on_batch=any(model.depends_on_batch for model in models),
         shards=len(output_shards(opened, covered)),
         kept_shards=kept,
         workers=cluster.workers,
@@ -103,7 +100,9 @@ def _write_card(place: Location, card: PredictionCard) -> PredictionCard:
     return card
 
 
-def _open(bundles: Sequence[str], corpus: str, out: str) -> tuple[list[Bundle], Corpus, Location]:
+def _open(bundles: Sequence[str], corpus: str, out: str, *, embedding: bool) -> tuple[list[Bundle], Corpus, Location]:
+    if embedding and len(bundles) > 1:
+        raise ConfigError("each bundle has embeddings of its own; name one bundle to get them")
     models = [read_bundle(bundle) for bundle in bundles]
     check_alike(models)
     opened, place = open_corpus(corpus, verify=False), open_location(out)
@@ -127,6 +126,7 @@ def _origin_of(bundles: Sequence[Bundle], corpus: Corpus) -> dict[str, Any]:
         "corpus": {"uri": corpus.location.uri, "name": corpus.manifest.name, "hash": corpus.hash},
         "temperature": decoder.temperature,
         "thresholds": decoder.calibrated_thresholds,
+        "depends_on_batch": any(bundle.depends_on_batch for bundle in bundles),
     }
 
 

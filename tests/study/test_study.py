@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import joyful_ray
 from joyful_ray.cli import main
 from joyful_ray.config import merge
 from joyful_ray.errors import ConfigError, UserError
@@ -186,3 +187,12 @@ def test_a_study_is_not_a_run(study: Study) -> None:
 
     with pytest.raises(ConfigError, match="is a study: run it with joyful study"):
         train(load_job(study()))
+
+
+def test_the_function_of_the_api_gives_the_record_as_a_table(study: Study) -> None:
+    found = joyful_ray.study(study(), {"train.epochs": 1}, seeds=[0], parallel=1)
+    frame = found.to_pandas()
+    assert list(frame["variant"]) == ["on", "off"]
+    assert frame["weighted_f1"].tolist() == [row.score.mean for row in found.record.rows]
+    assert "tiny, on" in repr(found) or "on: " in repr(found)
+    assert "the reference" in repr(found)
