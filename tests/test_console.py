@@ -243,7 +243,7 @@ def seeds_record(scores: list[str]) -> SeedsRecord:
     "scores",
     [
         ["accuracy", "weighted_f1", "macro_f1", "f1/joy"],
-        ["weighted_f1", "accuracy", "macro_f1", "support_weighted_f1", "f1/joy"],
+        ["weighted_f1", "accuracy", "macro_f1", "binary_weighted_f1_by_support", "f1/joy"],
         ["mae", "correlation", "accuracy_7", "accuracy_2", "accuracy_2_with_zero", "f1_2"],
     ],
 )

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
-from joyful_ray.api.display import heading, html_table
-from joyful_ray.records import StudyRecord
 from joyful_ray.wording import counted, metric_name
 
 if TYPE_CHECKING:
     import pandas
+
+    from joyful_ray.records import StudyRecord
 
     Place = str | PathLike[str]
 
@@ -60,6 +60,8 @@ class StudyResult:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
+        from joyful_ray.api.display import heading, html_table
+
         return heading(repr(self).splitlines()[0]) + html_table(self.to_pandas())
 
 

@@ -16,7 +16,7 @@ from joyful_ray.train.scores import binary_weighted_f1, multi_label_scores, sing
 
 MEASURES: dict[Task, tuple[str, ...]] = {
     "single-label": ("weighted_f1", "accuracy", "macro_f1"),
-    "multi-label": ("weighted_f1", "accuracy", "macro_f1"),
+    "multi-label": ("binary_weighted_f1", "weighted_f1", "accuracy", "macro_f1"),
     "regression": ("mae",),
 }
 """Measures with intervals; groups are scored by the first one."""
@@ -94,9 +94,11 @@ class LabeledPredictions:
             true_positives, false_positives, false_negatives, true_negatives = np.moveaxis(cells, -1, 0)
             accuracy = _divide(true_positives + true_negatives, total).mean(axis=-1)
             errors = false_positives + false_negatives
-            f1 = _divide(2 * true_positives, np.maximum(2 * true_positives + errors, 1.0)).mean(axis=-1)
-            weighted = np.where(total[..., 0] > 0, binary_weighted_f1(cells).mean(axis=-1), np.nan)
-            return np.stack([weighted, accuracy, np.where(np.isnan(accuracy), np.nan, f1)], axis=-1)
+            f1 = _divide(2 * true_positives, np.maximum(2 * true_positives + errors, 1.0))
+            support = true_positives + false_negatives
+            weighted = (f1 * support).sum(axis=-1) / np.maximum(support.sum(axis=-1), 1.0)
+            measures = [binary_weighted_f1(cells).mean(axis=-1), weighted, accuracy, f1.mean(axis=-1)]
+            return np.where(total[..., :1] > 0, np.stack(measures, axis=-1), np.nan)
         table = counts.reshape(*counts.shape[:-1], width, width + 1)
         hits = np.diagonal(table, axis1=-2, axis2=-1)
         support, predicted = table.sum(axis=-1), table[..., :width].sum(axis=-2)

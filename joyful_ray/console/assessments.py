@@ -11,7 +11,7 @@ from joyful_ray.wording import counted, metric_name
 if TYPE_CHECKING:
     from joyful_ray.records import Assessment, GroupScore, Interval
 
-SELECTED_BY = {"single-label": "weighted F1", "multi-label": "weighted F1", "regression": "MAE"}
+SELECTED_BY = {"single-label": "weighted F1", "multi-label": "binary weighted F1", "regression": "MAE"}
 
 
 def show_assessment(screen: Screen, found: Assessment, *, split: str, details: bool) -> None:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from joyful_ray.console.screen import Screen
+from joyful_ray.records import SELECTS
+from joyful_ray.wording import metric_name
 
 if TYPE_CHECKING:
     from joyful_ray.records import EpochMetrics
-from joyful_ray.wording import metric_name
 
-SELECTED_BY = {"single-label": "weighted_f1", "multi-label": "weighted_f1", "regression": "mae"}
 BAR_WIDTH = 20
 
 
@@ -81,7 +81,7 @@ class TrainingDisplay:
         if metrics.max_epochs > self._epochs:  # train.min_steps has made the runs longer
             self._total, self._epochs = self._total // self._epochs * metrics.max_epochs, metrics.max_epochs
         self._done[seed] = metrics.epoch + 1
-        score = SELECTED_BY[metrics.dev.task]
+        score = SELECTS[metrics.dev.task]
         if not self._has_header:
             self._has_header = True
             self._screen.say(

@@ -13,12 +13,13 @@ from joyful_ray.records.bundles import BundleCard, PredictionCard
 from joyful_ray.records.environment import versions
 from joyful_ray.records.reading import read_as, read_lines_as
 from joyful_ray.records.runs import EpochMetrics, RunRecord
-from joyful_ray.records.scores import Scores
+from joyful_ray.records.scores import SELECTS, Scores
 from joyful_ray.records.searches import Candidate, SearchRecord
 from joyful_ray.records.seeds import SeedRun, SeedsRecord, Spread, seed_run, spread, spreads
 from joyful_ray.records.studies import StudyRecord, StudyRow
 
 __all__ = [
+    "SELECTS",
     "Assessment",
     "BundleCard",
     "Calibration",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from joyful_ray.records import Scores
+from joyful_ray.records import SELECTS, Scores
 from joyful_ray.report.charts import CYCLE, figure
 from joyful_ray.report.read_runs import Run
 
@@ -79,4 +79,5 @@ def confusion(scores: Scores) -> go.Figure:
 
 
 def _score_name(run: Run) -> str:
-    return "mae" if run.epochs[0].dev.task == "regression" else "weighted_f1"
+    dev = run.epochs[0].dev
+    return SELECTS[dev.task] if SELECTS[dev.task] in dev.values else "weighted_f1"

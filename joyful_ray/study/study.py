@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from joyful_ray.errors import CheckpointError, StorageError
 from joyful_ray.records import (
+    SELECTS,
     EpochMetrics,
     RunRecord,
     Spread,
@@ -26,7 +27,7 @@ from joyful_ray.train.many import Finished, train_many
 from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.tune.confirm import ERROR_RATE, Difference, paired_bootstrap, score_of
 from joyful_ray.tune.dev_counts import DevCounts
-from joyful_ray.tune.goals import GREATER, SELECTS, Goal
+from joyful_ray.tune.goals import GREATER, Goal
 
 RECORD = "study.json"
 Counts = Sequence[DevCounts]

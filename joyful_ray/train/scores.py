@@ -163,18 +163,19 @@ def multi_label_scores(
             "precision": float(hit / max(hit + false, 1.0)),
             "recall": float(hit / max(hit + missed, 1.0)),
             "f1": float(2 * hit / max(2 * hit + false + missed, 1.0)),
-            "weighted_f1": float(weighted[k]),
+            "binary_weighted_f1": float(weighted[k]),
             "accuracy": float((hit + rest) / max(hit + false + missed + rest, 1.0)),
             "support": float(hit + missed),
             **({"threshold": limits[name]} if name in limits else {}),
         }
     means = {
         target: float(np.mean([per_label[name][key] for name in labels]))
-        for target, key in (("weighted_f1", "weighted_f1"), ("accuracy", "accuracy"), ("macro_f1", "f1"))
+        for target, key in (("binary_weighted_f1", "binary_weighted_f1"), ("accuracy", "accuracy"), ("macro_f1", "f1"))
     }
     support = np.array([per_label[name]["support"] for name in labels])
-    by_support = np.array([per_label[name]["weighted_f1"] for name in labels])
-    means["support_weighted_f1"] = float((by_support * support).sum() / max(support.sum(), 1.0))
+    for target, key in (("weighted_f1", "f1"), ("binary_weighted_f1_by_support", "binary_weighted_f1")):
+        values = np.array([per_label[name][key] for name in labels])
+        means[target] = float((values * support).sum() / max(support.sum(), 1.0))
     return Scores(
         task="multi-label", utterances=utterances, loss=loss, values=means, labels=list(labels), per_label=per_label
     )

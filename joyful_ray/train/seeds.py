@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from joyful_ray.config import JobConfig
 from joyful_ray.errors import ConfigError, TrainingError
-from joyful_ray.records import EpochMetrics, RunRecord, SeedsRecord, seed_run, spreads
+from joyful_ray.records import SELECTS, EpochMetrics, RunRecord, SeedsRecord, seed_run, spreads
 from joyful_ray.storage import Location, open_location
 from joyful_ray.train.callbacks import Callback
 from joyful_ray.train.launch import check_job
@@ -90,7 +90,7 @@ def _summary(job: JobConfig, name: str, corpus_hash: str, results: list[tuple[in
         name=name,
         fingerprint=job.model_copy(update={"seed": 0}).fingerprint,
         corpus={"name": str(records[0].corpus["name"]), "uri": str(records[0].corpus["uri"]), "hash": corpus_hash},
-        selection="mae" if records[0].dev.task == "regression" else "weighted_f1",
+        selection=SELECTS[records[0].dev.task],
         seeds=rows,
         failures=failures,
         dev=spreads([row.dev for row in rows]),

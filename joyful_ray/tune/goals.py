@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from joyful_ray.config import nearest
 from joyful_ray.errors import ConfigError
+from joyful_ray.records import SELECTS
 from joyful_ray.schema import Task
 from joyful_ray.search_settings import SearchConfig
 
 GREATER: dict[Task, tuple[str, ...]] = {
     "single-label": ("weighted_f1", "accuracy", "macro_f1"),
-    "multi-label": ("weighted_f1", "accuracy", "macro_f1"),
+    "multi-label": ("binary_weighted_f1", "weighted_f1", "accuracy", "macro_f1"),
     "regression": ("correlation", "accuracy_7", "accuracy_2", "f1_2"),
 }
 LESS: dict[Task, tuple[str, ...]] = {
@@ -20,7 +21,6 @@ LESS: dict[Task, tuple[str, ...]] = {
     "multi-label": ("loss", "seconds"),
     "regression": ("mae", "loss", "seconds"),
 }
-SELECTS: dict[Task, str] = {"single-label": "weighted_f1", "multi-label": "weighted_f1", "regression": "mae"}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from joyful_ray.assess.bootstrap import intervals, resampled
-from joyful_ray.assess.labeled_predictions import LabeledPredictions
+from joyful_ray.assess.labeled_predictions import MEASURES, LabeledPredictions
 from joyful_ray.train.scores import Tally, binary_weighted_f1
 
 LABELS = ("a", "b", "c")
@@ -80,9 +80,11 @@ def test_multi_label_measures_are_the_means_over_labels_of_scores() -> None:
     measures = found.measures(found.counts(owner, 9).sum(axis=0))
     weighted = [f1_score(truth[:, k], predicted[:, k], average="weighted") for k in range(3)]
     assert measures[0] == pytest.approx(np.mean(weighted))
-    assert measures[1] == pytest.approx((truth == predicted).mean())
-    assert measures[2] == pytest.approx(f1_score(truth, predicted, average="macro"))
-    assert found.scores(loss=0.0).values["weighted_f1"] == pytest.approx(measures[0])
+    assert measures[1] == pytest.approx(f1_score(truth, predicted, average="weighted"))
+    assert measures[2] == pytest.approx((truth == predicted).mean())
+    assert measures[3] == pytest.approx(f1_score(truth, predicted, average="macro"))
+    values = found.scores(loss=0.0).values
+    assert [values[name] for name in MEASURES["multi-label"]] == pytest.approx(measures.tolist())
 
 
 def test_regression_is_measured_by_the_mean_absolute_error() -> None:

@@ -108,7 +108,7 @@ def test_multi_label_scores_equal_scikit_learns_at_a_given_threshold(threshold: 
     f1 = [metrics.f1_score(truth[:, k], guess[:, k], zero_division=0) for k in range(4)]
     for k, name in enumerate(LABELS):
         per_label = found.per_label[name]
-        assert (per_label["weighted_f1"], per_label["accuracy"], per_label["f1"]) == pytest.approx(
+        assert (per_label["binary_weighted_f1"], per_label["accuracy"], per_label["f1"]) == pytest.approx(
             (weighted[k], accuracy[k], f1[k])
         )
         assert per_label["precision"] == pytest.approx(
@@ -116,9 +116,15 @@ def test_multi_label_scores_equal_scikit_learns_at_a_given_threshold(threshold: 
         )
         assert per_label["recall"] == pytest.approx(metrics.recall_score(truth[:, k], guess[:, k], zero_division=0))
         assert per_label["support"] == truth[:, k].sum()
-    assert found.values["weighted_f1"] == pytest.approx(np.mean(weighted))
+    assert found.values["binary_weighted_f1"] == pytest.approx(np.mean(weighted))
     assert found.values["accuracy"] == pytest.approx(np.mean(accuracy))
-    assert found.values["macro_f1"] == pytest.approx(np.mean(f1))
+    assert found.values["macro_f1"] == pytest.approx(metrics.f1_score(truth, guess, average="macro", zero_division=0))
+    assert found.values["weighted_f1"] == pytest.approx(
+        metrics.f1_score(truth, guess, average="weighted", zero_division=0)
+    )
+    by_support = np.average(weighted, weights=truth.sum(axis=0))
+    assert found.values["binary_weighted_f1_by_support"] == pytest.approx(by_support)
+    assert found.selection == found.values["binary_weighted_f1"]
 
 
 def test_the_threshold_tuned_on_dev_gives_the_best_weighted_f1_of_each_label() -> None:
