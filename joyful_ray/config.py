@@ -127,7 +127,7 @@ def load_job(
     else:
         settings = _read_with_extends(Path(source), ()) if source is not None else {}
     for each in overrides or []:
-        settings = merge(settings, _override(each))
+        settings = merge(settings, with_exact_epochs(_override(each)))
     job = resolve(settings)
     if isinstance(source, JobConfig) and job.model.preset != source.model.preset:
         raise ConfigError("model.preset cannot change in a job that is loaded; load the job again with it")
@@ -240,8 +240,17 @@ def _read_with_extends(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     return _with_parents(settings, path.parent, (*seen, path.resolve()))
 
 
+def with_exact_epochs(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as someone wrote them: who names `train.epochs` and not `train.min_steps` gets exactly these epochs."""
+    train = settings.get("train")
+    if isinstance(train, Mapping) and "epochs" in train and "min_steps" not in train:
+        return {**settings, "train": {**train, "min_steps": 0}}
+    return settings
+
+
 def _with_parents(settings: dict[str, Any], folder: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     parent = settings.pop("extends", None)
+    settings = with_exact_epochs(settings)
     if parent is None:
         return settings
     return merge(_read_with_extends(folder / str(parent), seen), settings)

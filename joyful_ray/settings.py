@@ -114,7 +114,8 @@ class TrainConfig(Section):
     """Number of epochs without a better dev score after which the run stops."""
     min_steps: int = Field(0, ge=0)
     """Smallest number of optimizer steps in all: where `epochs` have fewer, because the corpus is small, a run has more
-    epochs, and `patience`, `warmup_epochs` and `fusion_epochs` grow in the same proportion."""
+    epochs, and `patience`, `warmup_epochs` and `fusion_epochs` grow in the same proportion. A job that names `epochs`
+    and not this one has exactly these epochs."""
     batch_conversations: int = Field(32, ge=1)
     """Number of conversations in one optimizer step, over all workers."""
     micro_batches: int = Field(2, ge=1)

@@ -31,7 +31,13 @@ SMALL: dict[str, Any] = {
         "encoder": {"kind": "relational-transformer", "width": 8, "layers": 1, "heads": 2, "dropout": 0.0},
         "classifier": {"hidden": 8, "skip_graph": False},
     },
-    "objective": {"fusion_weight": 0.06, "contrast_weight": 0.3, "temperature": 1.0, "class_weighting": 0.0, "consistency": 0.0},
+    "objective": {
+        "fusion_weight": 0.06,
+        "contrast_weight": 0.3,
+        "temperature": 1.0,
+        "class_weighting": 0.0,
+        "consistency": 0.0,
+    },
     "train": {
         "epochs": 3,
         "patience": 10,

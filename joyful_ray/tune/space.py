@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
-from joyful_ray.config import JobConfig, first_problem, merge, nearest, setting, setting_paths
+from joyful_ray.config import JobConfig, first_problem, merge, nearest, setting, setting_paths, with_exact_epochs
 from joyful_ray.errors import ConfigError
 from joyful_ray.search_settings import RangeConfig, SearchConfig
 from joyful_ray.tune.ranges import (
@@ -225,7 +225,7 @@ def job_with(job: JobConfig, settings: Mapping[str, Any]) -> JobConfig:
         ConfigError: they are not valid.
     """
     try:
-        return JobConfig.model_validate(merge(job.model_dump(mode="json"), tree_of(settings)))
+        return JobConfig.model_validate(merge(job.model_dump(mode="json"), with_exact_epochs(tree_of(settings))))
     except ValidationError as error:
         raise ConfigError(first_problem(error)) from None
 

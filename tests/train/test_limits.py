@@ -172,6 +172,7 @@ def test_all_ranks_stop_together(tiny: Tiny) -> None:
 
     class RunSpec:
         job = small_job(cluster={"max_hours": 1000.0})
+        train = job.train
         started = time.time()
 
     with pytest.raises(TrainingError, match="stopped after"):
