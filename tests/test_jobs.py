@@ -10,6 +10,7 @@ import pytest
 from joyful_ray.config import PRESETS, load_job
 from joyful_ray.corpora.label_map import read_label_map
 from joyful_ray.data.prepare import CorpusInfo
+from joyful_ray.study.plan import variants_of
 from joyful_ray.train.build import build_objective
 from joyful_ray.tune.goals import goals_of
 from joyful_ray.tune.space import Space
@@ -24,7 +25,8 @@ from tests.corpus_shapes import (
     weightless_model,
 )
 
-JOBS = sorted((Path(__file__).parents[1] / "jobs").glob("*.yaml"))
+JOBS_FOLDER = Path(__file__).parents[1] / "jobs"
+JOBS = sorted(JOBS_FOLDER.glob("*.yaml"))
 CORPORA: dict[str, CorpusInfo] = {
     "demo": corpus_info_of({"text": 32, "audio": 16, "vision": 24}, labels=6, speakers=4),
     "iemocap-4way": IEMOCAP_4WAY,
@@ -106,3 +108,22 @@ def test_the_shipped_spaces_cover_what_the_paper_leaves_open() -> None:
 def test_every_corpus_has_a_job_for_each_preset(corpus: str) -> None:
     found = {job.model.preset for job in map(load_job, JOBS) if job.corpus and Path(job.corpus).name == corpus}
     assert found == set(PRESETS)
+
+
+STUDIES = sorted(path for path in (JOBS_FOLDER / "studies").glob("*.yaml") if path.name != "base.yaml")
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_variant_of_every_study_is_a_job_that_can_be_built(path: Path) -> None:
+    job = load_job(path)
+    assert job.study is not None
+    assert job.name == path.stem
+    assert job.study.question
+    for settings in variants_of(job.study).values():
+        variant = load_job(path, [("study", None), *settings.items()])
+        weightless_model(variant, corpus_info_of({"text": 32, "audio": 16, "vision": 24}, labels=6, speakers=2))
+
+
+def test_every_study_is_described_with_what_it_gave() -> None:
+    page = (JOBS_FOLDER / "README.md").read_text()
+    assert [path.stem for path in STUDIES if f"(studies/{path.name})" not in page] == []

@@ -82,7 +82,7 @@ def plan_study(
     study = base.study if seeds is None else StudyConfig.model_validate({**base.study.model_dump(), "seeds": [*seeds]})
     name = base.name if name is None else name
     location = open_location(base.storage).join(name)
-    variants = _variants(study)
+    variants = variants_of(study)
     uris = _corpora(study, base, location)
     jobs = {
         (corpus, variant): _job_of(source, overrides, settings, variant, uri, location)
@@ -102,7 +102,12 @@ def plan_study(
     return StudyPlan(name, study, variants, corpora, runs, location)
 
 
-def _variants(study: StudyConfig) -> dict[str, Mapping[str, Any]]:
+def variants_of(study: StudyConfig) -> dict[str, Mapping[str, Any]]:
+    """The settings of each variant by path, those of the grid included.
+
+    Raises:
+        ConfigError: the reference is none of them, or one changes what a variant cannot.
+    """
     found: dict[str, Mapping[str, Any]] = dict(study.variants)
     paths = list(study.grid)
     for values in itertools.product(*study.grid.values()) if paths else ():
