@@ -248,13 +248,13 @@ def report(places: Place | Sequence[Place], out: Place | None = None) -> ReportR
     from joyful_ray.api.data_results import ReportResult
     from joyful_ray.errors import ConfigError
     from joyful_ray.report.page import page
-    from joyful_ray.report.read_runs import read_all
+    from joyful_ray.report.read_runs import read_all, read_studies
     from joyful_ray.storage import open_location
 
     uris = [fspath(each) for each in ([places] if isinstance(places, str | PathLike) else places)]
     if not uris:
         raise ConfigError("a report needs at least one folder of a run or a search")
-    text = page(*read_all(uris))
+    text = page(*read_all(uris), read_studies(uris))
     target = open_location(out) if out is not None else open_location(uris[0]).join("report.html")
     target.write_text(text)
     return ReportResult(target.uri, text)

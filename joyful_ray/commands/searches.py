@@ -65,7 +65,7 @@ def report(
     places: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN…", help="Folders of runs and searches, or folders above them: paths or s3:// URIs."
+            metavar="RUN…", help="Folders of runs, searches and studies, or folders above them: paths or s3:// URIs."
         ),
     ],
     out: Annotated[
@@ -74,19 +74,20 @@ def report(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare runs and searches: tables on the terminal, charts on one HTML page that needs no network."""
+    """Compare runs, searches and studies: tables on the terminal, charts on one HTML page that needs no network."""
     from joyful_ray.console.reports import show_report
     from joyful_ray.console.screen import Screen
     from joyful_ray.report.page import page
-    from joyful_ray.report.read_runs import read_all
+    from joyful_ray.report.read_runs import read_all, read_studies
     from joyful_ray.storage import open_location
 
     screen = Screen(as_json=as_json)
-    runs, searches = read_all(places)
+    (runs, searches), studies = read_all(places), read_studies(places)
     target = open_location(out) if out else open_location(places[0]).join("report.html")
-    target.write_text(page(runs, searches))
-    show_report(screen, runs, searches)
+    target.write_text(page(runs, searches, studies))
+    show_report(screen, runs, searches, studies)
     screen.say(f"\nthe page is at {target.uri}; open it in a browser")
     records: dict[str, Any] = {each.name: each.record and each.record.model_dump(mode="json") for each in searches}
+    records |= {each.name: each.model_dump(mode="json") for each in studies}
     records |= {each.name: each.record and each.record.model_dump(mode="json") for each in runs}
     screen.result({"report": target.uri, "records": records})

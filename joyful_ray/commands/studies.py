@@ -37,6 +37,11 @@ Picture = Annotated[
 ]
 
 
+def form_of(picture: str) -> str:
+    """The end of a file's name."""
+    return picture.rpartition(".")[2].lower()
+
+
 def study(
     job: StudyJob,
     settings: Settings = None,
@@ -54,12 +59,14 @@ def study(
     from joyful_ray.console.screen import Screen
     from joyful_ray.console.studies import StudyDisplay, show_study
     from joyful_ray.report.page import page
-    from joyful_ray.report.pictures import study_picture
+    from joyful_ray.report.pictures import check_picture, study_picture
     from joyful_ray.storage import open_location
     from joyful_ray.study.plan import plan_study
     from joyful_ray.study.study import record_location, run_study
 
     screen = Screen(as_json=as_json)
+    if picture is not None:
+        check_picture(form_of(picture))
     overrides = [*(settings or []), *([f"cluster.workers={workers}"] if workers is not None else [])]
     plan = plan_study(job, overrides, name=name, seeds=None if seeds is None else parse_seeds(seeds))
     with StudyDisplay(screen, runs=len(plan.runs)) as display:
@@ -69,7 +76,7 @@ def study(
     locations = {"record": record_location(plan).uri, "page": target.uri}
     if picture is not None:
         drawn = open_location(picture)
-        drawn.write_bytes(study_picture(record, form=picture.rpartition(".")[2].lower()))
+        drawn.write_bytes(study_picture(record, form=form_of(picture)))
         locations["picture"] = drawn.uri
     show_study(screen, record, locations)
     screen.result(record)

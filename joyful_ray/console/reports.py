@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from joyful_ray.console.screen import Screen
 
 if TYPE_CHECKING:
+    from joyful_ray.records import StudyRecord
     from joyful_ray.report.read_runs import Run, Search
     from joyful_ray.report.tables import TextTable
 
@@ -15,11 +16,17 @@ SETTINGS = 4
 """Number of settings that are shown beside the scores of a trial."""
 
 
-def show_report(screen: Screen, runs: Sequence[Run], searches: Sequence[Search]) -> None:
-    """Print searches, then runs."""
+def show_report(
+    screen: Screen, runs: Sequence[Run], searches: Sequence[Search], studies: Sequence[StudyRecord] = ()
+) -> None:
+    """Print studies, then searches, then runs."""
     from joyful_ray.report import tables
     from joyful_ray.report.comparison import compare, score_table, settings_table
+    from joyful_ray.report.studies import study_tables
 
+    for study in studies:
+        for table in study_tables(study):
+            _show(screen, table)
     for search in searches:
         screen.say(f"search {search.name}", style="bold")
         screen.say(", ".join(f"{name} {value}" for name, value in tables.facts(search)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,18 @@ PANEL_WIDTH, ROW_HEIGHT, FRAME_HEIGHT = 6.0, 0.32, 1.0
 FORMATS = ("svg", "png", "pdf")
 
 
+def check_picture(form: str) -> None:
+    """Check that a picture can be drawn, before anything is trained.
+
+    Raises:
+        ConfigError: matplotlib is not installed, or the form is unknown.
+    """
+    if form not in FORMATS:
+        raise ConfigError(f"a picture is a file that ends in .{', .'.join(FORMATS)}, not in .{form}")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ConfigError("pictures need matplotlib: pip install 'joyful-ray[pictures]'")
+
+
 def study_picture(record: StudyRecord, *, form: str = "svg") -> bytes:
     """Draw a study: for each corpus, scores by variant; beside them a curve where the variants are numbers.
 
@@ -28,12 +41,8 @@ def study_picture(record: StudyRecord, *, form: str = "svg") -> bytes:
     Raises:
         ConfigError: matplotlib is not installed, or the form is unknown.
     """
-    if form not in FORMATS:
-        raise ConfigError(f"a picture is one of {', '.join(FORMATS)}, not {form!r}")
-    try:
-        import matplotlib
-    except ImportError:
-        raise ConfigError("pictures need matplotlib: pip install 'joyful-ray[pictures]'") from None
+    check_picture(form)
+    import matplotlib
     from matplotlib.figure import Figure
 
     corpora = [name for name in record.corpora if rows_of(record, name)]

@@ -1,4 +1,4 @@
-"""Reads runs and searches from their files."""
+"""Reads runs, searches and studies from their files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import yaml
 
 from joyful_ray.config import NOT_YAML, JobConfig, resolve
 from joyful_ray.errors import CheckpointError, ConfigError
-from joyful_ray.records import EpochMetrics, RunRecord, SearchRecord, read_as, read_lines_as
+from joyful_ray.records import EpochMetrics, RunRecord, SearchRecord, StudyRecord, read_as, read_lines_as
 from joyful_ray.search_settings import RangeConfig
 from joyful_ray.storage import Location, open_location
 from joyful_ray.tune.goals import GREATER, Goal
@@ -19,7 +19,7 @@ from joyful_ray.tune.search_state import SearchState
 
 DEEPEST = 4
 """How many levels of folders a report looks through."""
-CONFIG, METRICS, RECORD, BEST = "config.yaml", "metrics.jsonl", "record.json", "best.yaml"
+CONFIG, METRICS, RECORD, BEST, STUDY = "config.yaml", "metrics.jsonl", "record.json", "best.yaml", "study.json"
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,10 @@ def read_all(uris: Sequence[str]) -> tuple[list[Run], list[Search]]:
     seen: set[str] = set()
     for uri in uris:
         found = list(_below(open_location(uri), DEEPEST))
-        if not found:
-            raise CheckpointError(f"{open_location(uri).uri} has no run and no search, nor has any folder below it")
+        if not found and not any(_studies(open_location(uri), DEEPEST)):
+            raise CheckpointError(
+                f"{open_location(uri).uri} has no run, no search and no study, nor has any folder below it"
+            )
         for place in found:
             if place.uri in seen:
                 continue
@@ -85,11 +87,30 @@ def read_all(uris: Sequence[str]) -> tuple[list[Run], list[Search]]:
     return runs, searches
 
 
+def read_studies(uris: Sequence[str]) -> list[StudyRecord]:
+    """Read the studies at some folders, or anywhere below.
+
+    Raises:
+        CheckpointError: a record is damaged.
+    """
+    files = dict.fromkeys(place.join(STUDY) for uri in uris for place in _studies(open_location(uri), DEEPEST))
+    return [read_as(StudyRecord, file.read_text(), place=file.uri) for file in files]
+
+
+def _studies(place: Location, depth: int) -> Iterator[Location]:
+    if place.join(STUDY).exists():
+        yield place
+    elif depth and not place.join(CONFIG).exists():
+        for name in place.list():
+            if not name.startswith(".") and place.join(name).is_dir():
+                yield from _studies(place.join(name), depth - 1)
+
+
 def _below(place: Location, depth: int) -> Iterator[Location]:
-    """The runs and searches at a place, or else below it."""
+    """The runs and searches at a place, or else below it; those of a study belong to it."""
     if place.join(CONFIG).exists():
         yield place
-    elif depth:
+    elif depth and not place.join(STUDY).exists():
         for name in place.list():
             if not name.startswith(".") and place.join(name).is_dir():
                 yield from _below(place.join(name), depth - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +112,8 @@ def variants_of(study: StudyConfig) -> dict[str, Mapping[str, Any]]:
     found: dict[str, Mapping[str, Any]] = dict(study.variants)
     paths = list(study.grid)
     for values in itertools.product(*study.grid.values()) if paths else ():
-        found["_".join(_word(value) for value in values)] = dict(zip(paths, values, strict=True))
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(_word(value) for value in values))
+        found[name] = dict(zip(paths, values, strict=True))
     if study.reference not in found:
         raise ConfigError(
             f"study.reference: there is no variant {study.reference}; {nearest(study.reference, [*found])}"

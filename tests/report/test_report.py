@@ -105,7 +105,7 @@ def test_runs_are_compared_over_their_seeds(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_a_folder_without_runs_and_searches_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(CheckpointError, match="has no run and no search, nor has any folder below it"):
+    with pytest.raises(CheckpointError, match="has no run, no search and no study, nor has any folder below it"):
         read_all([str(tmp_path)])
     assert main(["report", str(tmp_path)]) == 2
     assert "Traceback" not in capsys.readouterr().err

@@ -140,6 +140,7 @@ def test_a_variant_may_be_another_preset(study: Study) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
+        ({"variants": {"a+b": {}}, "reference": "a+b"}, "study.variants"),
         ({"reference": "of"}, "there is no variant of; did you mean off"),
         ({"variants": {"on": {"objective.contrast_wait": 1}}}, "study variant on: unknown setting"),
         ({"variants": {"on": {"seed": 1}}}, "study.variants.on cannot change seed"),
@@ -196,3 +197,35 @@ def test_the_function_of_the_api_gives_the_record_as_a_table(study: Study) -> No
     assert frame["weighted_f1"].tolist() == [row.score.mean for row in found.record.rows]
     assert "tiny, on" in repr(found) or "on: " in repr(found)
     assert "the reference" in repr(found)
+
+
+def test_a_report_shows_studies_and_not_their_runs(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_study(plan_study(study(), seeds=[0]), parallel=1)
+    assert main(["report", str(tmp_path / "runs"), "--out", str(tmp_path / "page.html")]) == 0
+    printed = capsys.readouterr().out
+    assert "tiny-study on " in printed
+    assert "on-seed" not in printed.replace("-on-", "-")
+    assert "Study tiny-study" in (tmp_path / "page.html").read_text()
+    (tmp_path / "empty").mkdir()
+    assert main(["report", str(tmp_path / "empty")]) == 2
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_study_on_ray_gives_the_same_scores(study: Study, local_ray: None) -> None:
+    here = run_study(plan_study(study(), seeds=[0]), parallel=1)
+    there = run_study(plan_study(study(), ["cluster.workers=1"], name="on-ray", seeds=[0]), parallel=2)
+    assert [row.score.mean for row in there.rows] == pytest.approx([row.score.mean for row in here.rows], abs=1e-6)
+    assert there.failures == {}
+
+
+def test_a_picture_that_cannot_be_drawn_is_refused_before_anything_is_trained(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(json.dumps(study()))
+    assert main(["study", str(file), "--picture", "x.gif"]) == 2
+    assert "a picture is a file that ends in .svg, .png, .pdf, not in .gif" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
