@@ -144,7 +144,7 @@ def _rows_of(
         ]
         for name, those in complete.items()
         for without in removed
-        if without is None or without in _modalities(plan, corpus, those[0])
+        if without in (None, *_removable(plan, corpus, those[0]))
     }
     reference = counts.get((plan.study.reference, None))
     comparisons = max(len(counts) - 1, 1)
@@ -166,8 +166,10 @@ def _rows_of(
     return rows
 
 
-def _modalities(plan: StudyPlan, corpus: str, run: Planned) -> Sequence[str]:
-    return run.job.data.modalities or list(plan.corpora[corpus].manifest.widths)
+def _removable(plan: StudyPlan, corpus: str, run: Planned) -> Sequence[str]:
+    """The modalities of a run, if something is left without one of them."""
+    found = run.job.data.modalities or list(plan.corpora[corpus].manifest.widths)
+    return found if len(found) > 1 else []
 
 
 def _row(
