@@ -110,8 +110,8 @@ def test_an_error_before_training_stops_the_command_and_names_the_callback(job: 
 
 
 def test_a_callback_of_another_class_is_refused(job: JobConfig) -> None:
-    with pytest.raises(ConfigError, match=r"callback <built-in function print> is not an instance of joyful_ray.Callb"):
-        train(job, callbacks=[print])  # type: ignore[list-item]
+    with pytest.raises(ConfigError, match=r"callback <built-in function len> is not an instance of joyful_ray.Callb"):
+        train(job, callbacks=[len])  # type: ignore[list-item]
     assert not RunDirectory.of(job).metrics()
 
 
