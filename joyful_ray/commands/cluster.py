@@ -73,7 +73,7 @@ def submit(
         overrides=_overrides(parameters),
         name=parameters.get("name"),
         reads=_places(parameters, READ_PARAMETERS),
-        writes=_places(parameters, ("out",)) if command[0] != "demo" else [],
+        writes=_places(parameters, ("out", "picture")) if command[0] != "demo" else [],
     )
     server = JobServer(address)
     job = server.submit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated
 
@@ -54,10 +55,12 @@ def study(
 ) -> None:
     """Compare named variants of a job over corpora and seeds, with intervals.
 
-    The same command continues a study, and adds seeds and variants. Test is read once per run, after all have ended.
+    The same command continues a study, and adds seeds and variants. Test is read after all runs have ended, once
+    for each, and once more for each modality that the study removes.
     """
+    from joyful_ray.console.counting import CountDisplay
     from joyful_ray.console.screen import Screen
-    from joyful_ray.console.studies import StudyDisplay, show_study
+    from joyful_ray.console.studies import show_study
     from joyful_ray.report.page import page
     from joyful_ray.report.pictures import check_picture, study_picture
     from joyful_ray.storage import open_location
@@ -69,8 +72,14 @@ def study(
         check_picture(form_of(picture))
     overrides = [*(settings or []), *([f"cluster.workers={workers}"] if workers is not None else [])]
     plan = plan_study(job, overrides, name=name, seeds=None if seeds is None else parse_seeds(seeds))
-    with StudyDisplay(screen, runs=len(plan.runs)) as display:
-        record = run_study(plan, parallel=parallel, watch=display.epoch, ended=display.run_ended, stage=display.stage)
+    numbers = itertools.count(1)
+    with CountDisplay(screen, "trained", "run") as display:
+        record = run_study(
+            plan,
+            parallel=parallel,
+            ended=lambda run: display.update(next(numbers), len(plan.runs)),
+            stage=screen.say,
+        )
     target = plan.location.join("report.html")
     target.write_text(page([], [], [record]))
     locations = {"record": record_location(plan).uri, "page": target.uri}

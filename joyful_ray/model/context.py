@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from joyful_ray.components import build_component, is_component
 from joyful_ray.data.batch import Layout
 from joyful_ray.model.memory import PartMemory, gru_step
-from joyful_ray.model.recurrence import through_gru
+from joyful_ray.model.recurrence import build_gru, output_width, through_gru
 from joyful_ray.model.transformer import ConversationTransformer
 from joyful_ray.model_settings import ContextConfig
 
@@ -61,16 +61,9 @@ class RecurrentContext(nn.Module):
 
     def __init__(self, width: int, config: ContextConfig, *, causal: bool = False) -> None:
         super().__init__()
-        hidden = config.hidden or config.width
-        self.gru = nn.GRU(
-            width,
-            hidden,
-            num_layers=config.layers,
-            bidirectional=not causal,
-            dropout=config.dropout if config.layers > 1 else 0.0,
-        )
+        self.gru = build_gru(width, config, causal=causal)
         self.drop = nn.Dropout(config.dropout)
-        self.leave = nn.Linear(hidden * (1 if causal else 2), config.width)
+        self.leave = nn.Linear(output_width(self.gru), config.width)
         self.width = config.width
 
     def forward(self, nodes_ND: Tensor, layout: Layout) -> Tensor:

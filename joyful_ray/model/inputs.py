@@ -53,9 +53,10 @@ class MissingEmbeddings(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Fill in missing values; in training also those that modality dropout removes."""
         filled: dict[str, Tensor] = {}
+        group_N = None if self.speaker_scaling == "none" else speaker_groups(batch)
         for name in self.names:
             values = batch.features[name]
-            scaled = None if self.speaker_scaling == "none" else speaker_scaled(values, batch)
+            scaled = None if group_N is None else scaled_by_group(values, group_N)
             if self.speaker_scaling == "instead" and scaled is not None:
                 values = scaled
             missing = torch.isnan(values)
@@ -70,18 +71,17 @@ class MissingEmbeddings(nn.Module):
 
 
 def speaker_groups(batch: Batch) -> Tensor:
-    """A number for each speaker of each conversation, (N,): equal where the same speaker speaks in one conversation."""
+    """The number of each utterance's speaker, (N,); speakers of different conversations are different ones."""
     slots = int(batch.speakers_N.max()) + 1
-    return batch.layout.conversation_N * slots + batch.speakers_N
+    return torch.unique(batch.layout.conversation_N * slots + batch.speakers_N, return_inverse=True)[1]
 
 
-def speaker_scaled(values_NW: Tensor, batch: Batch) -> Tensor:
-    """Features minus their mean, divided by their deviation, both over the speaker's utterances of the conversation.
+def scaled_by_group(values_NW: Tensor, group_N: Tensor) -> Tensor:
+    """Features minus their mean, divided by their deviation, both over the utterances with the same number.
 
-    Missing values (NaN) do not count, and stay missing. A feature that does not vary is only centred, so a speaker's
-    only utterance becomes zero.
+    Missing values (NaN) do not count, and stay missing. A feature that does not vary is only centred, so the only
+    utterance of a group becomes zero.
     """
-    _, group_N = torch.unique(speaker_groups(batch), return_inverse=True)
     known = ~torch.isnan(values_NW)
     known_NW, zeroed_NW = known.to(values_NW.dtype), torch.nan_to_num(values_NW)
     shape = (int(group_N.max()) + 1, values_NW.shape[1])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from joyful_ray.data.batch import Batch, Layout
 from joyful_ray.model.inputs import speaker_groups
 from joyful_ray.model.memory import PartMemory, gru_step
-from joyful_ray.model.recurrence import through_gru
+from joyful_ray.model.recurrence import build_gru, output_width, through_gru
 from joyful_ray.model_settings import ContextConfig
 
 
@@ -31,16 +31,9 @@ class PartyState(nn.Module):
 
     def __init__(self, width: int, out: int, config: ContextConfig, *, causal: bool = False) -> None:
         super().__init__()
-        hidden = config.hidden or config.width
-        self.gru = nn.GRU(
-            width,
-            hidden,
-            num_layers=config.layers,
-            bidirectional=not causal,
-            dropout=config.dropout if config.layers > 1 else 0.0,
-        )
+        self.gru = build_gru(width, config, causal=causal)
         self.drop = nn.Dropout(config.dropout)
-        self.leave = nn.Linear(hidden * (1 if causal else 2), out)
+        self.leave = nn.Linear(output_width(self.gru), out)
 
     def forward(self, nodes_ND: Tensor, batch: Batch) -> Tensor:
         """The state of each utterance's speaker."""

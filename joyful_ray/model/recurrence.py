@@ -10,6 +10,23 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from joyful_ray.data.batch import Layout
+from joyful_ray.model_settings import ContextConfig
+
+
+def build_gru(width: int, config: ContextConfig, *, causal: bool) -> nn.GRU:
+    """A GRU of the context's size, in both directions unless it is causal."""
+    return nn.GRU(
+        width,
+        config.hidden or config.width,
+        num_layers=config.layers,
+        bidirectional=not causal,
+        dropout=config.dropout if config.layers > 1 else 0.0,
+    )
+
+
+def output_width(gru: nn.GRU) -> int:
+    """Width of a GRU's output, H."""
+    return gru.hidden_size * (2 if gru.bidirectional else 1)
 
 
 def through_gru(gru: nn.GRU, x_ND: Tensor, layout: Layout) -> Tensor:

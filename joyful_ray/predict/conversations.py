@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,11 @@ from joyful_ray.schema import MODALITIES, Modality
 
 
 def rows_of(
-    conversations: Iterable[Mapping[str, Any]], widths: Mapping[Modality, int], *, reads_texts: bool = False
+    conversations: Iterable[Mapping[str, Any]],
+    widths: Mapping[Modality, int],
+    *,
+    reads_texts: bool = False,
+    called: Callable[[int], str] = "conversation {}".format,
 ) -> pa.Table:
     """Check conversations given as dicts, and convert them to the columns of a shard, without labels.
 
@@ -26,6 +30,7 @@ def rows_of(
         conversations: dicts with the keys of the JSONL format.
         widths: modalities that the model reads, with their widths.
         reads_texts: whether the model reads words; a conversation without `texts` then counts as having no words.
+        called: what messages call the conversation of a number, counted from 1.
 
     Raises:
         CorpusError: a conversation is invalid; the message names the first one by its number, from 1.
@@ -39,7 +44,7 @@ def rows_of(
         if not problems and draft.conversation_id in seen:
             problems = [Problem(f"an earlier conversation has the same id, {draft.conversation_id}")]
         if problems:
-            raise CorpusError(f"conversation {number}: {problems[0].reason}")
+            raise CorpusError(f"{called(number)}: {problems[0].reason}")
         seen.add(draft.conversation_id)
         valid.append(draft.conversation())
     return table_from_conversations(valid, task="single-label", modalities=list(widths), has_texts=reads_texts)

@@ -94,11 +94,13 @@ class StreamedConversation:
         }
         if utterance.get("transcript") is not None:
             conversation["texts"] = [utterance["transcript"]]
-        encoding = self.predictor.bundle.encoding
-        try:
-            return rows_of([conversation], encoding.widths, reads_texts=encoding.ngrams is not None)
-        except CorpusError as error:
-            raise CorpusError(str(error).replace("conversation 1", f"utterance {len(self) + 1}", 1)) from None
+        encoding, place = self.predictor.bundle.encoding, f"utterance {len(self) + 1}"
+        for key in ("speaker", "transcript"):
+            if not isinstance(utterance.get(key, ""), str | None) or (key == "speaker" and not utterance.get(key)):
+                raise CorpusError(f"{place}: {key} is missing, or not a string")
+        return rows_of(
+            [conversation], encoding.widths, reads_texts=encoding.ngrams is not None, called=lambda number: place
+        )
 
     @torch.inference_mode()
     def _scored(self, rows: pa.Table, speaker: int) -> tuple[torch.Tensor, torch.Tensor]:

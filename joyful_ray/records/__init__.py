@@ -16,10 +16,11 @@ from joyful_ray.records.runs import EpochMetrics, RunRecord
 from joyful_ray.records.scores import SELECTS, Scores
 from joyful_ray.records.searches import Candidate, SearchRecord
 from joyful_ray.records.seeds import SeedRun, SeedsRecord, Spread, seed_run, spread, spreads
-from joyful_ray.records.studies import StudyRecord, StudyRow
+from joyful_ray.records.studies import STUDY_RECORD, StudyRecord, StudyRow
 
 __all__ = [
     "SELECTS",
+    "STUDY_RECORD",
     "Assessment",
     "BundleCard",
     "Calibration",

@@ -8,6 +8,8 @@ from joyful_ray.records.reading import Record
 from joyful_ray.records.seeds import Spread
 from joyful_ray.schema import Split
 
+STUDY_RECORD = "study.json"
+
 
 class StudyRow(Record):
     """One variant on one corpus.
@@ -49,7 +51,7 @@ class StudyRecord(Record):
         variants: settings of each variant by path.
         level: joint confidence level of the intervals of a corpus.
         failures: by run, why it failed; while there are any, test is not read and rows compare dev.
-        test_reads: number of runs whose test was read, each once.
+        test_reads: how often a trained model was scored on test: once per run, and once more for each removed modality.
     """
 
     name: str

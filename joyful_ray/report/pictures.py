@@ -28,7 +28,7 @@ def check_picture(form: str) -> None:
     if form not in FORMATS:
         raise ConfigError(f"a picture is a file that ends in .{', .'.join(FORMATS)}, not in .{form}")
     if importlib.util.find_spec("matplotlib") is None:
-        raise ConfigError("pictures need matplotlib: pip install 'joyful-ray[pictures]'")
+        raise ConfigError("pictures need matplotlib: pip install matplotlib, or the extra `pictures` of this package")
 
 
 def study_picture(record: StudyRecord, *, form: str = "svg") -> bytes:

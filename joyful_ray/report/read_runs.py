@@ -9,7 +9,7 @@ import yaml
 
 from joyful_ray.config import NOT_YAML, JobConfig, resolve
 from joyful_ray.errors import CheckpointError, ConfigError
-from joyful_ray.records import EpochMetrics, RunRecord, SearchRecord, StudyRecord, read_as, read_lines_as
+from joyful_ray.records import STUDY_RECORD, EpochMetrics, RunRecord, SearchRecord, StudyRecord, read_as, read_lines_as
 from joyful_ray.search_settings import RangeConfig
 from joyful_ray.storage import Location, open_location
 from joyful_ray.tune.goals import GREATER, Goal
@@ -19,7 +19,7 @@ from joyful_ray.tune.search_state import SearchState
 
 DEEPEST = 4
 """How many levels of folders a report looks through."""
-CONFIG, METRICS, RECORD, BEST, STUDY = "config.yaml", "metrics.jsonl", "record.json", "best.yaml", "study.json"
+CONFIG, METRICS, RECORD, BEST = "config.yaml", "metrics.jsonl", "record.json", "best.yaml"
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,12 @@ def read_studies(uris: Sequence[str]) -> list[StudyRecord]:
     Raises:
         CheckpointError: a record is damaged.
     """
-    files = dict.fromkeys(place.join(STUDY) for uri in uris for place in _studies(open_location(uri), DEEPEST))
+    files = dict.fromkeys(place.join(STUDY_RECORD) for uri in uris for place in _studies(open_location(uri), DEEPEST))
     return [read_as(StudyRecord, file.read_text(), place=file.uri) for file in files]
 
 
 def _studies(place: Location, depth: int) -> Iterator[Location]:
-    if place.join(STUDY).exists():
+    if place.join(STUDY_RECORD).exists():
         yield place
     elif depth and not place.join(CONFIG).exists():
         for name in place.list():
@@ -110,7 +110,7 @@ def _below(place: Location, depth: int) -> Iterator[Location]:
     """The runs and searches at a place, or else below it; those of a study belong to it."""
     if place.join(CONFIG).exists():
         yield place
-    elif depth and not place.join(STUDY).exists():
+    elif depth and not place.join(STUDY_RECORD).exists():
         for name in place.list():
             if not name.startswith(".") and place.join(name).is_dir():
                 yield from _below(place.join(name), depth - 1)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
-import numpy as np
 import pyarrow as pa
 
 from joyful_ray.corpora.shards import Corpus
@@ -14,7 +11,7 @@ from joyful_ray.data.store import SplitStore
 from joyful_ray.schema import Split
 from joyful_ray.train.bundle import Bundle, read_bundle
 from joyful_ray.train.run_directory import RunDirectory
-from joyful_ray.tune.dev_counts import DevCounts, counts_by_conversation
+from joyful_ray.tune.dev_counts import DevCounts, counts_by_conversation, read_counts, write_counts
 
 
 def counts_of(directory: RunDirectory, corpus: Corpus, split: Split, removed: str | None = None) -> DevCounts:
@@ -25,16 +22,17 @@ def counts_of(directory: RunDirectory, corpus: Corpus, split: Split, removed: st
         corpus: the corpus that it was trained on.
         split: test is read only here.
         removed: modality that the model gets none of.
+
+    Raises:
+        CheckpointError: the file of an earlier call is damaged.
     """
     place = directory.location.join(f"{split}-counts{f'-without-{removed}' if removed else ''}.json")
     if place.exists():
-        content = json.loads(place.read_text())
-        return DevCounts(content["task"], content["labels"], np.array(content["states"], dtype=np.float64))
+        return read_counts(place)
     bundle = read_bundle(directory.bundle.uri)
     loader = ResidentLoader.of(bundle.job, _store(bundle, corpus, split, removed))
     found = counts_by_conversation(bundle, loader)
-    content = {"task": found.task, "labels": found.labels, "states": found.states_CS.tolist()}
-    place.write_text(json.dumps(content))
+    write_counts(place, found)
     return found
 
 

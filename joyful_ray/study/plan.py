@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from joyful_ray.config import JobConfig, load_job, nearest
-from joyful_ray.corpora.shards import Corpus
+from joyful_ray.corpora.shards import Corpus, open_corpus
 from joyful_ray.corpora.synthetic import synthesize
 from joyful_ray.errors import ConfigError
 from joyful_ray.schema import MANIFEST_NAME
@@ -90,9 +90,13 @@ def plan_study(
         for corpus, uri in uris.items()
         for variant, settings in variants.items()
     }
-    corpora = {corpus: check_job(jobs[corpus, next(iter(variants))]) for corpus in uris}
+    corpora = {corpus: open_corpus(uri) for corpus, uri in uris.items()}
+    tasks = {corpus: opened.manifest.task for corpus, opened in corpora.items()}
+    if len(set(tasks.values())) > 1:
+        found = ", ".join(f"{corpus} is {task}" for corpus, task in tasks.items())
+        raise ConfigError(f"the corpora of a study must have one task, so that scores can be compared; {found}")
     for (corpus, variant), job in jobs.items():
-        check_job(job)
+        check_job(job, corpora[corpus])
         if job.train.refit and "test" not in corpora[corpus].splits():
             raise ConfigError(f"variant {variant} trains on dev (train.refit), and {corpus} has no test to compare on")
     runs = [

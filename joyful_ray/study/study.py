@@ -6,15 +6,13 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from joyful_ray.errors import CheckpointError, StorageError
 from joyful_ray.records import (
     SELECTS,
-    EpochMetrics,
+    STUDY_RECORD,
     RunRecord,
     Spread,
     StudyRecord,
     StudyRow,
-    read_as,
     spread,
     spreads,
     versions,
@@ -29,7 +27,6 @@ from joyful_ray.tune.confirm import ERROR_RATE, Difference, paired_bootstrap, sc
 from joyful_ray.tune.dev_counts import DevCounts
 from joyful_ray.tune.goals import GREATER, Goal
 
-RECORD = "study.json"
 Counts = Sequence[DevCounts]
 """One entry per seed."""
 
@@ -38,18 +35,17 @@ def run_study(
     plan: StudyPlan,
     *,
     parallel: int | None = None,
-    watch: Callable[[str, EpochMetrics], None] | None = None,
     ended: Callable[[str], None] = lambda name: None,
     stage: Callable[[str], None] = lambda text: None,
 ) -> StudyRecord:
     """Train every run that is not finished, and compare the variants.
 
     The same call continues, and other seeds or variants are added to what is there. Test is read after all runs have
-    ended, once for each.
+    ended, once for each, and once more for each modality that is removed.
 
     Args:
         plan: the study.
-        parallel, watch, ended, stage: as for `train_many`.
+        parallel, ended, stage: as for `train_many`.
 
     Returns:
         The record, which is also written to `study.json` in the folder of the study.
@@ -62,7 +58,6 @@ def run_study(
         {run.name: run.job for run in plan.runs},
         corpus_hashes={run.name: plan.corpora[run.corpus].hash for run in plan.runs},
         parallel=parallel,
-        watch=watch,
         ended=ended,
         stage=stage,
         reads_test=False,
@@ -102,7 +97,7 @@ def _compared(plan: StudyPlan, results: Mapping[str, Finished], stage: Callable[
         level=1 - ERROR_RATE,
         rows=rows,
         failures=failures,
-        test_reads=sum(splits[run.corpus] == "test" for run in plan.runs),
+        test_reads=sum(len(row.scores) for row in rows if splits[row.corpus] == "test"),
         seconds=0.0,
         versions=versions(),
     )
@@ -110,28 +105,13 @@ def _compared(plan: StudyPlan, results: Mapping[str, Finished], stage: Callable[
 
 def record_location(plan: StudyPlan) -> Location:
     """The file of the record."""
-    return plan.location.join(RECORD)
-
-
-def read_study(place: Location) -> StudyRecord:
-    """Read the record of a study.
-
-    Raises:
-        CheckpointError: there is none, or it is damaged.
-    """
-    file = place.join(RECORD)
-    if not file.exists():
-        raise CheckpointError(f"there is no study at {place.uri} ({RECORD} is missing)")
-    try:
-        return read_as(StudyRecord, file.read_text(), place=file.uri)
-    except StorageError as error:
-        raise CheckpointError(str(error)) from None
+    return plan.location.join(STUDY_RECORD)
 
 
 def _rows_of(
     plan: StudyPlan, corpus: str, split: Split, records: Mapping[str, RunRecord], goal: Goal
 ) -> list[StudyRow]:
-    """The rows of one corpus: those whose runs all finished, the reference first in comparison."""
+    """The rows of one corpus: those whose runs all finished, in the order of the variants."""
     runs: dict[str, list[Planned]] = {}
     for run in plan.runs:
         if run.corpus == corpus:

@@ -15,7 +15,7 @@ from joyful_ray.storage import open_location
 from joyful_ray.submit.packing import Packing
 from joyful_ray.submit.secrets import refuse_secrets
 
-RUN_COMMANDS = ("train", "search")
+RUN_COMMANDS = ("train", "search", "study")
 STORAGE_COMMANDS = (*RUN_COMMANDS, "transfer")
 """Commands that write to the `storage` of their job."""
 LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])")
@@ -92,6 +92,9 @@ def read_submission(
         _check_kept(job.storage, f"storage is {job.storage}", option="--set storage=")
     if job.corpus is not None:
         _check_readable(job.corpus, packing, option="--set corpus=")
+    for source in job.study.corpora.values() if verb == "study" and job.study is not None else ():
+        if isinstance(source, str):
+            _check_readable(source, packing, option="--set study.corpora.NAME=")
     for entry in job.transfer.corpora.values() if verb == "transfer" and job.transfer is not None else ():
         _check_readable(entry.corpus, packing)
         _check_readable(entry.label_map, packing)

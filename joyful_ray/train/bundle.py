@@ -28,7 +28,7 @@ from joyful_ray.train.checkpoint import MODEL, load_weights, read_tensors, write
 
 CARD = "bundle.json"
 BUNDLE_VERSION = 1
-PRETRAINING = "pretraining."
+FIRST_STAGE = "pretraining."
 """Weights of the first stage of two-phase training, which no bundle has."""
 
 
@@ -131,7 +131,7 @@ def write_bundle(
         components=job.component_hashes(),
         trained_on=dict(corpus_info.corpus) | {"epoch": epoch, "dev": dev.values},
     )
-    kept = {name: values for name, values in weights.items() if not name.startswith(PRETRAINING)}
+    kept = {name: values for name, values in weights.items() if not name.startswith(FIRST_STAGE)}
     write_tensors(location.join(MODEL), kept)
     location.join(CARD).write_text(card.model_dump_json(indent=1))
 

@@ -76,8 +76,12 @@ def train(
     return record
 
 
-def check_job(job: JobConfig) -> Corpus:
+def check_job(job: JobConfig, corpus: Corpus | None = None) -> Corpus:
     """Check everything about a job that can be checked before resources are used, and open its corpus.
+
+    Args:
+        job: the settings.
+        corpus: the job's corpus, if it is open already; opening checks all its files.
 
     Raises:
         UserError: the job or the corpus cannot be used.
@@ -96,7 +100,7 @@ def check_job(job: JobConfig) -> Corpus:
         )
     if job.corpus is None:
         raise ConfigError("corpus is not set; name one in the job file or with --set corpus=PATH")
-    corpus = open_corpus(job.corpus)
+    corpus = open_corpus(job.corpus) if corpus is None else corpus
     task_of(corpus.manifest, job)
     widths_of(corpus.manifest, job)
     split_rows(corpus, job)

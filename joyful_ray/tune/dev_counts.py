@@ -1,4 +1,4 @@
-"""Counts of right and wrong predictions in each dev conversation, from which a bootstrap computes scores.
+"""Counts of right and wrong predictions in each conversation of a split, from which a bootstrap computes scores.
 
 Shapes: C = conversations, S = size of a tally's state.
 """
@@ -17,6 +17,7 @@ from joyful_ray.errors import CheckpointError
 from joyful_ray.objective.joint import JointObjective
 from joyful_ray.records import Scores
 from joyful_ray.schema import Task
+from joyful_ray.storage import Location
 from joyful_ray.train.bundle import Bundle, read_bundle
 from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.train.scores import Tally
@@ -26,7 +27,7 @@ COUNTS = "dev-counts.json"
 
 @dataclass(frozen=True)
 class DevCounts:
-    """The tallies of one model, one row per conversation, in the order of the dev split."""
+    """The tallies of one model, one row per conversation, in the order of the split."""
 
     task: Task
     labels: list[str]
@@ -59,9 +60,13 @@ def counts_by_conversation(bundle: Bundle, split: BatchLoader) -> DevCounts:
 
 def write_dev_counts(directory: RunDirectory, dev: BatchLoader) -> None:
     """Predict dev with the bundle of a finished run, and write the counts of each conversation."""
-    found = counts_by_conversation(read_bundle(directory.bundle.uri), dev)
-    content = {"task": found.task, "labels": found.labels, "states": found.states_CS.tolist()}
-    directory.location.join(COUNTS).write_text(json.dumps(content))
+    write_counts(directory.location.join(COUNTS), counts_by_conversation(read_bundle(directory.bundle.uri), dev))
+
+
+def write_counts(place: Location, counts: DevCounts) -> None:
+    """Write counts to a file."""
+    content = {"task": counts.task, "labels": counts.labels, "states": counts.states_CS.tolist()}
+    place.write_text(json.dumps(content))
 
 
 def has_dev_counts(directory: RunDirectory) -> bool:
@@ -78,8 +83,17 @@ def read_dev_counts(directory: RunDirectory) -> DevCounts:
     place = directory.location.join(COUNTS)
     if not place.exists():
         raise CheckpointError(f"{place.uri} is missing; remove {directory.location.uri} and run the search again")
+    return read_counts(place)
+
+
+def read_counts(place: Location) -> DevCounts:
+    """Read counts from a file.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
     try:
         content = json.loads(place.read_text())
         return DevCounts(content["task"], content["labels"], np.array(content["states"], dtype=np.float64))
     except (ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{place.uri} is damaged; remove it and run the search again") from None
+        raise CheckpointError(f"{place.uri} is damaged; remove it and run the same command again") from None

@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.preprocessing import StandardScaler
 
-from joyful_ray.model.inputs import MissingEmbeddings, speaker_scaled
+from joyful_ray.model.inputs import MissingEmbeddings, scaled_by_group, speaker_groups
 from tests.batches import WIDTHS, random_batch
 
 
@@ -60,7 +60,7 @@ def test_a_modality_that_is_always_missing_is_its_embedding() -> None:
 
 def test_features_are_scaled_within_each_speakers_part_of_a_conversation_as_by_scikit_learn() -> None:
     batch = random_batch(9, 1, 6, speakers=3, absent_vectors=0.2, absent_cells=0.1)
-    scaled = speaker_scaled(batch.features["text"], batch).numpy()
+    scaled = scaled_by_group(batch.features["text"], speaker_groups(batch)).numpy()
     conversation = batch.layout.conversation_N.numpy()
     for group in set(zip(conversation.tolist(), batch.speakers_N.tolist(), strict=True)):
         rows = (conversation == group[0]) & (batch.speakers_N.numpy() == group[1])
@@ -71,7 +71,7 @@ def test_features_are_scaled_within_each_speakers_part_of_a_conversation_as_by_s
 
 def test_beside_keeps_the_given_features_and_instead_does_not() -> None:
     batch = random_batch(5, 2, absent_cells=0.2)
-    scaled = torch.nan_to_num(speaker_scaled(batch.features["audio"], batch))
+    scaled = torch.nan_to_num(scaled_by_group(batch.features["audio"], speaker_groups(batch)))
     beside = MissingEmbeddings(WIDTHS, learned=True, speaker_scaling="beside")
     instead = MissingEmbeddings(WIDTHS, learned=True, speaker_scaling="instead")
     assert torch.equal(beside(batch)["audio"], torch.cat([torch.nan_to_num(batch.features["audio"]), scaled], dim=1))

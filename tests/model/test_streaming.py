@@ -81,3 +81,28 @@ def test_two_conversations_do_not_touch_each_other() -> None:
         found = one.add(left)[0]
         other.add(right)
         assert torch.equal(found, expected)
+
+
+class Alone(torch.nn.Module):
+    """A part of the user: one that has no method `step`."""
+
+    def __init__(self, part: torch.nn.Module) -> None:
+        super().__init__()
+        self.part, self.width = part, part.width
+
+    def forward(self, *inputs: Any) -> Any:
+        return self.part(*inputs)
+
+    def embed(self, *inputs: Any) -> Any:
+        return self.part.embed(*inputs)
+
+    def refine(self, *inputs: Any) -> Any:
+        return self.part.refine(*inputs)
+
+
+@pytest.mark.parametrize("parts", [["fusion"], ["context"], ["encoder"], ["fusion", "context", "encoder"]])
+def test_a_part_of_ones_own_runs_again_over_what_came_before(parts: list[str]) -> None:
+    net = model(causal=True, context={"kind": "transformer"}, encoder={"kind": "relational-attention", "layers": 2})
+    for name in parts:
+        setattr(net, name, Alone(getattr(net, name)))
+    assert difference(net, random_batch(15)) < 1e-6

@@ -73,7 +73,9 @@ def test_ids_are_made_and_arrays_are_read(causal: dict[str, Predictor]) -> None:
     ("utterance", "reason"),
     [
         ({"speaker": "Ann", "text": [0.0] * 5}, "utterance 2: text: vector 0 should have 6 values, found 5 values"),
-        ({"text": VECTOR}, "utterance 2: speakers is not a list of strings"),
+        ({"text": VECTOR}, "utterance 2: speaker is missing, or not a string"),
+        ({"speaker": 7, "text": VECTOR}, "utterance 2: speaker is missing, or not a string"),
+        ({"speaker": "Ann", "transcript": 7, "text": VECTOR}, "utterance 2: transcript is missing, or not a string"),
         ({"speakers": "Ann", "text": VECTOR}, "unknown key 'speakers'; did you mean speaker?"),
         ({"speaker": "Ann", "vision": [0.0]}, "the bundle does not read vision; it reads text, audio"),
         ({"speaker": "Ann", "utterance_id": "talk_0"}, "an earlier utterance has the same id, talk_0"),

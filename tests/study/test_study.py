@@ -12,11 +12,14 @@ import pytest
 import joyful_ray
 from joyful_ray.cli import main
 from joyful_ray.config import merge
-from joyful_ray.errors import ConfigError, UserError
+from joyful_ray.corpora.shards import open_corpus
+from joyful_ray.errors import CheckpointError, ConfigError, UserError
 from joyful_ray.records import StudyRecord
+from joyful_ray.report.read_runs import read_studies
+from joyful_ray.study import plan as plan_module
 from joyful_ray.study.plan import plan_study
-from joyful_ray.study.study import read_study, run_study, verdict
-from joyful_ray.train import many
+from joyful_ray.study.study import run_study, verdict
+from joyful_ray.train import launch, many
 from joyful_ray.train.evaluate import evaluate_bundle
 from joyful_ray.train.launch import train
 from joyful_ray.train.run_directory import RunDirectory
@@ -48,7 +51,7 @@ def test_a_study_compares_every_variant_with_the_reference_on_test(study: Study,
     rows = {(row.variant, row.removed): row for row in record.rows}
     assert set(rows) == {("on", None), ("on", "text"), ("off", None), ("off", "text")}
     assert record.split == {Path(tiny()).name: "test"}
-    assert record.test_reads == 4
+    assert record.test_reads == 8, "once per run, and once more without text"
     for run in plan.runs:
         directory = RunDirectory.of(run.job, run.name)
         expected = evaluate_bundle(directory.bundle.uri, tiny(), device="cpu").values["weighted_f1"]
@@ -64,7 +67,7 @@ def test_a_study_compares_every_variant_with_the_reference_on_test(study: Study,
     assert set(rows["on", None].measures) == {"loss/contrast", "distance/1"}
     assert set(off.measures) == {"distance/1"}
     assert rows["on", "text"].score.mean != rows["on", None].score.mean
-    assert read_study(plan.location) == record
+    assert read_studies([plan.location.uri]) == [record]
 
 
 def test_a_variant_trains_the_run_that_its_settings_train(study: Study, tmp_path: Path) -> None:
@@ -229,3 +232,28 @@ def test_a_picture_that_cannot_be_drawn_is_refused_before_anything_is_trained(
     assert main(["study", str(file), "--picture", "x.gif"]) == 2
     assert "a picture is a file that ends in .svg, .png, .pdf, not in .gif" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_corpora_of_different_tasks_are_refused(study: Study, tiny: Callable[..., str]) -> None:
+    with pytest.raises(ConfigError, match=r"must have one task.*; a is single-label, b is regression"):
+        plan_study(study(corpora={"a": tiny(), "b": tiny("regression")}))
+
+
+def test_counts_that_are_damaged_are_named(study: Study) -> None:
+    plan = plan_study(study(), seeds=[0])
+    run_study(plan, parallel=1)
+    first = plan.runs[0]
+    place = RunDirectory.of(first.job, first.name).location.join("test-counts.json")
+    place.write_text("{")
+    with pytest.raises(CheckpointError, match=r"test-counts.json is damaged; remove it and run the same"):
+        run_study(plan, parallel=1)
+
+
+def test_a_corpus_is_opened_once_however_many_variants_there_are(
+    study: Study, tiny: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    for module in (plan_module, launch):
+        monkeypatch.setattr(module, "open_corpus", lambda uri: opened.append(uri) or open_corpus(uri))
+    plan_study(study(variants={"on": {}, **{f"t{n}": {"objective.temperature": n} for n in (1, 2, 3)}}))
+    assert opened == [tiny()]

@@ -170,6 +170,12 @@ def test_the_token_is_found_where_ray_would_find_it(monkeypatch: pytest.MonkeyPa
         ),
         (["merge", "s3://b/c", "corpora/absent", "--out", "s3://b/o"], "corpora/absent is not sent"),
         (["transfer", "jobs/out-of-domain.yaml"], "storage is runs, which the cluster removes"),
+        (["study", "jobs/studies/window.yaml"], "storage is runs, which the cluster removes"),
+        (["study", "jobs/studies/contrast.yaml", "--set", "storage=s3://b/r"], "corpora/meld is not sent"),
+        (
+            ["study", "jobs/studies/window.yaml", "--set", "storage=s3://b/r", "--picture", "a.svg"],
+            "study writes to a.svg, which the cluster",
+        ),
     ],
 )
 def test_lost_results_and_missing_inputs_are_refused_on_the_command_line(
