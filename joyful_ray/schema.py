@@ -5,7 +5,8 @@ Shapes: n = utterances of one conversation, W = width of one modality's vectors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -24,6 +25,9 @@ MODALITIES: tuple[Modality, ...] = ("text", "audio", "vision")
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 TASKS: tuple[Task, ...] = ("single-label", "multi-label", "regression")
 
+ATTRIBUTE_NAME = r"[a-z][a-z0-9_]*"
+"""Form of the name of a speaker attribute."""
+
 Label: TypeAlias = str | list[str] | float | None
 """Label of an utterance: a name, a list of names (multi-label), a number (regression), or None if it is unlabeled."""
 
@@ -36,6 +40,8 @@ class Conversation:
         features: per modality a float32 array (n, W); NaN marks a cell that is not present.
         present: per modality a bool array (n,); False if the whole vector is not present (then its row is NaN).
         texts: one text per utterance; None if the corpus has no texts.
+        speaker_attributes: by name of the attribute, such as gender, its value for the speaker of each utterance; None
+            is unknown.
     """
 
     conversation_id: str
@@ -45,6 +51,7 @@ class Conversation:
     features: dict[Modality, NDArray[np.float32]]
     present: dict[Modality, NDArray[np.bool_]]
     texts: list[str] | None = None
+    speaker_attributes: dict[str, list[str | None]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.utterance_ids)
@@ -102,6 +109,7 @@ class Manifest(_Entry):
     modalities: dict[Modality, FeatureContract]
     splits: dict[Split, SplitEntry]
     has_texts: bool = False
+    speaker_attributes: list[str] = []
     notes: dict[str, Any] = {}
 
     @property
@@ -110,10 +118,18 @@ class Manifest(_Entry):
         return {name: self.modalities[name].width for name in MODALITIES if name in self.modalities}
 
 
-def arrow_schema(*, task: Task, modalities: list[Modality], has_texts: bool) -> pa.Schema:
+def attribute_column(name: str) -> str:
+    """The column of a speaker attribute."""
+    return f"speaker_{name}"
+
+
+def arrow_schema(
+    *, task: Task, modalities: Sequence[Modality], has_texts: bool, speaker_attributes: Sequence[str] = ()
+) -> pa.Schema:
     """Arrow schema of a shard, with one row per conversation.
 
-    The column of a modality is flat and row-major (n * W values); a null value is a cell that is not present.
+    The column of a modality is flat and row-major (n * W values); a null value is a cell that is not present. A null
+    in the column of a speaker attribute is unknown.
     """
     label_type = {
         "single-label": pa.string(),
@@ -124,6 +140,9 @@ def arrow_schema(*, task: Task, modalities: list[Modality], has_texts: bool) -> 
         pa.field("conversation_id", pa.string(), nullable=False),
         pa.field("utterance_ids", pa.list_(pa.string()), nullable=False),
         pa.field("speakers", pa.list_(pa.string()), nullable=False),
+    ]
+    fields += [
+        pa.field(attribute_column(name), pa.list_(pa.string()), nullable=False) for name in sorted(speaker_attributes)
     ]
     if has_texts:
         fields.append(pa.field("texts", pa.list_(pa.string()), nullable=False))

@@ -42,16 +42,19 @@ class StudyConfig(Section):
     measures: list[str] = []
     """Losses (`loss/contrast`) and diagnostics (`spread/fused`; a first part such as `distance` stands for all) of the
     selected epoch that the table shows."""
+    groups: list[str] = []
+    """Also compare groups of utterances with all others: `speaker`, or an attribute that the corpora have of their
+    speakers, such as gender."""
     axis: str = ""
     """What the variants whose names are numbers vary, if the report shall draw a curve over them."""
     bootstrap_samples: int = Field(1000, ge=100)
     """Number of samples behind each interval."""
 
-    @field_validator("seeds")
+    @field_validator("seeds", "groups")
     @classmethod
-    def _each_once(cls, value: list[int]) -> list[int]:
+    def _each_once(cls, value: list[Any]) -> list[Any]:
         if len(set(value)) < len(value):
-            raise ValueError("name each seed once")
+            raise ValueError("name each one once")
         return value
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Computes scores by speaker, conversation length, position and available modalities, with intervals.
+"""Computes scores by speaker, by attributes of the speakers, by length, position and modalities, with intervals.
 
 Shapes: N = utterances, C = conversations.
 """
@@ -15,7 +15,7 @@ from joyful_ray.assess.bootstrap import intervals
 from joyful_ray.assess.labeled_predictions import LabeledPredictions
 from joyful_ray.assess.overlap import repeats
 from joyful_ray.assess.scored_split import ScoredSplit
-from joyful_ray.records import GroupScore
+from joyful_ray.records import GroupScore, Interval
 from joyful_ray.wording import counted
 
 MAX_SPEAKERS, MIN_SPEAKER_UTTERANCES = 12, 20
@@ -24,13 +24,18 @@ LENGTHS = (1, 2, 6, 11, 21, 41)
 """Smallest length of each bin."""
 POSITIONS = (1, 2, 6, 11, 21)
 """Smallest position of each bin, from 1."""
+UNKNOWN = "(unknown)"
+"""Group of the speakers without a value of an attribute."""
 LINES, REPEATED, UNSEEN = "training lines", "conversations that repeat one", "conversations that repeat none"
 
 
 def group_scores(
     predictions: LabeledPredictions, scored: ScoredSplit, known: frozenset[str] | None = None
 ) -> dict[str, list[GroupScore]]:
-    """Compute the main measure for each group, leaving out groups without a labeled utterance.
+    """Compute the main measure for each group, and its gap to all other utterances.
+
+    Groups without a labeled utterance are left out. The gap is resampled with its conversations, so that both of its
+    sides see the same ones.
 
     Args:
         predictions: labeled utterances of the split.
@@ -52,6 +57,8 @@ def _groupings(
 ) -> Iterator[tuple[str, Iterator[tuple[str, NDArray[np.bool_]]]]]:
     length_N = scored.lengths_C[scored.owner_N][index_N]
     yield "speaker", _speakers([scored.speakers_N[index] for index in index_N])
+    for name, values_N in scored.attributes.items():
+        yield name, _values(np.array([values_N[index] or UNKNOWN for index in index_N], dtype=object))
     yield "conversation length", _bins(length_N, LENGTHS)
     yield "position", _bins(scored.position_N[index_N] + 1, POSITIONS)
     yield "modalities", _values(scored.presence_N[index_N])
@@ -88,10 +95,31 @@ def _score(predictions: LabeledPredictions, owner_N: NDArray, group: str, mask_N
     part = predictions.select(mask_N)
     conversations, owner_M = np.unique(owner_N[mask_N], return_inverse=True)
     counts = part.counts(owner_M, len(conversations))
+    gap, gap_interval = _gap(predictions, owner_N, mask_N)
     return GroupScore(
         group=group,
         utterances=int(mask_N.sum()),
         conversations=len(conversations),
         score=float(part.measures(counts.sum(axis=0))[0]),
         interval=intervals(counts, lambda cells: part.measures(cells)[..., :1])[0],
+        gap=gap,
+        gap_interval=gap_interval,
     )
+
+
+def _gap(
+    predictions: LabeledPredictions, owner_N: NDArray, mask_N: NDArray[np.bool_]
+) -> tuple[float | None, Interval | None]:
+    """The score of a group minus that of all other utterances, and its interval."""
+    if mask_N.all():
+        return None, None
+    conversations, owner_N = np.unique(owner_N, return_inverse=True)
+    sides = [predictions.select(side).counts(owner_N[side], len(conversations)) for side in (mask_N, ~mask_N)]
+    width = sides[0].shape[1]
+
+    def difference(cells: NDArray[np.float64]) -> NDArray[np.float64]:
+        mine, others = (predictions.measures(part)[..., :1] for part in (cells[..., :width], cells[..., width:]))
+        return mine - others
+
+    counts = np.concatenate(sides, axis=1)
+    return float(difference(counts.sum(axis=0))[0]), intervals(counts, difference)[0]

@@ -20,7 +20,7 @@ from joyful_ray.data.encode import UNLABELED, Encoding
 from joyful_ray.errors import CorpusError
 from joyful_ray.predict.predictor import Predictor
 from joyful_ray.records import ModalityShift
-from joyful_ray.schema import Modality, Split
+from joyful_ray.schema import Modality, Split, attribute_column
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class ScoredSplit:
         position_N: the position of each utterance in its conversation, from 0.
         lengths_C: utterances in each conversation.
         speakers_N: names of the speakers.
+        attributes: by name, the attribute of the speaker of each utterance; None is unknown.
         presence_N: modalities of each utterance, such as `text+audio`.
         texts_N: texts, or None if the corpus has none.
         shift: how far the features of each modality differ from the training data.
@@ -45,6 +46,7 @@ class ScoredSplit:
     position_N: NDArray[np.int64]
     lengths_C: NDArray[np.int64]
     speakers_N: list[str]
+    attributes: dict[str, list[str | None]]
     presence_N: NDArray
     texts_N: list[str] | None
     shift: dict[Modality, ModalityShift]
@@ -95,6 +97,10 @@ def score_split(
         position_N=np.arange(len(owner_N)) - starts_C[owner_N],
         lengths_C=lengths_C,
         speakers_N=[name for table in tables for name in _flat(table, "speakers").to_pylist()],
+        attributes={
+            name: [value for table in tables for value in _flat(table, attribute_column(name)).to_pylist()]
+            for name in corpus.manifest.speaker_attributes
+        },
         presence_N=_presence(tables, [name for name in encoding.widths if name in corpus.manifest.widths]),
         texts_N=[text for table in tables for text in _flat(table, "texts").to_pylist()]
         if corpus.manifest.has_texts

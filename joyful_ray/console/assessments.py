@@ -36,12 +36,12 @@ def show_assessment(screen: Screen, found: Assessment, *, split: str, details: b
         for line in _calibration_lines(found):
             screen.say(line)
     if not details:
-        screen.say("add --details for scores by speaker, length, position and modality, and feature shift")
+        screen.say("add --details for scores by speaker, length, position and modality, gaps, and feature shift")
         return
     for name, groups in found.groups.items():
         screen.say()
-        header = [name, "utterances", "conversations", SELECTED_BY[found.task]]
-        screen.table(header, [_group_row(group) for group in groups])
+        header = [name, "utterances", "conversations", SELECTED_BY[found.task], "gap to all others"]
+        screen.wide_table(header, [_group_row(group) for group in groups], title=f"Scores by {name}")
     if found.shift:
         screen.say()
         rows = [
@@ -59,9 +59,10 @@ def show_assessment(screen: Screen, found: Assessment, *, split: str, details: b
         screen.table(header, rows, title="Shift of the features, in standard deviations of the training data")
 
 
-def bounded(value: float, interval: Interval | None) -> str:
-    """Return a value with its 95 % interval."""
-    return f"{value:.3f}" + (f" [{interval.low:.3f}, {interval.high:.3f}]" if interval is not None else "")
+def bounded(value: float, interval: Interval | None, *, signed: bool = False) -> str:
+    """Return a value with its 95 % interval; `signed` writes the sign of positive numbers, too."""
+    form = "+.3f" if signed else ".3f"
+    return f"{value:{form}}" + (f" [{interval.low:{form}}, {interval.high:{form}}]" if interval is not None else "")
 
 
 def _calibration_lines(found: Assessment) -> list[str]:
@@ -80,4 +81,5 @@ def _group_row(group: GroupScore) -> list[str]:
         f"{group.utterances:,}",
         f"{group.conversations:,}",
         bounded(group.score, group.interval),
+        "" if group.gap is None else bounded(group.gap, group.gap_interval, signed=True),
     ]

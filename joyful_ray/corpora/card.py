@@ -62,6 +62,7 @@ class CorpusCard(_Card):
     task: Task
     labels: list[str]
     has_texts: bool
+    speaker_attributes: list[str]
     modalities: dict[Modality, FeatureContract]
     splits: dict[Split, SplitCard]
     notes: dict[str, Any]
@@ -127,6 +128,7 @@ def inspect_corpus(corpus: Corpus, *, watch: Watch | None = None) -> CorpusCard:
         task=corpus.manifest.task,
         labels=corpus.manifest.labels,
         has_texts=corpus.manifest.has_texts,
+        speaker_attributes=corpus.manifest.speaker_attributes,
         modalities={name: corpus.manifest.modalities[name] for name in corpus.manifest.widths},
         splits={split: _split_card(corpus, split, reading) for split, reading in split_rows.items()},
         notes=corpus.manifest.notes,

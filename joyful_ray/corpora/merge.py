@@ -38,7 +38,7 @@ def merge_corpora(
 
     The id of a conversation begins with the name of its corpus. An utterance whose label a map drops becomes unlabeled:
     it stays in the conversation, but has no classification loss. A modality that a corpus lacks is not present in its
-    conversations.
+    conversations; a speaker attribute is unknown.
 
     Args:
         uris: two or more corpora.
@@ -55,12 +55,12 @@ def merge_corpora(
     """
     corpora = [open_corpus(uri) for uri in uris]
     first = corpora[0].manifest
-    _check_distinct(corpora, out)
-    _check_tasks(corpora)
+    _check_together(corpora, out)
     maps = label_maps_of(corpora, [read_label_map(uri) for uri in label_maps])
     contracts = common_contracts(corpora)
     names = _distinct([corpus.manifest.name for corpus in corpora])
     has_texts = all(corpus.manifest.has_texts for corpus in corpora)
+    attributes = sorted({name for corpus in corpora for name in corpus.manifest.speaker_attributes})
     with CorpusWriter(
         out,
         name=name or "-and-".join(names),
@@ -68,6 +68,7 @@ def merge_corpora(
         labels=maps[0].target.labels if first.task != "regression" else [],
         modalities=contracts,
         has_texts=has_texts,
+        speaker_attributes=attributes,
         notes={"merged_from": _sources(names, corpora, maps)},
         overwrite=overwrite,
     ) as writer:
@@ -76,7 +77,7 @@ def merge_corpora(
             (split, conversation)
             for split in SPLITS
             for own, corpus, used in zip(names, corpora, maps, strict=True)
-            for conversation in _converted(corpus, split, own, used, contracts, has_texts)
+            for conversation in _converted(corpus, split, own, used, contracts, has_texts, attributes)
         )
         for done, (split, conversation) in enumerate(merged, start=1):
             writer.write(split, conversation)
@@ -93,7 +94,8 @@ def _sources(names: Sequence[str], corpora: Sequence[Corpus], maps: Sequence[Lab
     ]
 
 
-def _check_tasks(corpora: Sequence[Corpus]) -> None:
+def _check_together(corpora: Sequence[Corpus], out: str) -> None:
+    _check_distinct(corpora, out)
     first = corpora[0].manifest
     for corpus in corpora[1:]:
         if corpus.manifest.task != first.task:
@@ -193,6 +195,7 @@ def _converted(
     label_map: LabelMap,
     contracts: Mapping[Modality, FeatureContract],
     has_texts: bool,
+    attributes: Sequence[str],
 ) -> Iterator[Conversation]:
     for conversation in corpus.conversations(split):
         features, present = dict(conversation.features), dict(conversation.present)
@@ -207,6 +210,10 @@ def _converted(
             features=features,
             present=present,
             texts=conversation.texts if has_texts else None,
+            speaker_attributes={
+                attribute: conversation.speaker_attributes.get(attribute, [None] * len(conversation))
+                for attribute in attributes
+            },
         )
 
 

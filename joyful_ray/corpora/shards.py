@@ -65,6 +65,8 @@ class Corpus:
             },
             "splits": {split: [shard.sha256 for shard in splits[split].shards] for split in SPLITS if split in splits},
         }
+        if self.manifest.speaker_attributes:
+            content["speaker_attributes"] = self.manifest.speaker_attributes
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -242,7 +244,12 @@ def _lengths(lists: pa.ListArray) -> pa.Array:
 
 
 def _schema_of(manifest: Manifest) -> pa.Schema:
-    return arrow_schema(task=manifest.task, modalities=list(manifest.widths), has_texts=manifest.has_texts)
+    return arrow_schema(
+        task=manifest.task,
+        modalities=list(manifest.widths),
+        has_texts=manifest.has_texts,
+        speaker_attributes=manifest.speaker_attributes,
+    )
 
 
 def _check_columns(place: Location, found: pa.Schema, expected: pa.Schema) -> None:

@@ -15,25 +15,33 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from joyful_ray.errors import CorpusError
-from joyful_ray.schema import MODALITIES, Conversation, Manifest, Modality, Task, arrow_schema
+from joyful_ray.schema import MODALITIES, Conversation, Manifest, Modality, Task, arrow_schema, attribute_column
 from joyful_ray.wording import counted
 
 
 def table_from_conversations(
-    conversations: Sequence[Conversation], *, task: Task, modalities: Sequence[Modality], has_texts: bool
+    conversations: Sequence[Conversation],
+    *,
+    task: Task,
+    modalities: Sequence[Modality],
+    has_texts: bool,
+    speaker_attributes: Sequence[str] = (),
 ) -> pa.Table:
     """One row per conversation, with the columns of `arrow_schema`; NaN becomes null.
 
     Raises:
-        CorpusError: a conversation lacks texts or a modality of the corpus.
+        CorpusError: a conversation lacks texts, a modality or a speaker attribute of the corpus.
     """
-    schema = arrow_schema(task=task, modalities=list(modalities), has_texts=has_texts)
+    schema = arrow_schema(task=task, modalities=modalities, has_texts=has_texts, speaker_attributes=speaker_attributes)
+    attributes = {attribute_column(name): name for name in speaker_attributes}
     columns: list[pa.Array] = []
     for column in schema:
         modality = column.name.removesuffix("_present")
-        if modality not in MODALITIES:
-            attribute = "conversation_id" if column.name == "conversation_id" else column.name
-            columns.append(pa.array([getattr(item, attribute) for item in conversations], type=column.type))
+        if column.name in attributes:
+            known = [item.speaker_attributes.get(attributes[column.name]) for item in conversations]
+            columns.append(pa.array(known, type=column.type))
+        elif modality not in MODALITIES:
+            columns.append(pa.array([getattr(item, column.name) for item in conversations], type=column.type))
         elif column.name == modality:
             columns.append(_flat_lists([item.features[modality].ravel() for item in conversations], pa.float32()))
         else:
@@ -60,6 +68,7 @@ def _conversations_from_batch(batch: pa.RecordBatch, manifest: Manifest) -> Iter
     speakers = batch.column("speakers").to_pylist()
     labels = batch.column("labels").to_pylist()
     texts: list[Any] = batch.column("texts").to_pylist() if manifest.has_texts else [None] * len(ids)
+    attributes = {name: batch.column(attribute_column(name)).to_pylist() for name in manifest.speaker_attributes}
     vectors = {name: _rows_of_lists(batch.column(name)) for name in manifest.widths}
     present = {name: _rows_of_lists(batch.column(f"{name}_present")) for name in manifest.widths}
     for row, conversation_id in enumerate(ids):
@@ -67,6 +76,7 @@ def _conversations_from_batch(batch: pa.RecordBatch, manifest: Manifest) -> Iter
         lengths: dict[str, float] = {"speakers": len(speakers[row]), "labels": len(labels[row])}
         if manifest.has_texts:
             lengths["texts"] = len(texts[row])
+        lengths |= {attribute_column(name): len(values[row]) for name, values in attributes.items()}
         for name, width in manifest.widths.items():
             lengths[f"{name}_present"] = len(present[name][row])
             lengths[f"{name} values / {width}"] = len(vectors[name][row]) / width
@@ -86,6 +96,7 @@ def _conversations_from_batch(batch: pa.RecordBatch, manifest: Manifest) -> Iter
             },
             present={name: present[name][row].astype(np.bool_, copy=False) for name in manifest.widths},
             texts=texts[row],
+            speaker_attributes={name: values[row] for name, values in attributes.items()},
         )
 
 

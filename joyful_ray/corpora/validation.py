@@ -5,6 +5,7 @@ Shapes: n = utterances of one conversation, W = width of one modality's vectors.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from joyful_ray.schema import Conversation, Label, Modality, Task
+from joyful_ray.errors import CorpusError
+from joyful_ray.schema import ATTRIBUTE_NAME, Conversation, Label, Modality, Task
 from joyful_ray.wording import counted
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -50,6 +52,7 @@ class Draft:
     labels: list[Label] = field(default_factory=list)
     vectors: dict[Modality, NDArray | np.ma.MaskedArray] = field(default_factory=dict)
     texts: list[str] | None = None
+    speaker_attributes: dict[str, list[str | None]] = field(default_factory=dict)
     file: str = ""
     rows: list[int] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -64,7 +67,14 @@ class Draft:
             features[modality] = values
             present[modality] = np.asarray(~mask.all(axis=1))
         return Conversation(
-            self.conversation_id, self.utterance_ids, self.speakers, self.labels, features, present, self.texts
+            self.conversation_id,
+            self.utterance_ids,
+            self.speakers,
+            self.labels,
+            features,
+            present,
+            self.texts,
+            self.speaker_attributes,
         )
 
 
@@ -86,18 +96,29 @@ def draft_of(conversation: Conversation) -> Draft:
         labels=list(conversation.labels),
         vectors=vectors,
         texts=None if conversation.texts is None else list(conversation.texts),
+        speaker_attributes={name: list(values) for name, values in conversation.speaker_attributes.items()},
         problems=problems,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What every conversation of a corpus must satisfy."""
+    """What every conversation of a corpus must satisfy.
+
+    Raises:
+        CorpusError: a speaker attribute has no name of lowercase letters, digits and _.
+    """
 
     task: Task
     labels: tuple[str, ...]
     widths: dict[Modality, int]
     has_texts: bool = False
+    speaker_attributes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.speaker_attributes:
+            if not re.fullmatch(ATTRIBUTE_NAME, name):
+                raise CorpusError(f"speaker attribute {name!r} is not a name of lowercase letters, digits and _")
 
 
 def problems_of(draft: Draft, rules: Rules) -> list[Problem]:
@@ -134,6 +155,12 @@ def problems_of(draft: Draft, rules: Rules) -> list[Problem]:
         reason = _label_problem(label, rules)
         if reason:
             report(reason, index)
+    for name in rules.speaker_attributes:
+        for fault, where in _attribute_problems(draft.speaker_attributes.get(name), name, count):
+            report(fault, where)
+    for name in draft.speaker_attributes:
+        if name not in rules.speaker_attributes:
+            report(f"it has the speaker attribute {name}, but the corpus has not")
     for modality, width in rules.widths.items():
         for fault, where in _vector_problems(draft.vectors.get(modality), modality, count, width):
             report(fault, where)
@@ -145,6 +172,20 @@ def problems_of(draft: Draft, rules: Rules) -> list[Problem]:
 
 def _last_index(values: Sequence[str], value: str) -> int:
     return len(values) - 1 - list(reversed(values)).index(value)
+
+
+def _attribute_problems(values: object, name: str, count: int) -> list[tuple[str, int | None]]:
+    if values is None:
+        return [(f"it has no speaker attribute {name}, but the corpus has", None)]
+    if not isinstance(values, list):
+        return [(f"the speaker attribute {name} is not a list", None)]
+    if len(values) != count:
+        return [(f"{counted(count, 'utterance id')} but {counted(len(values), 'value')} of {name}", None)]
+    return [
+        (f"{name} {value!r:.40} is not a string or null", index)
+        for index, value in enumerate(values)
+        if value is not None and not (isinstance(value, str) and value.strip())
+    ]
 
 
 def _label_problem(label: Label, rules: Rules) -> str | None:

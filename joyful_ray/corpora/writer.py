@@ -66,6 +66,7 @@ class CorpusWriter:
         labels: label names in the order of their ids; empty for regression.
         modalities: feature contract of each modality.
         has_texts: whether conversations have texts.
+        speaker_attributes: names of the attributes that conversations have of their speakers.
         notes: further entries of the manifest.
         max_bad: maximum share of bad conversations, 0 to 1.
         overwrite: replace an existing corpus once the new one is complete. Until then, and if anything fails, the old
@@ -73,7 +74,7 @@ class CorpusWriter:
         shard_bytes, shard_conversations: a shard is closed when it reaches either.
 
     Raises:
-        CorpusError: something exists at `uri`, or a conversation is bad.
+        CorpusError: something exists at `uri`, a conversation is bad, or the name of an attribute is.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class CorpusWriter:
         labels: Iterable[str],
         modalities: Mapping[Modality, FeatureContract],
         has_texts: bool = False,
+        speaker_attributes: Iterable[str] = (),
         notes: Mapping[str, Any] | None = None,
         max_bad: float = 0.0,
         overwrite: bool = False,
@@ -100,7 +102,7 @@ class CorpusWriter:
         self._name = name
         self._modalities = dict(modalities)
         widths = {modality: contract.width for modality, contract in self._modalities.items()}
-        self._rules = Rules(task, tuple(labels), widths, has_texts)
+        self._rules = Rules(task, tuple(labels), widths, has_texts, tuple(sorted(speaker_attributes)))
         self._max_bad = max_bad
         self._shard_bytes = shard_bytes
         self._shard_conversations = shard_conversations
@@ -170,6 +172,7 @@ class CorpusWriter:
             modalities=self._modalities,
             splits={split: self._entry(self._splits[split]) for split in SPLITS if split in self._splits},
             has_texts=self._rules.has_texts,
+            speaker_attributes=list(self._rules.speaker_attributes),
             notes=self.notes,
         )
         self.location.join(MANIFEST_NAME).write_text(self.manifest.model_dump_json(indent=2) + "\n")
@@ -197,6 +200,7 @@ class CorpusWriter:
             "speakers": draft.speakers,
             "labels": draft.labels,
             "texts": draft.texts,
+            "speaker_attributes": draft.speaker_attributes,
         }
         self._quarantine.append(json.dumps(entry, ensure_ascii=False, default=str) + "\n")
 
@@ -224,6 +228,7 @@ class CorpusWriter:
             task=self._rules.task,
             modalities=list(self._modalities),
             has_texts=self._rules.has_texts,
+            speaker_attributes=self._rules.speaker_attributes,
         )
         buffer = io.BytesIO()
         text_columns = [name for name in table.column_names if name not in self._modalities]

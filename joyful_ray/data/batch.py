@@ -35,6 +35,7 @@ class Batch:
         labels: (N,) int64 with -1 for unlabeled (single-label), (N, K) indicators (multi-label) or (N,) numbers
             (regression) with NaN for unlabeled.
         conversations: positions of the conversations in their split.
+        conversation_ids: their ids.
         ngrams: word n-grams of the texts; None if texts are not read.
     """
 
@@ -44,6 +45,7 @@ class Batch:
     lengths_C: Tensor
     labels: Tensor
     conversations: tuple[int, ...] = ()
+    conversation_ids: tuple[str, ...] = ()
     ngrams: NgramIds | None = None
 
     @property

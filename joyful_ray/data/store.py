@@ -102,6 +102,7 @@ class SplitStore:
             lengths_C=torch.from_numpy(self.lengths[list(conversations)]),
             labels=labels.long() if self._encoding.task == "single-label" else labels,
             conversations=tuple(int(chosen) for chosen in conversations),
+            conversation_ids=tuple(self.conversation_ids[chosen] for chosen in conversations),
             ngrams=self._words(conversations),
         )
 

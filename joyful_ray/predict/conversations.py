@@ -40,6 +40,7 @@ def rows_of(
     for number, content in enumerate(conversations, start=1):
         draft = _draft(content, number, widths)
         draft.texts = (draft.texts or [""] * len(draft.utterance_ids)) if reads_texts else None
+        draft.speaker_attributes = {}  # no model reads them
         problems = problems_of(draft, rules)
         if not problems and draft.conversation_id in seen:
             problems = [Problem(f"an earlier conversation has the same id, {draft.conversation_id}")]

@@ -16,7 +16,7 @@ from joyful_ray.records.runs import EpochMetrics, RunRecord
 from joyful_ray.records.scores import SELECTS, Scores
 from joyful_ray.records.searches import Candidate, SearchRecord
 from joyful_ray.records.seeds import SeedRun, SeedsRecord, Spread, seed_run, spread, spreads
-from joyful_ray.records.studies import STUDY_RECORD, StudyRecord, StudyRow
+from joyful_ray.records.studies import STUDY_RECORD, StudyGroup, StudyRecord, StudyRow
 
 __all__ = [
     "SELECTS",
@@ -36,6 +36,7 @@ __all__ = [
     "SeedRun",
     "SeedsRecord",
     "Spread",
+    "StudyGroup",
     "StudyRecord",
     "StudyRow",
     "TransferCell",

@@ -20,6 +20,8 @@ class GroupScore(Record):
     Attributes:
         conversations: number of conversations that have an utterance of the group.
         interval: None if fewer than two conversations have such utterances.
+        gap: the score minus that of all other utterances; None if there are none.
+        gap_interval: None if there is no gap, or fewer than two conversations.
     """
 
     group: str
@@ -27,6 +29,8 @@ class GroupScore(Record):
     conversations: int
     score: float
     interval: Interval | None
+    gap: float | None = None
+    gap_interval: Interval | None = None
 
 
 class Calibration(Record):

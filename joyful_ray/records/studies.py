@@ -11,6 +11,25 @@ from joyful_ray.schema import Split
 STUDY_RECORD = "study.json"
 
 
+class StudyGroup(Record):
+    """A group of utterances under one variant.
+
+    Attributes:
+        kind: what the groups are of: speaker, or an attribute of the speakers.
+        score: mean and standard deviation over seeds.
+        gap: mean over seeds of the score minus that of all other utterances.
+        low, high: bounds of the interval of the gap.
+    """
+
+    kind: str
+    group: str
+    utterances: int
+    score: Spread
+    gap: float
+    low: float
+    high: float
+
+
 class StudyRow(Record):
     """One variant on one corpus.
 
@@ -22,6 +41,7 @@ class StudyRow(Record):
         difference, low, high: mean difference to the reference and the bounds of its interval, greater is better; None
             for the reference itself.
         verdict: one sentence: what is and is not distinguishable.
+        groups: groups of utterances compared with all others.
         measures: mean and standard deviation of losses and diagnostics at the selected epoch.
         epochs: mean number of epochs trained.
     """
@@ -36,6 +56,7 @@ class StudyRow(Record):
     low: float | None = None
     high: float | None = None
     verdict: str
+    groups: list[StudyGroup] = []
     measures: dict[str, Spread] = {}
     epochs: float = 0.0
 

@@ -33,8 +33,34 @@ def study_tables(record: StudyRecord) -> list[TextTable]:
         title = f"{record.name} on {corpus}: {score} on {split}, {counted(len(record.seeds), 'seed')}"
         header = ["variant", split, "difference", "interval", "dev" if split == "test" else "dev, selected", *measures]
         notes = tuple(f"{label_of(row)}: {row.verdict}." for row in rows if row.difference is not None)
-        tables.append(TextTable(title, header, cells, notes=notes))
+        tables += [TextTable(title, header, cells, notes=notes), *group_tables(record, corpus)]
     return tables
+
+
+def group_tables(record: StudyRecord, corpus: str) -> list[TextTable]:
+    """One table for each kind of groups: score and gap of every group under every variant."""
+    rows = [(row.variant, group) for row in rows_of(record, corpus) for group in row.groups]
+    score = f"{metric_name(record.metric)} on {record.split[corpus]}"
+    return [
+        TextTable(
+            f"{record.name} on {corpus}: {score} by {kind}",
+            ["variant", kind, "utterances", "score", "gap to all others", "interval"],
+            [
+                [
+                    variant,
+                    group.group,
+                    f"{group.utterances:,}",
+                    spread_text(group.score),
+                    f"{group.gap:+.4f}",
+                    f"{group.low:+.4f} to {group.high:+.4f}",
+                ]
+                for variant, group in rows
+                if group.kind == kind
+            ],
+            left=2,
+        )
+        for kind in dict.fromkeys(group.kind for _, group in rows)
+    ]
 
 
 def rows_of(record: StudyRecord, corpus: str) -> list[StudyRow]:

@@ -15,6 +15,7 @@ from joyful_ray.corpora.synthetic import synthesize
 from joyful_ray.errors import ConfigError
 from joyful_ray.schema import MANIFEST_NAME
 from joyful_ray.storage import Location, open_location
+from joyful_ray.study.counts import SPEAKER
 from joyful_ray.study_settings import StudyConfig
 from joyful_ray.train.launch import check_job
 
@@ -95,6 +96,8 @@ def plan_study(
     if len(set(tasks.values())) > 1:
         found = ", ".join(f"{corpus} is {task}" for corpus, task in tasks.items())
         raise ConfigError(f"the corpora of a study must have one task, so that scores can be compared; {found}")
+    for corpus, opened in corpora.items():
+        _check_groups(study.groups, corpus, opened)
     for (corpus, variant), job in jobs.items():
         check_job(job, corpora[corpus])
         if job.train.refit and "test" not in corpora[corpus].splits():
@@ -105,6 +108,16 @@ def plan_study(
         for (corpus, variant), job in jobs.items()
     ]
     return StudyPlan(name, study, variants, corpora, runs, location)
+
+
+def _check_groups(groups: Sequence[str], name: str, corpus: Corpus) -> None:
+    known = [SPEAKER, *corpus.manifest.speaker_attributes]
+    for group in groups:
+        if group not in known:
+            advice = "" if len(known) > 1 else "; joyful import has the option speaker_attributes=FILE"
+            raise ConfigError(f"study.groups: {name} has no speaker attribute {group}, only {', '.join(known)}{advice}")
+    if groups and not {"test", "dev"} & set(corpus.splits()):
+        raise ConfigError(f"study.groups needs a corpus with test or dev; {name} has {', '.join(corpus.splits())}")
 
 
 def variants_of(study: StudyConfig) -> dict[str, Mapping[str, Any]]:

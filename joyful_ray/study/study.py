@@ -20,11 +20,12 @@ from joyful_ray.records import (
 from joyful_ray.schema import Split, Task
 from joyful_ray.storage import Location
 from joyful_ray.study.counts import counts_of
+from joyful_ray.study.group_rows import group_rows
 from joyful_ray.study.plan import Planned, StudyPlan
 from joyful_ray.train.many import Finished, train_many
 from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.tune.confirm import ERROR_RATE, Difference, paired_bootstrap, score_of
-from joyful_ray.tune.dev_counts import DevCounts
+from joyful_ray.tune.dev_counts import EVERYTHING, DevCounts, Group
 from joyful_ray.tune.goals import GREATER, Goal
 
 Counts = Sequence[DevCounts]
@@ -118,13 +119,23 @@ def _rows_of(
             runs.setdefault(run.variant, []).append(run)
     complete = {name: those for name, those in runs.items() if all(run.name in records for run in those)}
     removed: list[str | None] = [None, *(plan.study.remove if split == "test" else [])]
-    counts: dict[tuple[str, str | None], Counts] = {
+    by_group: dict[tuple[str, str | None], Sequence[Mapping[Group, DevCounts]]] = {
         (name, without): [
-            counts_of(RunDirectory.of(run.job, run.name), plan.corpora[corpus], split, without) for run in those
+            counts_of(
+                RunDirectory.of(run.job, run.name),
+                plan.corpora[corpus],
+                split,
+                without,
+                () if without else plan.study.groups,
+            )
+            for run in those
         ]
         for name, those in complete.items()
         for without in removed
         if without in (None, *_removable(plan, corpus, those[0]))
+    }
+    counts: dict[tuple[str, str | None], Counts] = {
+        row: [groups[EVERYTHING] for groups in found] for row, found in by_group.items()
     }
     reference = counts.get((plan.study.reference, None))
     comparisons = max(len(counts) - 1, 1)
@@ -142,7 +153,8 @@ def _rows_of(
                 error_rate=ERROR_RATE / comparisons,
             )
         )
-        rows.append(_row(plan, complete[name], without, mine, difference, records, goal))
+        row = _row(plan, complete[name], without, mine, difference, records, goal)
+        rows.append(row.model_copy(update={"groups": group_rows(by_group[name, without], goal, plan.study)}))
     return rows
 
 

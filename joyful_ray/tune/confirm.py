@@ -67,6 +67,7 @@ def paired_bootstrap(
         error_rate: probability that the interval leaves out a difference of the population.
         seed: seed of the bootstrap.
     """
+    assert all(mine.conversations == other.conversations for mine, other in zip(ours, theirs, strict=True))
     random = np.random.default_rng(seed)
     conversations = len(ours[0].states_CS)
     differences = []

@@ -19,7 +19,17 @@ FOUND = Assessment(
         error=0.1, interval=BOUNDS, temperature=1.3, error_at_temperature=0.05, interval_at_temperature=BOUNDS
     ),
     groups={
-        LINES: [GroupScore(group=REPEATED, utterances=12_610, conversations=1_280, score=0.65, interval=BOUNDS)],
+        LINES: [
+            GroupScore(
+                group=REPEATED,
+                utterances=12_610,
+                conversations=1_280,
+                score=0.65,
+                interval=BOUNDS,
+                gap=0.02,
+                gap_interval=Interval(low=-0.01, high=0.05),
+            )
+        ],
         "speaker": [GroupScore(group="(1 other)", utterances=1, conversations=1, score=0.0, interval=None)],
     },
     shift={
@@ -45,6 +55,8 @@ def test_groups_and_shift_fit_80_columns_without_broken_cells() -> None:
     assert not [line for line in tables if len(line) > 80]
     assert tables[1].startswith(f"{REPEATED} ")
     assert tables[1].endswith("0.650 [0.612, 0.690]")
+    assert any(line.endswith("+0.020 [-0.010, +0.050]") for line in tables)
+    assert [line for line in tables if line.startswith("(1 other)")][-1].split() == ["(1", "other)", "1", "1", "0.000"]
     assert tables[-1].split() == ["vision", "100.0%", "10.25", "12.50", "1.25", "(0.75", "to", "12.75)", "99.9%"]
 
 

@@ -148,7 +148,7 @@ def test_a_variant_may_be_another_preset(study: Study) -> None:
         ({"variants": {"on": {"objective.contrast_wait": 1}}}, "study variant on: unknown setting"),
         ({"variants": {"on": {"seed": 1}}}, "study.variants.on cannot change seed"),
         ({"variants": {}, "grid": {}}, "study needs variants, a grid, or both"),
-        ({"seeds": [1, 1]}, "name each seed once"),
+        ({"seeds": [1, 1]}, "name each one once"),
         ({"corpora": {"a": "nowhere"}}, "nowhere"),
         ({"variants": {"on": {"data.modalities": ["vision"]}}}, "the corpus"),
     ],

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from joyful_ray.components import is_component, load_component
 from joyful_ray.corpora.importers import emorynlp, iemocap, jsonl, meld, meld_pickle, mosei, mosi
 from joyful_ray.corpora.importers.base import Importer, nearest
+from joyful_ray.corpora.importers.speaker_attributes import read_speaker_table
 from joyful_ray.corpora.writer import CorpusWriter
 from joyful_ray.errors import ConfigError, CorpusError
 from joyful_ray.schema import Manifest
@@ -68,6 +69,8 @@ def import_corpus(
     if not place.exists():
         raise CorpusError(f"there is nothing at {place.uri}; check the path of the {format} files")
     read = importer.open(place, given)
+    file = given.get("speaker_attributes")
+    table = None if file is None else read_speaker_table(file, read.speaker_attributes)
     with CorpusWriter(
         out,
         name=given.get("name", read.name),
@@ -75,15 +78,20 @@ def import_corpus(
         labels=read.labels,
         modalities=read.modalities,
         has_texts=read.has_texts,
+        speaker_attributes=[*read.speaker_attributes, *(table.names if table is not None else ())],
         max_bad=max_bad,
         overwrite=overwrite,
     ) as writer:
         done = 0
         for split, draft in read.drafts:
+            if table is not None:
+                table.add_to(draft)
             writer.write(split, draft)
             done += len(draft.utterance_ids)
             if watch is not None:
                 watch(done, read.utterances)
         writer.notes.update(read.notes)
+        if table is not None:
+            writer.notes["speaker_attributes"] = table.check_was_used()
     assert writer.manifest is not None
     return writer.manifest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,10 @@ from joyful_ray.errors import ConfigError, CorpusError, UserError
 from joyful_ray.schema import FeatureContract, Modality, Split, Task
 from joyful_ray.storage import Location
 
-NAME_OPTION = {"name": "name of the corpus in its manifest"}
+COMMON_OPTIONS = {
+    "name": "name of the corpus in its manifest",
+    "speaker_attributes": "a CSV file with a column `speaker` and one for each attribute, such as gender",
+}
 
 
 @dataclass
@@ -24,6 +27,7 @@ class ImportSource:
     Attributes:
         drafts: yields (split, draft); read once.
         utterances: number of utterances of all drafts, to show progress; None if it is unknown.
+        speaker_attributes: names of the attributes that every draft has of its speakers.
         notes: entries of the manifest, written after the last draft; an importer may add to them until then.
     """
 
@@ -33,6 +37,7 @@ class ImportSource:
     modalities: dict[Modality, FeatureContract]
     drafts: Iterator[tuple[Split, Draft]]
     has_texts: bool = False
+    speaker_attributes: Sequence[str] = ()
     utterances: int | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
@@ -97,7 +102,7 @@ class Importer:
     @property
     def all_options(self) -> dict[str, str]:
         """Every option and what it sets."""
-        return {**NAME_OPTION, **self.options}
+        return {**COMMON_OPTIONS, **self.options}
 
     def check_options(self, given: Mapping[str, str]) -> None:
         """Check that the format has these options.

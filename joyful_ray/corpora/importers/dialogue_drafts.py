@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ def source_of(
     extractors: Mapping[Modality, str],
     options: Mapping[str, str],
     keeps: Callable[[Label], bool] = lambda label: True,
+    attributes: Mapping[str, Callable[[str], str | None]] = MappingProxyType({}),
 ) -> ImportSource:
     """Describe these dialogues for the corpus writer.
 
@@ -54,13 +56,45 @@ def source_of(
         extractors: extractor of each modality, unless an option names another.
         options: the given options.
         keeps: whether utterances with a label are kept.
+        attributes: by name, functions that tell an attribute of a speaker from the name; None is unknown.
     """
     zeros = options.get("zeros", "absent")
     if zeros not in ("absent", "present"):
         raise ConfigError(f"option zeros is absent or present, not {zeros}")
     widths = _widths(dialogues)
     notes: dict[str, Any] = {"layout": dialogues.layout, **dialogues.notes}
-    contracts = {
+
+    def drafts() -> Iterator[tuple[Split, Draft]]:
+        for split, entries in dialogues.splits.items():
+            for dialogue in entries:
+                draft = _draft(dialogue, dialogues.place.uri, list(widths), label_of, speaker_of)
+                if not draft.problems:
+                    for attribute, value_of in attributes.items():
+                        draft.speaker_attributes[attribute] = [value_of(speaker) for speaker in draft.speakers]
+                    _leave_out(draft, keeps, notes)
+                    if zeros == "absent":
+                        _hide_zeros(draft, notes)
+                if draft.problems or draft.utterance_ids:
+                    yield split, draft
+
+    utterances = sum(len(dialogue.labels) for dialogue in dialogues.every())
+    return ImportSource(
+        name,
+        task,
+        labels,
+        _contracts(widths, extractors, options),
+        drafts(),
+        has_texts=True,
+        speaker_attributes=list(attributes),
+        utterances=utterances,
+        notes=notes,
+    )
+
+
+def _contracts(
+    widths: Mapping[Modality, int], extractors: Mapping[Modality, str], options: Mapping[str, str]
+) -> dict[Modality, FeatureContract]:
+    return {
         modality: FeatureContract(
             extractor=options.get(f"{modality}_extractor", extractors[modality]),
             version=options.get(f"{modality}_version", "unknown"),
@@ -69,20 +103,6 @@ def source_of(
         )
         for modality, width in widths.items()
     }
-
-    def drafts() -> Iterator[tuple[Split, Draft]]:
-        for split, entries in dialogues.splits.items():
-            for dialogue in entries:
-                draft = _draft(dialogue, dialogues.place.uri, list(widths), label_of, speaker_of)
-                if not draft.problems:
-                    _leave_out(draft, keeps, notes)
-                    if zeros == "absent":
-                        _hide_zeros(draft, notes)
-                if draft.problems or draft.utterance_ids:
-                    yield split, draft
-
-    utterances = sum(len(dialogue.labels) for dialogue in dialogues.every())
-    return ImportSource(name, task, labels, contracts, drafts(), has_texts=True, utterances=utterances, notes=notes)
 
 
 def _widths(dialogues: Dialogues) -> dict[Modality, int]:
@@ -131,6 +151,9 @@ def _leave_out(draft: Draft, keeps: Callable[[Label], bool], notes: dict[str, An
     for name in ("utterance_ids", "speakers", "labels", "texts"):
         values = getattr(draft, name)
         setattr(draft, name, [values[index] for index in kept])
+    draft.speaker_attributes = {
+        name: [values[index] for index in kept] for name, values in draft.speaker_attributes.items()
+    }
     draft.vectors = {modality: vectors[kept] for modality, vectors in draft.vectors.items()}
 
 

@@ -2,7 +2,8 @@
 
 SOURCE is the pickle, or a folder with one; joyful_ray/corpora/README.md describes both layouts. There are six emotions;
 option `labels=4` leaves excited and frustrated utterances out, as is usual in the literature. A tuple has train and
-test only; the first tenth of train becomes dev, as in COGMEN and JOYFUL.
+test only; the first tenth of train becomes dev, as in COGMEN and JOYFUL. The speakers M and F get the attribute
+`gender`.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def read_iemocap(source: Location, options: Mapping[str, str]) -> ImportSource:
         },
         options=options,
         keeps=lambda label: label in names,
+        attributes={"gender": {"M": "male", "F": "female"}.get},
     )
 
 

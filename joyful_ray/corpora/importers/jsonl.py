@@ -8,6 +8,7 @@ which each line has a `split`. A line is an object:
      "utterance_ids": ["talk-1_0", "talk-1_1"],    optional; default: conversation id, _, number
      "speakers": ["Ann", "Bob"],                   required, one name per utterance
      "texts": ["Hi.", "Go away!"],                 optional, in all conversations or in none
+     "speaker_attributes": {"gender": ["f", null]}, optional, likewise; one value per utterance, null is unknown
      "labels": ["joy", "anger"],                   a name, a list of names, or a number; null is unlabeled
      "text": [[0.1, 0.2], [0.3, null]],            one vector per utterance (also audio, vision); null
                                                    for a vector, or a value in it, is "not present"
@@ -90,6 +91,7 @@ def read_jsonl(source: Location, options: Mapping[str, str]) -> ImportSource:
         },
         drafts=_drafts(reader, scan),
         has_texts=scan.has_texts,
+        speaker_attributes=sorted(scan.speaker_attributes),
         utterances=scan.utterances.total(),
     )
 
@@ -155,6 +157,11 @@ def draft_of_line(content: Mapping[str, Any], *, file: str, line: int, has_texts
         draft.problems.append(Problem("labels is not a list", file, line, draft.conversation_id))
     if has_texts and "texts" in content:
         draft.texts = strings("texts", None)
+    attributes = content.get("speaker_attributes", {})
+    if isinstance(attributes, dict):
+        draft.speaker_attributes = attributes
+    else:
+        draft.problems.append(Problem("speaker_attributes is not an object", file, line, draft.conversation_id))
     draft.rows = [line] * max(1, len(draft.utterance_ids))
     return draft
 

@@ -18,7 +18,7 @@ from joyful_ray.schema import MODALITIES, SPLITS, TASKS, Modality, Split, Task
 from joyful_ray.storage import Location
 
 HEADER = "corpus.json"
-KEYS = ("conversation_id", "split", "utterance_ids", "speakers", "texts", "labels", *MODALITIES)
+KEYS = ("conversation_id", "split", "utterance_ids", "speakers", "speaker_attributes", "texts", "labels", *MODALITIES)
 
 
 class ModalityHeader(BaseModel):
@@ -51,6 +51,7 @@ class JsonlScan:
     widths: dict[Modality, int] = field(default_factory=dict)
     utterances: Counter[Split] = field(default_factory=Counter)
     has_texts: bool = False
+    speaker_attributes: set[str] = field(default_factory=set)
     first_broken: str = ""
 
 
@@ -130,6 +131,8 @@ def scan_lines(reader: LineReader) -> JsonlScan:
             scan.first_broken = scan.first_broken or f"{place.uri}, line {number}: {content}"
             continue
         scan.has_texts = scan.has_texts or "texts" in content
+        attributes = content.get("speaker_attributes")
+        scan.speaker_attributes.update(attributes if isinstance(attributes, dict) else ())
         speakers = content.get("speakers")
         scan.utterances[split] += len(speakers) if isinstance(speakers, list) else 0
         labels = content.get("labels")

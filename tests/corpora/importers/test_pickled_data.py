@@ -32,6 +32,7 @@ def test_iemocap_of_dialogue_rnn_keeps_ids_and_cuts_the_authors_dev(tmp_path: Pa
     assert first.conversation_id == "Ses01F_impro00"
     assert first.utterance_ids == ["Ses01F_impro00_F000", "Ses01F_impro00_F001"]
     assert first.speakers == ["M", "F"]
+    assert first.speaker_attributes == {"gender": ["male", "female"]}
     assert first.labels == ["happy", "sad"]
     assert first.texts == ["sentence 0", "sentence 1"]
     assert corpus.manifest.widths == {"text": 100, "audio": 100, "vision": 512}
@@ -54,6 +55,7 @@ def test_four_labels_of_a_six_way_file_leave_the_others_out(tmp_path: Path) -> N
     source = write_pickle(tmp_path / "x.pkl", iemocap_tuple(every))
     corpus = imported("iemocap", source, options={"labels": "4"})
     longest = max(corpus.conversations("train"), key=len)
+    assert len(longest.speaker_attributes["gender"]) == len(longest)
     six = imported("iemocap", source).manifest
     left_out = sum(entry.labels["excited"] + entry.labels["frustrated"] for entry in six.splits.values())
     assert corpus.manifest.notes["left_out_utterances"] == left_out
