@@ -30,7 +30,8 @@ class TensorBoardWriter:
         from torch.utils.tensorboard import SummaryWriter
 
         self._target = location if location.is_remote else None
-        self._folder = Path(tempfile.mkdtemp(prefix="joyful-events-")) if location.is_remote else location.local_path()
+        self._temporary = tempfile.TemporaryDirectory(prefix="joyful-events-") if location.is_remote else None
+        self._folder = location.local_path() if self._temporary is None else Path(self._temporary.name)
         self._writer = SummaryWriter(str(self._folder), purge_step=first_epoch + 1)
 
     def __enter__(self) -> TensorBoardWriter:
@@ -41,6 +42,8 @@ class TensorBoardWriter:
     ) -> None:
         self._writer.close()
         self._copy()
+        if self._temporary is not None:
+            self._temporary.cleanup()
 
     def epoch(self, metrics: EpochMetrics) -> None:
         """Write the events of one epoch."""

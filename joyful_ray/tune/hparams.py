@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,11 @@ def write_hparams(location: Location, settings: Mapping[str, Any], goal: Goal) -
     plain = {
         path: value if isinstance(value, bool | int | float | str) else str(value) for path, value in settings.items()
     }
-    folder = Path(tempfile.mkdtemp(prefix="joyful-hparams-")) if location.is_remote else location.local_path()
-    writer = FileWriter(str(folder), filename_suffix=".hparams")
-    for summary in hparams(plain, {f"dev/{goal.name}": 0.0}):
-        writer.add_summary(summary)
-    writer.close()
-    if location.is_remote:
-        for file in folder.iterdir():
+    with tempfile.TemporaryDirectory(prefix="joyful-hparams-") if location.is_remote else nullcontext() as temporary:
+        folder = location.local_path() if temporary is None else Path(temporary)
+        writer = FileWriter(str(folder), filename_suffix=".hparams")
+        for summary in hparams(plain, {f"dev/{goal.name}": 0.0}):
+            writer.add_summary(summary)
+        writer.close()
+        for file in folder.iterdir() if temporary is not None else ():
             location.join(file.name).write_bytes(file.read_bytes())
-            file.unlink()
-        folder.rmdir()
