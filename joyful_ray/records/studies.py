@@ -72,7 +72,8 @@ class StudyRecord(Record):
         variants: settings of each variant by path.
         level: joint confidence level of the intervals of a corpus.
         failures: by run, why it failed; while there are any, test is not read and rows compare dev.
-        test_reads: how often a trained model was scored on test: once per run, and once more for each removed modality.
+        test_reads: how often a trained model was scored on test: once per run, once more for each removed modality, and
+            once more if groups were added to a finished study.
     """
 
     name: str

@@ -56,6 +56,11 @@ def counts_of(
     return found
 
 
+def readings(directory: RunDirectory, split: Split) -> int:
+    """How often a run was scored on a split: each time left a file of counts."""
+    return sum(name.startswith(f"{split}-counts") for name in directory.location.list())
+
+
 def _read(place: Location) -> dict[Group, DevCounts]:
     try:
         return {(one["group"][0], one["group"][1]): counts_from(one) for one in json.loads(place.read_text())}

@@ -19,7 +19,7 @@ from joyful_ray.records import (
 )
 from joyful_ray.schema import Split, Task
 from joyful_ray.storage import Location
-from joyful_ray.study.counts import counts_of
+from joyful_ray.study.counts import counts_of, readings
 from joyful_ray.study.group_rows import group_rows
 from joyful_ray.study.plan import Planned, StudyPlan
 from joyful_ray.train.many import Finished, train_many
@@ -98,7 +98,7 @@ def _compared(plan: StudyPlan, results: Mapping[str, Finished], stage: Callable[
         level=1 - ERROR_RATE,
         rows=rows,
         failures=failures,
-        test_reads=sum(len(row.scores) for row in rows if splits[row.corpus] == "test"),
+        test_reads=sum(readings(RunDirectory.of(run.job, run.name), "test") for run in plan.runs),
         seconds=0.0,
         versions=versions(),
     )

@@ -14,6 +14,7 @@ from joyful_ray.assess.assessment import assess_bundle
 from joyful_ray.config import merge
 from joyful_ray.corpora.shards import open_corpus, write_corpus
 from joyful_ray.errors import ConfigError
+from joyful_ray.report.pictures import study_picture
 from joyful_ray.report.studies import study_tables
 from joyful_ray.study import counts as counts_module
 from joyful_ray.study.counts import counts_of
@@ -100,6 +101,10 @@ def test_groups_are_those_of_evaluate_and_cost_no_other_reading_of_test(
         "groups on corpus: weighted F1 on test by speaker",
     ]
     assert {row[0] for row in tables[1].rows} == {"small", "large"}
+    pytest.importorskip("matplotlib")
+    picture = study_picture(record).decode()
+    for words in ("female", "speaker 0", "weighted F1 minus that of all others, by gender, on corpus"):
+        assert f"<!-- {words} -->" in picture
 
 
 def test_rows_are_in_the_order_of_the_ids_whatever_the_batches_are(corpus: str, tmp_path: Path) -> None:
@@ -162,3 +167,11 @@ def test_groups_that_a_corpus_lacks_are_refused(corpus: str, tmp_path: Path, gro
 def test_a_corpus_without_attributes_says_how_to_get_them(tiny: Callable[..., str], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no speaker attribute gender, only speaker; joyful import has the option"):
         plan_study(settings(tiny(), tmp_path, groups=["gender"]))
+
+
+def test_groups_that_are_added_later_are_another_reading_of_test(corpus: str, tmp_path: Path) -> None:
+    own = {"variants": {"small": {}}}
+    assert run_study(plan_study(settings(corpus, tmp_path, **own)), parallel=1).test_reads == 1
+    record = run_study(plan_study(settings(corpus, tmp_path, groups=["gender"], **own)), parallel=1)
+    assert record.test_reads == 2
+    assert record.rows[0].groups
