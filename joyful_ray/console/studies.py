@@ -20,7 +20,7 @@ def show_study(screen: Screen, record: StudyRecord, locations: dict[str, str]) -
         screen.paragraph(record.question)
     for table in study_tables(record):
         screen.say()
-        screen.wide_table(table.header, table.rows, title=table.title, left=table.left)
+        screen.wide_table(table.header, table.rows, title=table.title, left=table.left, fixed=table.left)
         screen.say()
         for note in table.notes:
             screen.paragraph(note)

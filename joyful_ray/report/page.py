@@ -15,7 +15,7 @@ from joyful_ray.report import run_charts, search_charts, tables
 from joyful_ray.report.charts import piece
 from joyful_ray.report.comparison import compare, score_table, settings_table
 from joyful_ray.report.read_runs import Run, Search
-from joyful_ray.report.studies import curve_chart, scores_chart, study_tables
+from joyful_ray.report.studies import curve_chart, group_tables, scores_chart, variant_table
 from joyful_ray.report.tables import TextTable
 from joyful_ray.wording import counted
 
@@ -64,15 +64,17 @@ def page(runs: Sequence[Run], searches: Sequence[Search], studies: Sequence[Stud
 
 
 def study_part(study: StudyRecord) -> Part:
-    """One study: a table, its scores and, over numbers, a curve for each corpus."""
+    """One study: for each corpus a table, its scores, over numbers a curve, and tables of groups."""
     part = Part(f"Study {study.name}", note=study.question)
-    for corpus, table in zip(study.corpora, study_tables(study), strict=True):
+    for corpus in study.corpora:
+        table = variant_table(study, corpus)
         part.cards.append(Card(table.title, " ".join(table.notes), table=table))
         words = "Grey: one seed. The bar is one standard deviation over seeds; green is the reference."
         part.cards.append(_picture(f"Scores on {corpus}", scores_chart(study, corpus), words))
         curve = curve_chart(study, corpus)
         if curve is not None:
             part.cards.append(_picture(f"{study.axis} on {corpus}", curve))
+        part.cards.extend(Card(groups.title, "", table=groups) for groups in group_tables(study, corpus))
     return part
 
 

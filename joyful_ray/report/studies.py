@@ -13,28 +13,31 @@ ROW_HEIGHT, FRAME_HEIGHT = 34, 90
 
 
 def study_tables(record: StudyRecord) -> list[TextTable]:
-    """One table per corpus, with a sentence for each variant as its notes."""
-    tables = []
-    for corpus in record.corpora:
-        rows = rows_of(record, corpus)
-        measures = _measures_of(rows)
-        split, score = record.split[corpus], metric_name(record.metric)
-        cells = [
-            [
-                label_of(row),
-                spread_text(row.score),
-                _signed(row.difference),
-                "" if row.low is None or row.high is None else f"{row.low:+.4f} to {row.high:+.4f}",
-                spread_text(row.dev),
-                *(_measured(row, names) for names in measures.values()),
-            ]
-            for row in rows
+    """The tables of every corpus: its variants, then its groups."""
+    tables = [[variant_table(record, corpus), *group_tables(record, corpus)] for corpus in record.corpora]
+    return [table for those in tables for table in those]
+
+
+def variant_table(record: StudyRecord, corpus: str) -> TextTable:
+    """The variants on one corpus, with a sentence for each as its notes."""
+    rows = rows_of(record, corpus)
+    measures = _measures_of(rows)
+    split, score = record.split[corpus], metric_name(record.metric)
+    cells = [
+        [
+            label_of(row),
+            spread_text(row.score),
+            _signed(row.difference),
+            "" if row.low is None or row.high is None else f"{row.low:+.4f} to {row.high:+.4f}",
+            spread_text(row.dev),
+            *(_measured(row, names) for names in measures.values()),
         ]
-        title = f"{record.name} on {corpus}: {score} on {split}, {counted(len(record.seeds), 'seed')}"
-        header = ["variant", split, "difference", "interval", "dev" if split == "test" else "dev, selected", *measures]
-        notes = tuple(f"{label_of(row)}: {row.verdict}." for row in rows if row.difference is not None)
-        tables += [TextTable(title, header, cells, notes=notes), *group_tables(record, corpus)]
-    return tables
+        for row in rows
+    ]
+    title = f"{record.name} on {corpus}: {score} on {split}, {counted(len(record.seeds), 'seed')}"
+    header = ["variant", split, "difference", "interval", "dev" if split == "test" else "dev, selected", *measures]
+    notes = tuple(f"{label_of(row)}: {row.verdict}." for row in rows if row.difference is not None)
+    return TextTable(title, header, cells, notes=notes)
 
 
 def group_tables(record: StudyRecord, corpus: str) -> list[TextTable]:

@@ -14,6 +14,7 @@ from joyful_ray.assess.assessment import assess_bundle
 from joyful_ray.config import merge
 from joyful_ray.corpora.shards import open_corpus, write_corpus
 from joyful_ray.errors import ConfigError
+from joyful_ray.report.page import page
 from joyful_ray.report.pictures import study_picture
 from joyful_ray.report.studies import study_tables
 from joyful_ray.study import counts as counts_module
@@ -101,6 +102,8 @@ def test_groups_are_those_of_evaluate_and_cost_no_other_reading_of_test(
         "groups on corpus: weighted F1 on test by speaker",
     ]
     assert {row[0] for row in tables[1].rows} == {"small", "large"}
+    html = page([], [], [record])
+    assert html.count("weighted F1 on test by gender") == html.count("weighted F1 on test by speaker") == 1
     pytest.importorskip("matplotlib")
     picture = study_picture(record).decode()
     for words in ("female", "speaker 0", "weighted F1 minus that of all others, by gender, on corpus"):
