@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 FORMAT_VERSION = 1
+UNKNOWN_VALUE = "(unknown)"
+"""What tables call the group of speakers without a value of an attribute."""
 MANIFEST_NAME = "manifest.json"
 QUARANTINE_NAME = "quarantine.jsonl"
 

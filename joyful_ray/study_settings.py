@@ -44,7 +44,7 @@ class StudyConfig(Section):
     selected epoch that the table shows."""
     groups: list[str] = []
     """Also compare groups of utterances with all others: `speaker`, or an attribute that the corpora have of their
-    speakers, such as gender."""
+    speakers, such as gender. Of each, the twelve largest groups with at least 20 utterances in 5 conversations."""
     axis: str = ""
     """What the variants whose names are numbers vary, if the report shall draw a curve over them."""
     bootstrap_samples: int = Field(1000, ge=100)

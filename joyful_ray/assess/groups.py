@@ -16,6 +16,7 @@ from joyful_ray.assess.labeled_predictions import LabeledPredictions
 from joyful_ray.assess.overlap import repeats
 from joyful_ray.assess.scored_split import ScoredSplit
 from joyful_ray.records import GroupScore, Interval
+from joyful_ray.schema import UNKNOWN_VALUE
 from joyful_ray.wording import counted
 
 MAX_SPEAKERS, MIN_SPEAKER_UTTERANCES = 12, 20
@@ -24,8 +25,6 @@ LENGTHS = (1, 2, 6, 11, 21, 41)
 """Smallest length of each bin."""
 POSITIONS = (1, 2, 6, 11, 21)
 """Smallest position of each bin, from 1."""
-UNKNOWN = "(unknown)"
-"""Group of the speakers without a value of an attribute."""
 LINES, REPEATED, UNSEEN = "training lines", "conversations that repeat one", "conversations that repeat none"
 
 
@@ -58,7 +57,7 @@ def _groupings(
     length_N = scored.lengths_C[scored.owner_N][index_N]
     yield "speaker", _speakers([scored.speakers_N[index] for index in index_N])
     for name, values_N in scored.attributes.items():
-        yield name, _values(np.array([values_N[index] or UNKNOWN for index in index_N], dtype=object))
+        yield name, _values(np.array([values_N[index] or UNKNOWN_VALUE for index in index_N], dtype=object))
     yield "conversation length", _bins(length_N, LENGTHS)
     yield "position", _bins(scored.position_N[index_N] + 1, POSITIONS)
     yield "modalities", _values(scored.presence_N[index_N])

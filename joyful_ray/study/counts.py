@@ -15,15 +15,15 @@ from joyful_ray.data.loader import ResidentLoader
 from joyful_ray.data.prepare import prepare_here
 from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import CheckpointError
-from joyful_ray.schema import Split, attribute_column
+from joyful_ray.schema import UNKNOWN_VALUE, Split, attribute_column
 from joyful_ray.storage import Location
 from joyful_ray.train.bundle import Bundle, read_bundle
 from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.tune.dev_counts import DevCounts, Group, content_of, counts_by_group, counts_from
 
-SPEAKER, UNKNOWN = "speaker", "(unknown)"
-MIN_UTTERANCES, MIN_CONVERSATIONS = 20, 5
-"""Smaller groups are not compared: samples of the bootstrap would often have none of them."""
+SPEAKER = "speaker"
+MAX_GROUPS, MIN_UTTERANCES, MIN_CONVERSATIONS = 12, 20, 5
+"""The largest groups of each kind are compared; of smaller ones, samples of the bootstrap would often have nothing."""
 
 
 def counts_of(
@@ -39,7 +39,8 @@ def counts_of(
         groups: `speaker`, and attributes of the speakers; for the split of a corpus, not for a dev that was cut.
 
     Returns:
-        The counts of `EVERYTHING`, and of each group of at least `MIN_UTTERANCES` utterances in `MIN_CONVERSATIONS`.
+        The counts of `EVERYTHING`, and of the `MAX_GROUPS` largest groups of each kind that have at least
+        `MIN_UTTERANCES` utterances in `MIN_CONVERSATIONS`.
 
     Raises:
         CheckpointError: the file of an earlier call is damaged.
@@ -79,14 +80,16 @@ def _groups_of(
         for kind in kinds:
             column = "speakers" if kind == SPEAKER else attribute_column(kind)
             for conversation, values in zip(ids, table[column].to_pylist(), strict=True):
-                values_n = np.array([value or UNKNOWN for value in values], dtype=object)
+                values_n = np.array([value or UNKNOWN_VALUE for value in values], dtype=object)
                 for value in dict.fromkeys(values_n.tolist()):
                     masks[conversation][kind, value] = values_n == value
                     utterances[kind, value] += int((values_n == value).sum())
                     conversations[kind, value] += 1
-    large = {group for group in utterances if utterances[group] >= MIN_UTTERANCES}
-    large -= {group for group in utterances if conversations[group] < MIN_CONVERSATIONS}
-    return lambda conversation: {group: mask for group, mask in masks[conversation].items() if group in large}
+    compared: set[Group] = set()
+    for kind in kinds:
+        large = [group for group, count in utterances.most_common() if group[0] == kind and count >= MIN_UTTERANCES]
+        compared.update([group for group in large if conversations[group] >= MIN_CONVERSATIONS][:MAX_GROUPS])
+    return lambda conversation: {group: mask for group, mask in masks[conversation].items() if group in compared}
 
 
 def _store(bundle: Bundle, corpus: Corpus, split: Split, removed: str | None) -> SplitStore:

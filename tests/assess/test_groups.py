@@ -11,10 +11,9 @@ import pytest
 from sklearn.metrics import f1_score
 
 from joyful_ray.assess.assessment import assess_bundle
-from joyful_ray.assess.groups import UNKNOWN
 from joyful_ray.corpora.shards import open_corpus, write_corpus
 from joyful_ray.predict.predictor import Predictor
-from joyful_ray.schema import Conversation
+from joyful_ray.schema import UNKNOWN_VALUE, Conversation
 from tests.predict.bundles import write_random_bundle
 from tests.tiny_corpus import LABELS, tiny_conversations
 
@@ -54,9 +53,9 @@ def test_a_gap_is_the_score_of_a_group_minus_that_of_all_others(
     predicted = np.array(LABELS)[predictor.scores(tables)[0].argmax(dim=1).numpy()]
     conversations = gendered(30)
     truth = np.array([label or "" for each in conversations for label in each.labels])
-    gender = np.array([value or UNKNOWN for each in conversations for value in each.speaker_attributes["gender"]])
+    gender = np.array([value or UNKNOWN_VALUE for each in conversations for value in each.speaker_attributes["gender"]])
     groups = {group.group: group for group in found.groups["gender"]}
-    assert set(groups) == {"female", "male", UNKNOWN}
+    assert set(groups) == {"female", "male", UNKNOWN_VALUE}
     for name, group in groups.items():
         sides = [(truth != "") & side for side in (gender == name, gender != name)]
         scores = [f1_score(truth[side], predicted[side], average="weighted") for side in sides]

@@ -178,3 +178,12 @@ def test_groups_that_are_added_later_are_another_reading_of_test(corpus: str, tm
     record = run_study(plan_study(settings(corpus, tmp_path, groups=["gender"], **own)), parallel=1)
     assert record.test_reads == 2
     assert record.rows[0].groups
+
+
+def test_only_the_largest_groups_of_each_kind_are_compared(
+    corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counts_module, "MAX_GROUPS", 1)
+    plan = plan_study(settings(corpus, tmp_path, groups=["gender", "speaker"], variants={"small": {}}))
+    (row,) = run_study(plan, parallel=1).rows
+    assert [(group.kind, group.group) for group in row.groups] == [("gender", "female"), ("speaker", "speaker 0")]
