@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from joyful_ray.schema import Conversation, FeatureContract, Label, Modality, Sp
 
 LABELS = ["joy", "anger", "neutral"]
 WIDTHS: dict[Modality, int] = {"text": 6, "audio": 4}
+CONTRACTS = {name: FeatureContract(extractor="made up", version="1", width=width) for name, width in WIDTHS.items()}
+GENDERS = {"speaker 0": "female", "speaker 1": "male"}
 COUNTS: dict[Split, int] = {"train": 23, "dev": 7, "test": 5}
 """23 is not divisible by 2, 3, 4 or 5."""
 
@@ -116,10 +119,31 @@ def write_tiny(
         name="tiny",
         task=task,
         labels=[] if task == "regression" else labels,
-        modalities={
-            name: FeatureContract(extractor="made up", version="1", width=width) for name, width in WIDTHS.items()
-        },
+        modalities=CONTRACTS,
         splits={split: tiny_conversations(split, count, task=task) for split, count in counts.items()},
         shard_conversations=shard_conversations,
+    )
+    return str(folder)
+
+
+def with_genders(conversations: Sequence[Conversation]) -> list[Conversation]:
+    """The same conversations with the gender of two speakers; that of the others is unknown."""
+    return [
+        replace(each, speaker_attributes={"gender": [GENDERS.get(name) for name in each.speakers]})
+        for each in conversations
+    ]
+
+
+def write_gendered(folder: Path | str, counts: Mapping[Split, int]) -> str:
+    """Write the corpus with the attribute gender."""
+    write_corpus(
+        str(folder),
+        name="gendered",
+        task="single-label",
+        labels=LABELS,
+        speaker_attributes=["gender"],
+        modalities=CONTRACTS,
+        splits={split: with_genders(tiny_conversations(split, count)) for split, count in counts.items()},
+        shard_conversations=7,
     )
     return str(folder)

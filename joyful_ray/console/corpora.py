@@ -41,6 +41,8 @@ def show_corpus(screen: Screen, card: CorpusCard) -> None:
     ]
     header = ["modality", "width", "extractor", "version", "licence", "parameters"]
     screen.wide_table(header, rows, title="Features", left=6)
+    if card.speaker_attributes:
+        screen.paragraph(f"Known of the speakers: {', '.join(card.speaker_attributes)}")
     for key, value in card.notes.items():
         screen.paragraph(f"{metric_name(key)}: {_note(value)}")
     for warning in card.warnings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,36 +10,16 @@ import pytest
 from sklearn.metrics import f1_score
 
 from joyful_ray.assess.assessment import assess_bundle
-from joyful_ray.corpora.shards import open_corpus, write_corpus
+from joyful_ray.corpora.shards import open_corpus
 from joyful_ray.predict.predictor import Predictor
-from joyful_ray.schema import UNKNOWN_VALUE, Conversation
+from joyful_ray.schema import UNKNOWN_VALUE
 from tests.predict.bundles import write_random_bundle
-from tests.tiny_corpus import LABELS, tiny_conversations
-
-GENDER = {"speaker 0": "female", "speaker 1": "male"}
-
-
-def gendered(count: int) -> list[Conversation]:
-    return [
-        replace(each, speaker_attributes={"gender": [GENDER.get(name) for name in each.speakers]})
-        for each in tiny_conversations("train", count)
-    ]
+from tests.tiny_corpus import LABELS, tiny_conversations, with_genders, write_gendered
 
 
 @pytest.fixture(scope="module")
-def corpus(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = str(tmp_path_factory.mktemp("gendered") / "corpus")
-    write_corpus(
-        folder,
-        name="gendered",
-        task="single-label",
-        labels=LABELS,
-        speaker_attributes=["gender"],
-        modalities=open_corpus(tiny()).manifest.modalities,
-        splits={"train": gendered(30), "test": []},
-        shard_conversations=7,
-    )
-    return folder
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_gendered(tmp_path_factory.mktemp("gendered") / "corpus", {"train": 30})
 
 
 def test_a_gap_is_the_score_of_a_group_minus_that_of_all_others(
@@ -51,7 +30,7 @@ def test_a_gap_is_the_score_of_a_group_minus_that_of_all_others(
     predictor = Predictor.open(bundle, device="cpu")
     tables = list(open_corpus(corpus).tables("train"))
     predicted = np.array(LABELS)[predictor.scores(tables)[0].argmax(dim=1).numpy()]
-    conversations = gendered(30)
+    conversations = with_genders(tiny_conversations("train", 30))
     truth = np.array([label or "" for each in conversations for label in each.labels])
     gender = np.array([value or UNKNOWN_VALUE for each in conversations for value in each.speaker_attributes["gender"]])
     groups = {group.group: group for group in found.groups["gender"]}

@@ -12,7 +12,6 @@ import pytest
 
 from joyful_ray.assess.assessment import assess_bundle
 from joyful_ray.config import merge
-from joyful_ray.corpora.shards import open_corpus, write_corpus
 from joyful_ray.errors import ConfigError
 from joyful_ray.report.page import page
 from joyful_ray.report.pictures import study_picture
@@ -27,32 +26,14 @@ from joyful_ray.train.evaluate import evaluate_bundle
 from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.tune.dev_counts import EVERYTHING, DevCounts, Group
 from joyful_ray.tune.goals import Goal
-from tests.assess.test_groups import GENDER
-from tests.tiny_corpus import LABELS, SMALL, tiny_conversations
+from tests.tiny_corpus import LABELS, SMALL, write_gendered
 
 F1 = Goal("weighted_f1", 1)
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., str]) -> str:
-    folder = str(tmp_path_factory.mktemp("gendered") / "corpus")
-    write_corpus(
-        folder,
-        name="gendered",
-        task="single-label",
-        labels=LABELS,
-        speaker_attributes=["gender"],
-        modalities=open_corpus(tiny()).manifest.modalities,
-        splits={
-            split: [
-                replace(each, speaker_attributes={"gender": [GENDER.get(name) for name in each.speakers]})
-                for each in tiny_conversations(split, count)
-            ]
-            for split, count in {"train": 20, "dev": 8, "test": 30}.items()
-        },
-        shard_conversations=7,
-    )
-    return folder
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_gendered(tmp_path_factory.mktemp("gendered") / "corpus", {"train": 20, "dev": 8, "test": 30})
 
 
 def settings(corpus: str, tmp_path: Path, **changes: Any) -> dict[str, Any]:

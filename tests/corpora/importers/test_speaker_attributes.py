@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from joyful_ray.cli import main
 from joyful_ray.corpora.card import inspect_corpus
 from joyful_ray.corpora.importers import import_corpus
 from joyful_ray.corpora.merge import merge_corpora
@@ -68,11 +69,13 @@ def test_a_table_that_is_not_there_is_named(tmp_path: Path) -> None:
         imported(tmp_path, speaker_attributes=str(tmp_path / "nowhere.csv"))
 
 
-def test_lines_may_have_attributes_of_their_own(tmp_path: Path) -> None:
+def test_lines_may_have_attributes_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "train.jsonl").write_text(lines(talk(speaker_attributes=GENDERS)))
     corpus = with_table(tmp_path, "speaker,age\nBob,40\n")
     (found,) = corpus.conversations("train")
     assert found.speaker_attributes == {"age": [None, "40"], "gender": ["f", None]}
+    assert main(["inspect", corpus.location.uri]) == 0
+    assert "Known of the speakers: age, gender" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
