@@ -11,6 +11,7 @@ Example:
 """
 
 from joyful_ray.api.models import evaluate, import_corpus, load, open_corpus, predict, report
+from joyful_ray.api.retrieval import retrieve, score_retrieval
 from joyful_ray.api.studies import study
 from joyful_ray.api.training import load_job, open_run, open_search, search, train, train_seeds
 from joyful_ray.train.callbacks import Callback, RunInfo
@@ -32,6 +33,8 @@ __all__ = [
     "open_search",
     "predict",
     "report",
+    "retrieve",
+    "score_retrieval",
     "search",
     "study",
     "train",

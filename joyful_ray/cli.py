@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from joyful_ray.commands import cluster, corpora, cross_corpus, predictions, runs, searches, settings, studies
+from joyful_ray.commands import (
+    cluster,
+    corpora,
+    cross_corpus,
+    predictions,
+    retrieval,
+    runs,
+    searches,
+    settings,
+    studies,
+)
 from joyful_ray.commands.options import join_seeds
 from joyful_ray.errors import TrainingError, UserError
 from joyful_ray.version import __version__
@@ -41,7 +51,11 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "transfer": cross_corpus.transfer,
         "report": searches.report,
     },
-    "Trained models": {"evaluate": runs.evaluate, "predict": predictions.predict},
+    "Trained models": {
+        "evaluate": runs.evaluate,
+        "predict": predictions.predict,
+        "retrieve": retrieval.retrieve,
+    },
     "Clusters": {"plan": cluster.plan, "submit": cluster.submit},
 }
 """Every command by name, in the groups in which `joyful --help` shows them."""

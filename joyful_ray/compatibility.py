@@ -21,6 +21,12 @@ def check_compatible(
         raise ValueError("model.fusion needs global_branch or specific_branch, or kind: concatenation")
     if objective.contrast_pairs == "original" and augment.classify == "views":
         raise ValueError("objective.contrast_pairs: original needs augment.classify: graph")
+    has_shared_space = is_component(fusion.kind) or (fusion.kind == "dual-branch" and fusion.specific_branch)
+    if objective.alignment_weight and not has_shared_space:
+        raise ValueError(
+            "objective.alignment_weight needs a basis that modalities share: model.fusion.kind: dual-branch with "
+            "specific_branch: true"
+        )
     if train.stages == "two-phase" and not is_component(fusion.kind):
         _check_fusion_trains_alone(model, objective, train)
     if train.refit and train.schedule == "plateau":

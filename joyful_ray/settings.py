@@ -88,6 +88,14 @@ class ObjectiveConfig(Section):
     """Temperature of the contrast: cosine similarities are divided by it."""
     negatives: Literal["conversation", "micro-batch"] = "conversation"
     """Where negatives come from: the same conversation, or the whole micro-batch."""
+    alignment_weight: float = Field(0.0, ge=0.0)
+    """Weight of a term that pulls the modalities of an utterance together in the basis that they share, and pushes
+    other utterances apart, so that one modality finds the other (`joyful retrieve`); 0 switches it off
+    (`dual-branch` only)."""
+    alignment_temperature: float = Field(0.1, gt=0.0)
+    """Temperature of the alignment term."""
+    alignment_negatives: Literal["conversation", "micro-batch"] = "micro-batch"
+    """Where negatives of the alignment term come from: the same conversation, or the whole micro-batch."""
     class_weighting: float = Field(0.0, ge=0.0, le=1.0)
     """Exponent of the class weights, which are (1 / frequency) to this power; 0 gives equal weights, 1 balances fully
     (single-label only)."""

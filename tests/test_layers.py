@@ -41,6 +41,7 @@ ROOMS = [
     "study",
     "predict",
     "assess",
+    "retrieval",
     "report",
     "submit",
     "integrations",

@@ -376,6 +376,7 @@ SWITCHES: dict[str, dict[str, set[str]]] = {
         "objective.label_smoothing=0.1": ALL,
         "objective.consistency=0.5": ALL | {"consistency"},
         "objective.detach_targets=true": ALL,
+        "objective.alignment_weight=0.5": ALL | {"alignment"},
         "model.causal=true": ALL,
         "model.projection=16": ALL,
         "model.context.speakers=flag": ALL,
@@ -459,6 +460,12 @@ def _plain(preset: str, first_epoch: Callable[[JobConfig], Any]) -> Any:
     if preset not in _PLAIN:
         _PLAIN[preset] = first_epoch(narrow(preset, *ONE_STEP))
     return _PLAIN[preset]
+
+
+@pytest.mark.parametrize("switch", ["objective.alignment_temperature=1", "objective.alignment_negatives=conversation"])
+def test_every_switch_of_the_alignment_has_an_effect(switch: str, first_epoch: Callable[[JobConfig], Any]) -> None:
+    aligned = (*ONE_STEP, "objective.alignment_weight=0.5")
+    assert first_epoch(narrow("joyful", *aligned, switch)) != first_epoch(narrow("joyful", *aligned))
 
 
 @pytest.mark.parametrize("preset", ["joyful", "paper", "released"])

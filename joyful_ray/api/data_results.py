@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from joyful_ray.api.display import HTML_ROWS, heading, html_table
-from joyful_ray.records import Assessment, PredictionCard
+from joyful_ray.records import Assessment, PredictionCard, RetrievalScores
 from joyful_ray.schema import Conversation, Split
 from joyful_ray.wording import counted, metric_name
 
@@ -107,6 +107,69 @@ class PredictionResult:
 
     def _repr_html_(self) -> str:
         return heading(repr(self)) + html_table(self.to_arrow().slice(0, HTML_ROWS).to_pandas())
+
+
+@dataclass(frozen=True, repr=False)
+class RetrievalResult:
+    """The nearest utterances of each query.
+
+    Attributes:
+        table: one row per match: `query`, `rank`, `similarity`, and what the corpus says of the utterance.
+    """
+
+    table: pyarrow.Table
+
+    def to_arrow(self) -> pyarrow.Table:
+        """All matches as an Arrow table."""
+        return self.table
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One row per match."""
+        return self.table.to_pandas()
+
+    def __repr__(self) -> str:
+        queries = len(set(self.table["query"].to_pylist()))
+        return f"{counted(self.table.num_rows, 'match')} for {counted(queries, 'query', 'queries')}"
+
+    def _repr_html_(self) -> str:
+        return heading(repr(self)) + html_table(self.table.slice(0, HTML_ROWS).to_pandas())
+
+
+@dataclass(frozen=True, repr=False)
+class RetrievalScoresResult:
+    """How well one modality of an utterance finds another.
+
+    Attributes:
+        scores: the measures, with intervals, and those of a random order.
+    """
+
+    scores: RetrievalScores
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One row per measure: found, low, high, chance."""
+        import pandas
+
+        bounds = self.scores.intervals
+        rows = {
+            name: {
+                "found": value,
+                "low": bounds[name].low if name in bounds else None,
+                "high": bounds[name].high if name in bounds else None,
+                "chance": self.scores.chance[name],
+            }
+            for name, value in self.scores.values.items()
+        }
+        return pandas.DataFrame.from_dict(rows, orient="index")
+
+    def __repr__(self) -> str:
+        values = ", ".join(
+            f"{name} {value:.4f} (chance {self.scores.chance[name]:.4f})" for name, value in self.scores.values.items()
+        )
+        count = counted(self.scores.utterances, "utterance")
+        return f"{self.scores.source} finds {self.scores.target} among {count}: {values}"
+
+    def _repr_html_(self) -> str:
+        return heading(repr(self)) + html_table(self.to_pandas())
 
 
 @dataclass(frozen=True, repr=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from joyful_ray.api.data_results import CorpusResult, EvaluationResult, PredictionResult, ReportResult
+    from joyful_ray.predict.decoder import VectorChoice
     from joyful_ray.predict.predictor import Predictor
     from joyful_ray.schema import Split
 
@@ -59,6 +60,7 @@ def predict(
     gpus_per_worker: float = 0.0,
     address: str | None = None,
     embedding: bool = False,
+    shared: bool = False,
     device: str = "auto",
 ) -> PredictionResult:
     """Predict the label of every utterance.
@@ -74,6 +76,7 @@ def predict(
         gpus_per_worker: GPUs, or the share of one, of each actor.
         address: the Ray cluster to join if there are workers; None starts a local one.
         embedding: add the vector that the graph gave each utterance.
+        shared: add each modality's vector in the basis that all modalities share.
         device: auto, cpu or cuda, if `workers` is 0.
 
     Returns:
@@ -87,7 +90,9 @@ def predict(
     """
     from joyful_ray.api.data_results import PredictionResult
     from joyful_ray.errors import ConfigError
+    from joyful_ray.predict.decoder import VectorChoice
 
+    vectors = VectorChoice(embedding, shared)
     place = fspath(source) if isinstance(source, str | PathLike) else None
     target = None if out is None else fspath(out)
     is_corpus = place is not None and not place.endswith(".jsonl")
@@ -96,22 +101,27 @@ def predict(
     if not isinstance(source, str | PathLike):
         if target is not None:
             raise ConfigError("conversations given as dicts are predicted in memory; write the result with to_pandas()")
-        return PredictionResult(load(bundle, device=device).predict(source, embedding=embedding))
+        return PredictionResult(load(bundle, device=device).predict(source, embedding=embedding, shared=shared))
     if not is_corpus:
-        from joyful_ray.predict.jsonl import predict_jsonl
-
-        found = predict_jsonl(_bundles(bundle), fspath(source), target, embedding=embedding, device=device)
-        return PredictionResult(found.table, found.out)
+        return _predict_jsonl(_bundles(bundle), fspath(source), target, vectors, device=device)
     if target is None:
         raise ConfigError("predictions for a corpus need out, a folder or s3:// URI")
     cluster = {"workers": workers, "gpus_per_worker": gpus_per_worker, "address": address}
-    return _predict_corpus(
-        _bundles(bundle), fspath(source), target, splits, cluster, embedding=embedding, device=device
-    )
+    return _predict_corpus(_bundles(bundle), fspath(source), target, splits, cluster, vectors, device=device)
 
 
 def _bundles(bundle: Place | Sequence[Place]) -> str | list[str]:
     return fspath(bundle) if isinstance(bundle, str | PathLike) else [fspath(each) for each in bundle]
+
+
+def _predict_jsonl(
+    bundle: str | Sequence[str], source: str, out: str | None, vectors: VectorChoice, *, device: str
+) -> PredictionResult:
+    from joyful_ray.api.data_results import PredictionResult
+    from joyful_ray.predict.jsonl import predict_jsonl
+
+    found = predict_jsonl(bundle, source, out, vectors=vectors, device=device)
+    return PredictionResult(found.table, found.out)
 
 
 def _predict_corpus(
@@ -120,8 +130,8 @@ def _predict_corpus(
     out: str,
     splits: Iterable[Split] | None,
     cluster: Mapping[str, Any],
+    vectors: VectorChoice,
     *,
-    embedding: bool,
     device: str,
 ) -> PredictionResult:
     from joyful_ray.api.data_results import PredictionResult
@@ -135,7 +145,7 @@ def _predict_corpus(
         out,
         splits=None if splits is None else [_check_split(split) for split in splits],
         cluster=resolve({"cluster": dict(cluster)}).cluster,
-        embedding=embedding,
+        vectors=vectors,
         device=device,
     )
     return PredictionResult(None, open_location(out).uri, card)

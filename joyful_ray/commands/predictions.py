@@ -11,6 +11,7 @@ from joyful_ray.commands.runs import DEVICES
 
 if TYPE_CHECKING:
     from joyful_ray.console.screen import Screen
+    from joyful_ray.predict.decoder import VectorChoice
 
 
 CorpusOption = Annotated[
@@ -49,6 +50,13 @@ AddressOption = Annotated[
 EmbeddingOption = Annotated[
     bool, typer.Option("--embedding", help="Also write the graph encoder's vector of each utterance.")
 ]
+SharedOption = Annotated[
+    bool,
+    typer.Option(
+        "--shared",
+        help="Also write each modality's vector in the basis that all share; see joyful retrieve.",
+    ),
+]
 DeviceOption = Annotated[str, typer.Option(help="Device for predictions without Ray: auto, cpu or cuda.")]
 
 
@@ -63,6 +71,7 @@ def predict(
     gpus_per_worker: GpusOption = 0.0,
     address: AddressOption = None,
     embedding: EmbeddingOption = False,
+    shared: SharedOption = False,
     device: DeviceOption = "auto",
     as_json: Json = False,
 ) -> None:
@@ -70,6 +79,7 @@ def predict(
     from joyful_ray.console.counting import CountDisplay
     from joyful_ray.console.predictions import show_prediction
     from joyful_ray.console.screen import Screen
+    from joyful_ray.predict.decoder import VectorChoice
     from joyful_ray.schema import SPLITS
     from joyful_ray.settings import ClusterConfig
 
@@ -80,7 +90,7 @@ def predict(
     if (corpus is None) == (jsonl is None):
         raise typer.BadParameter("give either --corpus URI or --jsonl FILE")
     if jsonl is not None:
-        _predict_jsonl(screen, bundle, jsonl, out, embedding=embedding, device=chosen_device)
+        _predict_jsonl(screen, bundle, jsonl, out, VectorChoice(embedding, shared), device=chosen_device)
         return
     if corpus is None or out is None:
         raise typer.BadParameter("--corpus needs --out URI")
@@ -93,7 +103,7 @@ def predict(
             out,
             splits=splits,
             cluster=ClusterConfig(workers=workers, gpus_per_worker=gpus_per_worker, address=address),
-            embedding=embedding,
+            vectors=VectorChoice(embedding, shared),
             device=chosen_device,
             watch=display.update,
         )
@@ -116,12 +126,12 @@ def _check_options(context: typer.Context, *, has_jsonl: bool) -> None:
 
 
 def _predict_jsonl(
-    screen: Screen, bundle: list[str], source: str, out: str | None, *, embedding: bool, device: str
+    screen: Screen, bundle: list[str], source: str, out: str | None, vectors: VectorChoice, *, device: str
 ) -> None:
     from joyful_ray.console.predictions import show_jsonl_predictions
     from joyful_ray.predict.jsonl import predict_jsonl
 
-    found = predict_jsonl(bundle, source, out, embedding=embedding, device=device)
+    found = predict_jsonl(bundle, source, out, vectors=vectors, device=device)
     show_jsonl_predictions(screen, found)
     rows = None if found.table is None else found.table.to_pylist()
     counts = {"conversations": found.conversations, "utterances": found.utterances}

@@ -50,9 +50,14 @@ def show_jsonl_predictions(screen: Screen, found: JsonlPredictions) -> None:
             [
                 row["utterance_id"],
                 row["speaker"],
-                text if len(text) <= MAX_TEXT_CHARACTERS else text[: MAX_TEXT_CHARACTERS - 1] + "…",
+                shortened(text),
                 shown,
                 "" if probability is None else f"{probability:.2f}",
             ]
         )
     screen.table(["utterance", "speaker", "text", "prediction", "probability"], rows, left=4)
+
+
+def shortened(text: str) -> str:
+    """A text that fits its column."""
+    return text if len(text) <= MAX_TEXT_CHARACTERS else text[: MAX_TEXT_CHARACTERS - 1] + "…"

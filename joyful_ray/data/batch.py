@@ -66,6 +66,15 @@ class Batch:
         known = ~torch.isnan(self.labels)
         return known if known.dim() == 1 else known.all(dim=1)
 
+    @cached_property
+    def given(self) -> dict[Modality, Tensor]:
+        """Which utterances have something of a modality, (N,) bool: its vector or, for text, words that are read."""
+        given = dict(self.present)
+        if self.ngrams is not None:
+            has_words_N = self.ngrams.counts_N > 0
+            given["text"] = has_words_N | given["text"] if "text" in given else has_words_N
+        return given
+
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
         if device == self.speakers_N.device:

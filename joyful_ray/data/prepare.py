@@ -94,11 +94,18 @@ def corpus_info_of(
 
 
 def unscaled_encoding(manifest: Manifest, job: JobConfig) -> Encoding:
-    """The encoding without scaling, which needs the statistics of the training split."""
+    """The encoding without scaling, which needs the statistics of the training split.
+
+    Raises:
+        ConfigError: the job names another task, or settings that need other modalities.
+    """
     reads_texts = manifest.has_texts and (job.data.modalities is None or "text" in job.data.modalities)
     ngrams = words_of(job) if reads_texts else None
-    labels, order = tuple(manifest.labels), tuple(job.data.speaker_order)
-    return Encoding(task_of(manifest, job), labels, widths_of(manifest, job), {}, ngrams, order)
+    labels, order, widths = tuple(manifest.labels), tuple(job.data.speaker_order), widths_of(manifest, job)
+    read = {*widths, "text"} if ngrams else {*widths}
+    if job.objective.alignment_weight and len(read) < 2:
+        raise ConfigError(f"objective.alignment_weight compares modalities, and the job reads only {read.pop()}")
+    return Encoding(task_of(manifest, job), labels, widths, {}, ngrams, order)
 
 
 def words_of(job: JobConfig) -> NgramHasher | None:

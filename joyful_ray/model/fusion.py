@@ -74,7 +74,7 @@ class SpecificBranch(nn.Module):
 
     def __init__(self, widths: Mapping[Modality, int], config: FusionConfig) -> None:
         super().__init__()
-        size = config.specific_width
+        size, self.names = config.specific_width, list(widths)
         self.maps = nn.ModuleDict({name: nn.Linear(width, size) for name, width in widths.items()})
         self.projections = nn.ModuleDict({name: nn.Linear(size, size, bias=False) for name in widths})
         self.basis_QS = nn.Parameter(torch.empty(config.basis_vectors, size))
@@ -97,6 +97,10 @@ class SpecificBranch(nn.Module):
             single.append(vectors_NS)
         return torch.cat(rebuilt, dim=1), torch.cat(single, dim=1)
 
+    def by_modality(self, rebuilt: Tensor) -> dict[Modality, Tensor]:
+        """The part of each modality in the rebuilt vectors, (N, S) each."""
+        return dict(zip(self.names, rebuilt.split(self.width // len(self.names), dim=1), strict=True))
+
 
 class DualBranchFusion(nn.Module):
     """The paper's fusion: a contextual and a specific branch, either of which can be switched off.
@@ -118,6 +122,7 @@ class DualBranchFusion(nn.Module):
         """Fuse the modalities of every utterance."""
         nodes, reconstructions = [], {}
         topic_NG = contextual_NG = None
+        shared: dict[Modality, Tensor] = {}
         if self.contextual is not None:
             contextual_NG, single_NG = self.contextual(features, layout)
             nodes.append(contextual_NG)
@@ -127,7 +132,8 @@ class DualBranchFusion(nn.Module):
             rebuilt, single = self.specific(features)
             nodes.append(rebuilt)
             reconstructions["specific"] = (rebuilt, single)
-        return Fused(torch.cat(nodes, dim=1), reconstructions, topic_NG, contextual_NG)
+            shared = self.specific.by_modality(rebuilt)
+        return Fused(torch.cat(nodes, dim=1), reconstructions, topic_NG, contextual_NG, shared)
 
     def step(self, features: Mapping[str, Tensor], memory: PartMemory) -> Tensor:
         """The fused vector of the next utterance, (1, D), if the fusion is causal."""

@@ -4,16 +4,18 @@ A fusion, a context and an encoder are `torch.nn.Module`s with an attribute `wid
 built with the width of its input and with its own settings, and never sees rank or world size.
 
 Shapes: N = utterances, W = width of a modality, D = fused width, G = width of the contextual branch, C = width of the
-context, E = embedding width.
+context, E = embedding width, S = width of the shared space.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
+
+from joyful_ray.schema import Modality
 
 if TYPE_CHECKING:
     from joyful_ray.data.batch import Batch, Layout
@@ -32,12 +34,15 @@ class Fused:
         topic_NG: the topic of the conversation before each utterance; the smoothing term compares it with
             `contextual_NG`. None without a contextual branch.
         contextual_NG: output of the contextual branch.
+        shared: per modality (N, S), its vectors in a space that all modalities share, in which one modality can be
+            compared with another; empty if the fusion has no such space.
     """
 
     nodes_ND: Tensor
     reconstructions: Mapping[str, tuple[Tensor, Tensor]]
     topic_NG: Tensor | None = None
     contextual_NG: Tensor | None = None
+    shared: Mapping[Modality, Tensor] = field(default_factory=dict)
 
 
 class Fusion(Protocol):

@@ -17,10 +17,12 @@ from joyful_ray.data.batch import Batch, Layout
 from joyful_ray.model.joyful import Output
 from joyful_ray.model.pretraining import LABELS
 from joyful_ray.objective import terms
+from joyful_ray.objective.alignment import aligned, alignment
 from joyful_ray.schema import Task
 from joyful_ray.settings import ObjectiveConfig
 
 CLASSIFICATION, CONTRAST, CONSISTENCY, PRETRAINING = "classification", "contrast", "consistency", "pretraining"
+ALIGNMENT = "alignment"
 FUSION_TERMS = ("smoothing", "global", "specific")
 
 
@@ -58,6 +60,8 @@ class JointObjective(nn.Module):
             self.weights |= {n: config.fusion_weight for n, on in zip(FUSION_TERMS, switches, strict=True) if on}
         if config.contrast_weight and (config.inter_view or config.intra_view):
             self.weights[CONTRAST] = config.contrast_weight
+        if config.alignment_weight:
+            self.weights[ALIGNMENT] = config.alignment_weight
         if has_pretraining:
             self.weights[PRETRAINING] = 1.0
         if config.consistency:
@@ -96,6 +100,8 @@ class JointObjective(nn.Module):
             CONTRAST: utterances,
             CONSISTENCY: utterances,
         }
+        if ALIGNMENT in self.weights:
+            counts[ALIGNMENT] = aligned(batch)
         counts |= {name: self._counted(term, batch).sum() for name, term in self.extra.items()}
         if self.config.reconstruction_scope == "last-conversation":
             return counts | {"global": torch.ones_like(utterances), "specific": torch.ones_like(utterances)}
@@ -109,6 +115,13 @@ class JointObjective(nn.Module):
         sums |= self._fusion(output, batch)
         if CONTRAST in self.weights and output.views is not None:
             sums[CONTRAST] = self._contrast(output, output.views, batch)
+        if ALIGNMENT in self.weights:
+            sums[ALIGNMENT] = alignment(
+                output.fused.shared,
+                batch,
+                temperature=self.config.alignment_temperature,
+                in_batch=self.config.alignment_negatives == "micro-batch",
+            )
         if PRETRAINING in self.weights and output.pretraining is not None:
             sums[PRETRAINING] = self._pretraining(output.pretraining, batch).sum()
         if CONSISTENCY in self.weights and output.second_scores_NK is not None:

@@ -1,17 +1,19 @@
 """Converts the scores of a model to predictions: one row per utterance, one column per label.
 
 The columns are `conversation_id`, `utterance_id`, then `probability_<label>` for each label (not for regression),
-`prediction` (a name; a list of names for multi-label; a number for regression) and, on request, `embedding`. Each label
-has a column instead of an entry in a map: pandas reads a plain table of numbers, DuckDB can write
-`avg(probability_joy)`, and Parquet stores the minimum and maximum of each column, which lets readers skip rows.
+`prediction` (a name; a list of names for multi-label; a number for regression) and, on request, `embedding` and
+`shared_<modality>`. Each label has a column instead of an entry in a map: pandas reads a plain table of numbers, DuckDB
+can write `avg(probability_joy)`, and Parquet stores the minimum and maximum of each column, so that readers skip rows.
 
-Shapes: N = utterances, K = labels, E = embedding width.
+Shapes: N = utterances, K = labels, E = embedding width, S = width of the shared space.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,14 +21,51 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from joyful_ray.schema import Task
+from joyful_ray.schema import Modality, Task
 
 DEFAULT_THRESHOLD = 0.5
+EMBEDDING = "embedding"
+
+
+@dataclass(frozen=True)
+class VectorChoice:
+    """Which vectors are returned beside the predictions.
+
+    Attributes:
+        embedding: the vector that the graph encoder computes for each utterance.
+        shared: the vectors of each modality in the basis that all modalities share.
+    """
+
+    embedding: bool = False
+    shared: bool = False
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return self.embedding or self.shared
+
+
+class Scored(NamedTuple):
+    """What a model computes for N utterances, on the CPU.
+
+    Attributes:
+        scores_NK: logits, or the predicted number for regression.
+        embedding_NE: what the graph encoder computes, if it was requested.
+        shared: per modality (N, S), if it was requested; NaN for an utterance without the modality.
+    """
+
+    scores_NK: Tensor
+    embedding_NE: Tensor | None = None
+    shared: Mapping[Modality, Tensor] = MappingProxyType({})
 
 
 def probability_column(label: str) -> str:
     """Return the name of the column with the probability of a label."""
     return f"probability_{label}"
+
+
+def shared_column(modality: Modality) -> str:
+    """Return the name of the column with a modality's vectors in the shared basis."""
+    return f"shared_{modality}"
 
 
 @dataclass(frozen=True)
@@ -76,17 +115,24 @@ class PredictionDecoder:
         """Return which labels reach their threshold (multi-label), (N, K) bool."""
         return torch.sigmoid(scores_NK.double()) >= self._thresholds_K
 
-    def table(
-        self, conversation_ids: pa.Array, utterance_ids: pa.Array, scores_NK: Tensor, embedding_NE: Tensor | None
-    ) -> pa.Table:
+    def table(self, conversation_ids: pa.Array, utterance_ids: pa.Array, scored: Scored) -> pa.Table:
         """Return the table of predictions for N utterances."""
+        scores_NK = scored.scores_NK
         columns: dict[str, pa.Array] = {"conversation_id": conversation_ids, "utterance_id": utterance_ids}
         if self.task != "regression":
             probabilities_NK: NDArray[np.float32] = self.probabilities(scores_NK).float().numpy()
             for index, name in enumerate(self.labels):
                 columns[probability_column(name)] = pa.array(probabilities_NK[:, index])
         columns["prediction"] = self.predictions(scores_NK)
-        if embedding_NE is not None:
-            flat = pa.array(embedding_NE.float().numpy().reshape(-1))
-            columns["embedding"] = pa.FixedSizeListArray.from_arrays(flat, embedding_NE.shape[1])
+        if scored.embedding_NE is not None:
+            columns[EMBEDDING] = _lists(scored.embedding_NE)
+        columns |= {shared_column(name): _lists(vectors_NS) for name, vectors_NS in scored.shared.items()}
         return pa.table(columns)
+
+
+def _lists(vectors_ND: Tensor) -> pa.Array:
+    """One list per utterance; null where the vector is NaN."""
+    missing_N = torch.isnan(vectors_ND).all(dim=1).numpy()
+    flat = pa.array(vectors_ND.float().numpy().reshape(-1))
+    mask = pa.array(missing_N) if missing_N.any() else None
+    return pa.FixedSizeListArray.from_arrays(flat, vectors_ND.shape[1], mask=mask)

@@ -8,7 +8,8 @@ from typing import Any
 
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus, open_corpus
-from joyful_ray.errors import CheckpointError, ConfigError, CorpusError
+from joyful_ray.errors import CheckpointError, CorpusError
+from joyful_ray.predict.decoder import VectorChoice
 from joyful_ray.predict.ensemble import check_alike, combined_decoder, joint_hash
 from joyful_ray.predict.output_shards import (
     ADVICE,
@@ -19,7 +20,7 @@ from joyful_ray.predict.output_shards import (
     finished_shards,
     output_shards,
 )
-from joyful_ray.predict.predictor import Predictor, decoder_of
+from joyful_ray.predict.predictor import NO_VECTORS, Predictor, check_vectors, decoder_of
 from joyful_ray.predict.shard_task import ShardTask
 from joyful_ray.records import PredictionCard, read_as, versions
 from joyful_ray.schema import Split
@@ -40,7 +41,7 @@ def predict_corpus(
     *,
     splits: list[Split] | None = None,
     cluster: ClusterConfig | None = None,
-    embedding: bool = False,
+    vectors: VectorChoice = NO_VECTORS,
     device: str = "auto",
     watch: Watch | None = None,
 ) -> PredictionCard:
@@ -51,7 +52,7 @@ def predict_corpus(
             probabilities of several bundles are averaged.
         splits: the splits to predict; by default, all splits of the corpus.
         cluster: the pool of Ray actors; with `workers=0`, this process predicts without Ray.
-        embedding: also write the vector that the graph encoder computes for each utterance.
+        vectors: what to write beside the predictions.
         device: auto, cpu or cuda, if `workers=0`; Ray actors use a GPU if they have one.
         watch: called whenever a shard is finished.
 
@@ -64,10 +65,9 @@ def predict_corpus(
     """
     start = time.perf_counter()
     cluster = cluster or ClusterConfig()
-    models, opened, place = _open([bundle] if isinstance(bundle, str) else bundle, corpus, out, embedding=embedding)
+    models, opened, place = _open([bundle] if isinstance(bundle, str) else bundle, corpus, out, vectors)
     requested = _splits_of(opened, splits)
-    origin = Origin(joint_hash(models), opened.hash, embedding)
-    earlier = _card_of(place, origin)
+    earlier = _earlier_card(place, origin := Origin(joint_hash(models), opened.hash, vectors))
     finished = finished_shards(place, output_shards(opened, opened.splits()), origin)
     shards = output_shards(opened, requested)
     unfinished = [shard for shard in shards if shard not in finished]
@@ -84,7 +84,8 @@ def predict_corpus(
         **_origin_of(models, opened),
         splits={split: _counts(opened, split) for split in covered},
         columns=columns_of(place, shards[0]),
-        has_embedding=embedding,
+        has_embedding=vectors.embedding,
+        has_shared=vectors.shared,
         shards=len(output_shards(opened, covered)),
         kept_shards=kept,
         workers=cluster.workers,
@@ -100,11 +101,12 @@ def _write_card(place: Location, card: PredictionCard) -> PredictionCard:
     return card
 
 
-def _open(bundles: Sequence[str], corpus: str, out: str, *, embedding: bool) -> tuple[list[Bundle], Corpus, Location]:
-    if embedding and len(bundles) > 1:
-        raise ConfigError("each bundle has embeddings of its own; name one bundle to get them")
+def _open(
+    bundles: Sequence[str], corpus: str, out: str, vectors: VectorChoice
+) -> tuple[list[Bundle], Corpus, Location]:
     models = [read_bundle(bundle) for bundle in bundles]
     check_alike(models)
+    check_vectors(models, vectors)
     opened, place = open_corpus(corpus, verify=False), open_location(out)
     for model in models:
         model.check_fits(opened.manifest)
@@ -162,19 +164,32 @@ def _counts(corpus: Corpus, split: Split) -> dict[str, int]:
     return {"conversations": entry.conversations, "utterances": entry.utterances}
 
 
-def _card_of(out: Location, origin: Origin) -> PredictionCard | None:
-    """Read the card of an earlier prediction, which must have the same bundle, corpus and columns."""
+def card_of(out: Location) -> PredictionCard | None:
+    """Read the card of an earlier prediction; None if there is none, or it is not finished.
+
+    Raises:
+        CheckpointError: the card is damaged.
+    """
     place = out.join(CARD)
     if not place.exists():
         return None
     try:
-        card = read_as(PredictionCard, place.read_text(), place=place.uri)
+        return read_as(PredictionCard, place.read_text(), place=place.uri)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; {ADVICE}") from None
+
+
+def _earlier_card(out: Location, origin: Origin) -> PredictionCard | None:
+    """Read the card of an earlier prediction, which must have the same bundle, corpus and columns."""
+    card = card_of(out)
+    if card is None:
+        return None
+    found, wanted = VectorChoice(card.has_embedding, card.has_shared), origin.vectors
     for difference, theirs, ours in (
         ("with another bundle", card.bundle["hash"], origin.bundle),
         ("from another corpus", card.corpus["hash"], origin.corpus),
-        ("with embeddings" if card.has_embedding else "without embeddings", card.has_embedding, origin.embedding),
+        ("with embeddings" if found.embedding else "without embeddings", found.embedding, wanted.embedding),
+        ("with shared vectors" if found.shared else "without shared vectors", found.shared, wanted.shared),
     ):
         if theirs != ours:
             raise CheckpointError(f"{out.uri} was predicted {difference}; {ADVICE}")

@@ -6,23 +6,21 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 
 from joyful_ray.corpora.importers.files import read_npy
 from joyful_ray.errors import ConfigError, CorpusError, StorageError
-from joyful_ray.predict.predictor import Predictor
+from joyful_ray.predict.decoder import VectorChoice
+from joyful_ray.predict.predictor import NO_VECTORS, Predictor
+from joyful_ray.predict.table_file import table_format, table_writer
 from joyful_ray.schema import MODALITIES
 from joyful_ray.storage import Location, open_location
 from joyful_ray.wording import counted
 
 CONVERSATIONS_PER_CHUNK = 256
-FORMATS = (".jsonl", ".csv", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,12 @@ class JsonlPredictions:
 
 
 def predict_jsonl(
-    bundle: str | Sequence[str], source: str, out: str | None = None, *, embedding: bool = False, device: str = "auto"
+    bundle: str | Sequence[str],
+    source: str,
+    out: str | None = None,
+    *,
+    vectors: VectorChoice = NO_VECTORS,
+    device: str = "auto",
 ) -> JsonlPredictions:
     """Predict every utterance of a JSONL file of conversations.
 
@@ -53,7 +56,7 @@ def predict_jsonl(
         bundle: `<run>/bundle` or the run itself, a path or s3:// URI; the probabilities of several are averaged.
         source: the JSONL file, a path or s3:// URI.
         out: a .jsonl, .csv or .parquet file for the results; without it, they are returned.
-        embedding: also return the vector that the graph encoder computes for each utterance (not in a .csv file).
+        vectors: what to return beside the predictions (not in a .csv file).
         device: auto, cpu or cuda.
 
     Returns:
@@ -61,19 +64,16 @@ def predict_jsonl(
         file; as JSON if it is not a string), then the columns of `joyful predict`.
 
     Raises:
-        ConfigError: `out` has another suffix, or embeddings were requested for a .csv file.
+        ConfigError: `out` has another suffix, or vectors were requested for a .csv file, or the model has no such ones.
         CorpusError: the bundle cannot read a conversation; the message names the file and the line.
     """
-    suffix = Path(out).suffix if out is not None else ".jsonl"
-    if suffix not in FORMATS:
-        raise ConfigError(f"--out {out} must end in one of {', '.join(FORMATS)}")
-    if suffix == ".csv" and embedding:
-        raise ConfigError("a .csv file cannot hold embeddings; use a .parquet or .jsonl file")
+    if out is not None and table_format(out) == ".csv" and vectors:
+        raise ConfigError("a .csv file cannot hold vectors; use a .parquet or .jsonl file")
     place = open_location(source)
     if not place.exists():
         raise CorpusError(f"there is no JSONL file {place.uri}")
     predictor = Predictor.open(bundle, device=device)
-    tables = _tables(predictor, place, embedding=embedding)
+    tables = _tables(predictor, place, vectors)
     first = next(tables, None)
     if first is None:
         raise CorpusError(f"{place.uri} contains no conversation")
@@ -83,7 +83,7 @@ def predict_jsonl(
         return JsonlPredictions(len(set(table["conversation_id"].to_pylist())), table.num_rows, table, None)
     target = open_location(out)
     conversations, utterances = 0, 0
-    with target.open("wb") as file, _writer(file, suffix, first.schema) as writer:
+    with target.open("wb") as file, table_writer(file, table_format(out), first.schema) as writer:
         for table in tables:
             writer.write_table(table)
             conversations += len(set(table["conversation_id"].to_pylist()))
@@ -91,7 +91,7 @@ def predict_jsonl(
     return JsonlPredictions(conversations, utterances, None, target.uri)
 
 
-def _tables(predictor: Predictor, place: Location, *, embedding: bool) -> Iterator[pa.Table]:
+def _tables(predictor: Predictor, place: Location, vectors: VectorChoice) -> Iterator[pa.Table]:
     seen: set[str] = set()
     lines = _lines(place)
     while chunk := list(itertools.islice(lines, CONVERSATIONS_PER_CHUNK)):
@@ -103,7 +103,7 @@ def _tables(predictor: Predictor, place: Location, *, embedding: bool) -> Iterat
                 )
             seen.add(content["conversation_id"])
         try:
-            predicted = predictor.predict(conversations, embedding=embedding)
+            predicted = predictor.predict(conversations, embedding=vectors.embedding, shared=vectors.shared)
         except CorpusError:
             _name_invalid_line(predictor, place, chunk)
             raise
@@ -183,47 +183,3 @@ def _with_inputs(conversations: list[dict[str, Any]], predicted: pa.Table) -> pa
 
 def _label_text(label: Any) -> str | None:
     return label if label is None or isinstance(label, str) else json.dumps(label)
-
-
-class _JsonlWriter:
-    """Writes the rows of a table as JSON lines, with the interface of pyarrow's writers."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def __enter__(self) -> _JsonlWriter:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def write_table(self, table: pa.Table) -> None:
-        for row in table.to_pylist():
-            self._file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
-
-
-class _CsvWriter:
-    """Writes a table as CSV, and lists (multi-label) as names separated by commas."""
-
-    def __init__(self, file: Any, schema: pa.Schema) -> None:
-        fields = [pa.field(f.name, pa.string()) if pa.types.is_list(f.type) else f for f in schema]
-        self._writer = pyarrow.csv.CSVWriter(file, pa.schema(fields))
-
-    def __enter__(self) -> _CsvWriter:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._writer.close()
-
-    def write_table(self, table: pa.Table) -> None:
-        for index, column in enumerate(table.schema):
-            if pa.types.is_list(column.type):
-                values = [", ".join(names) for names in table[column.name].to_pylist()]
-                table = table.set_column(index, column.name, pa.array(values))
-        self._writer.write_table(table)
-
-
-def _writer(file: Any, suffix: str, schema: pa.Schema) -> Any:
-    if suffix == ".parquet":
-        return pq.ParquetWriter(file, schema)
-    return _CsvWriter(file, schema) if suffix == ".csv" else _JsonlWriter(file)

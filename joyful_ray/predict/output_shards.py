@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from joyful_ray.corpora.shards import Corpus
 from joyful_ray.errors import CheckpointError
+from joyful_ray.predict.decoder import VectorChoice
 from joyful_ray.schema import ShardEntry, Split
 from joyful_ray.storage import Location
 
@@ -27,7 +28,7 @@ ADVICE = "choose another --out, or remove this folder"
 DIFFERENCES = {
     "joyful.bundle": "with another bundle",
     "joyful.corpus": "from another corpus",
-    "joyful.embedding": "with another choice of embeddings",
+    "joyful.embedding": "with another choice of vectors",
     "joyful.shard": "from another shard",
 }
 
@@ -58,19 +59,19 @@ class Origin:
 
     Attributes:
         bundle, corpus: hashes.
-        embedding: whether the files have a column of embeddings.
+        vectors: which columns of vectors the files have.
     """
 
     bundle: str
     corpus: str
-    embedding: bool
+    vectors: VectorChoice
 
     def metadata(self, shard: OutputShard) -> dict[str, str]:
         """Return the key-value metadata of a shard's file."""
         return {
             "joyful.bundle": self.bundle,
             "joyful.corpus": self.corpus,
-            "joyful.embedding": str(self.embedding),
+            "joyful.embedding": str(self.vectors.embedding) + (" and shared" if self.vectors.shared else ""),
             "joyful.shard": shard.source.sha256,
         }
 
@@ -78,10 +79,14 @@ class Origin:
 def write_shard(out: Location, shard: OutputShard, table: pa.Table, origin: Origin) -> None:
     """Write the predictions for a shard in one step, so that a reader never sees half a file."""
     buffer = io.BytesIO()
-    names = [field.name for field in table.schema if not pa.types.is_floating(field.type) and field.name != "embedding"]
+    names = [field.name for field in table.schema if not _holds_numbers(field.type)]
     with_origin = table.replace_schema_metadata(origin.metadata(shard))
     pq.write_table(with_origin, buffer, compression="zstd", use_dictionary=names)
     out.join(shard.name).write_bytes(buffer.getvalue())
+
+
+def _holds_numbers(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def output_shards(corpus: Corpus, splits: list[Split]) -> list[OutputShard]:

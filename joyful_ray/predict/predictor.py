@@ -13,19 +13,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from torch import Tensor
 
+from joyful_ray.data.batch import Batch
 from joyful_ray.data.plan import plan_evaluation
 from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import ConfigError, TrainingError
+from joyful_ray.model.joyful import Output
 from joyful_ray.predict.conversations import rows_of
-from joyful_ray.predict.decoder import PredictionDecoder
+from joyful_ray.predict.decoder import PredictionDecoder, Scored, VectorChoice
 from joyful_ray.predict.ensemble import check_alike, combined, combined_decoder
 from joyful_ray.predict.streaming import StreamedConversation
 from joyful_ray.train.bundle import Bundle, read_bundle
 from joyful_ray.train.evaluate import forward
 from joyful_ray.train.process_group import pick_device
 from joyful_ray.wording import counted
+
+NO_VECTORS = VectorChoice()
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,9 @@ class Predictor:
         """All bundles."""
         return (self.bundle, *self.others)
 
-    def predict(self, conversations: Iterable[Mapping[str, Any]], *, embedding: bool = False) -> pa.Table:
+    def predict(
+        self, conversations: Iterable[Mapping[str, Any]], *, embedding: bool = False, shared: bool = False
+    ) -> pa.Table:
         """Predict conversations given as dicts, with the keys of the JSONL format.
 
         Args:
@@ -88,12 +93,15 @@ class Predictor:
                 `utterance_ids` are generated if they are missing. For a missing modality, the model uses its learned
                 embedding. `texts` matter only if the model reads words (`data.word_ngrams`); `labels` are ignored.
             embedding: also return the vector that the graph encoder computes for each utterance.
+            shared: also return the vectors of each modality in the basis that all modalities share; null where an
+                utterance lacks the modality.
 
         Returns:
             One row per utterance, in the given order, with the columns of `joyful predict`. Convert it with
             `.to_pandas()` or `.to_pylist()`.
 
         Raises:
+            ConfigError: the model has no basis that modalities share.
             CorpusError: a conversation is invalid; the message says which one and why.
 
         Example:
@@ -102,7 +110,7 @@ class Predictor:
         widths = {name: width for bundle in self.bundles for name, width in bundle.encoding.widths.items()}
         reads_texts = any(bundle.encoding.ngrams is not None for bundle in self.bundles)
         rows = rows_of(conversations, widths, reads_texts=reads_texts)
-        return self.table(rows, embedding=embedding)
+        return self.table(rows, VectorChoice(embedding, shared))
 
     def start_conversation(self, conversation_id: str = "conversation") -> StreamedConversation:
         """Begin a conversation that is predicted utterance by utterance, while it is held.
@@ -125,50 +133,49 @@ class Predictor:
             )
         return StreamedConversation(self, conversation_id)
 
-    def table(self, rows: pa.Table, *, embedding: bool = False) -> pa.Table:
+    def table(self, rows: pa.Table, vectors: VectorChoice = NO_VECTORS) -> pa.Table:
         """Predict the rows of a shard; the result has one row per utterance, in the order of the shard."""
-        scores_NK, embedding_NE = self.scores([rows], embedding=embedding)
+        scored = self.scores([rows], vectors)
         utterance_ids = rows["utterance_ids"].combine_chunks()
         owners = pc.list_parent_indices(utterance_ids)
         conversation_ids = rows["conversation_id"].combine_chunks().take(owners)
-        return self.decoder.table(conversation_ids, utterance_ids.flatten(), scores_NK, embedding_NE)
+        return self.decoder.table(conversation_ids, utterance_ids.flatten(), scored)
 
     def scores(
         self,
         tables: Sequence[pa.Table],
+        vectors: VectorChoice = NO_VECTORS,
         *,
-        embedding: bool = False,
         watch: Callable[[int, int], None] | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Compute scores (N, K) and, on request, embeddings (N, E), in the order of the rows, on the CPU.
+    ) -> Scored:
+        """Compute scores and, on request, vectors, in the order of the rows, on the CPU.
 
         The scores of several bundles are combined, so that `decoder` gives the mean of their probabilities.
 
         Args:
             tables: rows of shards.
-            embedding: also return embeddings.
+            vectors: what to return beside the scores.
             watch: called with the number of utterances scored so far, and with that of all.
 
         Raises:
-            ConfigError: embeddings of several bundles are requested.
+            ConfigError: vectors of several bundles are requested, or the model has no basis that modalities share.
             TrainingError: a score is not finite.
         """
+        check_vectors(self.bundles, vectors)
         if not self.others:
-            return self._scores_of(self.bundle, tables, embedding=embedding, watch=watch)
-        if embedding:
-            raise ConfigError("each bundle has embeddings of its own; name one bundle to get them")
-        scores = [self._scores_of(bundle, tables, watch=watch)[0] for bundle in self.bundles]
-        return combined(scores, [decoder_of(bundle) for bundle in self.bundles]), None
+            return self._scores_of(self.bundle, tables, vectors, watch=watch)
+        scores = [self._scores_of(bundle, tables, watch=watch).scores_NK for bundle in self.bundles]
+        return Scored(combined(scores, [decoder_of(bundle) for bundle in self.bundles]))
 
     @torch.inference_mode()
     def _scores_of(
         self,
         bundle: Bundle,
         tables: Sequence[pa.Table],
+        vectors: VectorChoice = NO_VECTORS,
         *,
-        embedding: bool = False,
         watch: Callable[[int, int], None] | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> Scored:
         """The scores of one bundle.
 
         Conversations are batched over all tables in the way `evaluate` batches a split. Only a model that attends to
@@ -179,22 +186,55 @@ class Predictor:
         in_order = np.empty_like(store.lengths)
         in_order[store.rows] = store.lengths
         starts = (np.cumsum(in_order) - in_order)[store.rows]
-        positions, scores, embeddings = [], [], []
+        positions, found, seen = [], [], 0
         for chosen in plan_evaluation(store.lengths, utterances=job.train.evaluation_utterances):
-            output = forward(bundle.model, store.batch(chosen).to(self.device), precision=job.train.precision)
+            batch = store.batch(chosen).to(self.device)
+            found.append(_part(forward(bundle.model, batch, precision=job.train.precision), batch, vectors))
             positions += [np.arange(starts[one], starts[one] + store.lengths[one]) for one in chosen]
-            scores.append(output.scores_NK.float().cpu())
-            if embedding:
-                embeddings.append(output.layers[-1].float().cpu())
+            seen += batch.utterances
             if watch is not None:
-                watch(sum(map(len, scores)), store.utterances)
-        if not positions:
-            return torch.zeros(0, max(len(encoding.labels), 1)), torch.zeros(0, 1) if embedding else None
+                watch(seen, store.utterances)
+        if not found:
+            found, positions = [_empty(bundle, vectors)], [np.arange(0)]
         order = torch.from_numpy(np.argsort(np.concatenate(positions), kind="stable"))
-        scores_NK = torch.cat(scores)[order]
+        scores_NK = torch.cat([part.scores_NK for part in found])[order]
         if not torch.isfinite(scores_NK).all():
             raise TrainingError("a score is not finite; check the features for extreme values, and the weights")
-        return scores_NK, torch.cat(embeddings)[order] if embedding else None
+        embeddings = [part.embedding_NE for part in found if part.embedding_NE is not None]
+        shared = {name: torch.cat([part.shared[name] for part in found])[order] for name in found[0].shared}
+        return Scored(scores_NK, torch.cat(embeddings)[order] if embeddings else None, shared)
+
+
+def _part(output: Output, batch: Batch, vectors: VectorChoice) -> Scored:
+    """What is kept of a batch's output."""
+    shared = {
+        name: vectors_NS.float().masked_fill(~batch.given[name][:, None], float("nan")).cpu()
+        for name, vectors_NS in (output.fused.shared if vectors.shared else {}).items()
+    }
+    embedding_NE = output.layers[-1].float().cpu() if vectors.embedding else None
+    return Scored(output.scores_NK.float().cpu(), embedding_NE, shared)
+
+
+def _empty(bundle: Bundle, vectors: VectorChoice) -> Scored:
+    """What a shard without conversations gives."""
+    shared = {name: torch.zeros(0, 1) for name in bundle.shared_modalities} if vectors.shared else {}
+    embedding_NE = torch.zeros(0, 1) if vectors.embedding else None
+    return Scored(torch.zeros(0, max(len(bundle.encoding.labels), 1)), embedding_NE, shared)
+
+
+def check_vectors(bundles: Sequence[Bundle], vectors: VectorChoice) -> None:
+    """Check that bundles have the requested vectors.
+
+    Raises:
+        ConfigError: there are several bundles, or the model has no basis that modalities share.
+    """
+    if vectors and len(bundles) > 1:
+        raise ConfigError("each bundle has embeddings of its own; name one bundle to get them")
+    if vectors.shared and not bundles[0].shared_modalities:
+        raise ConfigError(
+            "this model has no basis that modalities share; train one with model.fusion.kind: dual-branch and "
+            "model.fusion.specific_branch: true"
+        )
 
 
 def decoder_of(bundle: Bundle) -> PredictionDecoder:

@@ -43,7 +43,7 @@ class ShardTask:
                 rows = upcoming.result()
                 if index + 1 < len(shards):
                     upcoming = reader.submit(self._read, shards[index + 1])
-                predictions = predictor.table(rows, embedding=self.origin.embedding)
+                predictions = predictor.table(rows, self.origin.vectors)
                 write_shard(self.out, shard, predictions, self.origin)
                 yield shard
 

@@ -16,6 +16,7 @@ from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import CorpusError, TrainingError
 from joyful_ray.model.streaming import ConversationState
 from joyful_ray.predict.conversations import rows_of
+from joyful_ray.predict.decoder import Scored
 from joyful_ray.schema import MODALITIES
 
 if TYPE_CHECKING:
@@ -74,8 +75,7 @@ class StreamedConversation:
         table = self.predictor.decoder.table(
             pa.array([self.conversation_id]),
             pa.array([utterance_id]),
-            scores_1K.float().cpu(),
-            embedding_1E.float().cpu() if embedding else None,
+            Scored(scores_1K.float().cpu(), embedding_1E.float().cpu() if embedding else None),
         )
         return table.to_pylist()[0]
 

@@ -12,6 +12,7 @@ from joyful_ray.records.assessments import (
 from joyful_ray.records.bundles import BundleCard, PredictionCard
 from joyful_ray.records.environment import versions
 from joyful_ray.records.reading import read_as, read_lines_as
+from joyful_ray.records.retrieval import RetrievalScores
 from joyful_ray.records.runs import EpochMetrics, RunRecord
 from joyful_ray.records.scores import SELECTS, Scores
 from joyful_ray.records.searches import Candidate, SearchRecord
@@ -30,6 +31,7 @@ __all__ = [
     "Interval",
     "ModalityShift",
     "PredictionCard",
+    "RetrievalScores",
     "RunRecord",
     "Scores",
     "SearchRecord",

@@ -53,6 +53,7 @@ class PredictionCard(Record):
         thresholds: probability from which each label is predicted (multi-label).
         depends_on_batch: whether a score depends on which conversations of its shard were scored with it; `evaluate`
             batches a whole split, and may then count other predictions.
+        has_embedding, has_shared: whether there is the column `embedding`, and columns `shared_<modality>`.
         kept_shards: number of shards that an earlier command had finished.
     """
 
@@ -61,6 +62,7 @@ class PredictionCard(Record):
     splits: dict[Split, dict[str, int]]
     columns: dict[str, str]
     has_embedding: bool
+    has_shared: bool = False
     temperature: float
     thresholds: dict[str, float] = {}
     depends_on_batch: bool = False

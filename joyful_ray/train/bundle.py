@@ -19,9 +19,10 @@ from joyful_ray.config import JobConfig, resolve
 from joyful_ray.data.encode import Encoding, Scaling
 from joyful_ray.data.prepare import CorpusInfo, words_of
 from joyful_ray.errors import CheckpointError, ConfigError, CorpusError
+from joyful_ray.model.fusion import SpecificBranch
 from joyful_ray.model.joyful import Joyful
 from joyful_ray.records import BundleCard, Scores
-from joyful_ray.schema import Manifest
+from joyful_ray.schema import Manifest, Modality
 from joyful_ray.storage import Location, open_location
 from joyful_ray.train.build import build_model
 from joyful_ray.train.checkpoint import MODEL, load_weights, read_tensors, write_tensors
@@ -55,6 +56,12 @@ class Bundle:
         """Whether scores depend on which conversations are scored together: the context attends to their padding."""
         model = self.job.model
         return model.context.kind == "transformer" and not model.context.padding_mask and not model.causal
+
+    @property
+    def shared_modalities(self) -> list[Modality]:
+        """The modalities that the model expresses in one basis; empty if it has none."""
+        specific = getattr(self.model.fusion, "specific", None)
+        return list(specific.names) if isinstance(specific, SpecificBranch) else []
 
     @cached_property
     def hash(self) -> str:

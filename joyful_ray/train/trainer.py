@@ -13,7 +13,7 @@ from joyful_ray.config import JobConfig
 from joyful_ray.data.loader import BatchLoader, blank_batch
 from joyful_ray.data.prepare import CorpusInfo
 from joyful_ray.errors import CheckpointError
-from joyful_ray.objective.joint import FUSION_TERMS, PRETRAINING, JointObjective
+from joyful_ray.objective.joint import ALIGNMENT, FUSION_TERMS, PRETRAINING, JointObjective
 from joyful_ray.storage import Location
 from joyful_ray.train import checkpoint
 from joyful_ray.train.allocator import return_large_blocks
@@ -178,8 +178,8 @@ class Trainer:
     def _objective_of(self, stage: str) -> JointObjective:
         if stage == "joint":
             return self._objective
-        first = FUSION_TERMS if self.model.pretraining is None else (PRETRAINING,)
-        later = [name for name in self._objective.weights if name not in (*FUSION_TERMS, PRETRAINING)]
+        first = (*(FUSION_TERMS if self.model.pretraining is None else (PRETRAINING,)), ALIGNMENT)
+        later = [name for name in self._objective.weights if name not in (*FUSION_TERMS, PRETRAINING, ALIGNMENT)]
         return self._objective.only(first if stage == "fusion" else later)
 
     def _first_stage_parts(self) -> list[nn.Module]:

@@ -14,6 +14,7 @@ import joyful_ray
 from joyful_ray.cli import main
 from joyful_ray.corpora.shards import open_corpus
 from joyful_ray.errors import ConfigError
+from joyful_ray.predict.decoder import VectorChoice
 from joyful_ray.predict.predictor import Predictor
 from tests.predict.bundles import write_random_bundle
 
@@ -89,7 +90,7 @@ def test_bundles_that_do_not_fit_together_are_refused(
         Predictor.open([one, one])
     predictor = Predictor.open(bundles["single-label"], device="cpu")
     with pytest.raises(ConfigError, match="name one bundle"):
-        predictor.table(open_corpus(tiny()).read_table("test"), embedding=True)
+        predictor.table(open_corpus(tiny()).read_table("test"), VectorChoice(embedding=True))
     with pytest.raises(ConfigError, match="with one bundle, not with several"):
         predictor.start_conversation()
     command = ["predict", *bundles["single-label"], "--corpus", tiny(), "--out", str(tmp_path / "o"), "--embedding"]

@@ -19,6 +19,7 @@ import pytest
 from joyful_ray.cli import main
 from joyful_ray.corpora.shards import open_corpus, write_corpus
 from joyful_ray.errors import CheckpointError, ConfigError, CorpusError, TrainingError
+from joyful_ray.predict.decoder import VectorChoice
 from joyful_ray.predict.job import predict_corpus
 from joyful_ray.predict.predictor import Predictor
 from joyful_ray.schema import FeatureContract
@@ -73,9 +74,14 @@ def test_an_actor_pool_on_ray_writes_what_one_process_writes_and_passes_errors_o
     seen: list[tuple[int, int]] = []
     two = ClusterConfig(workers=2)
     predict_corpus(
-        bundle, tiny(), str(tmp_path / "ray"), cluster=two, embedding=True, watch=lambda *at: seen.append(at)
+        bundle,
+        tiny(),
+        str(tmp_path / "ray"),
+        cluster=two,
+        vectors=VectorChoice(embedding=True),
+        watch=lambda *at: seen.append(at),
     )
-    predict_corpus(bundle, tiny(), str(tmp_path / "here"), cluster=HERE, embedding=True)
+    predict_corpus(bundle, tiny(), str(tmp_path / "here"), cluster=HERE, vectors=VectorChoice(embedding=True))
     assert parts(tmp_path / "ray").keys() == parts(tmp_path / "here").keys()
     assert seen == [(done, 8) for done in range(1, 9)]
     for name in parts(tmp_path / "ray"):
@@ -136,9 +142,10 @@ def test_another_bundle_corpus_or_choice_of_columns_cannot_use_the_same_folder(
         for changed, message in (
             ({"bundle": other_bundle}, "with another bundle"),
             ({"corpus": other_corpus}, "from another corpus"),
-            ({"embedding": True}, "embeddings"),
+            ({"vectors": VectorChoice(embedding=True)}, "(embeddings|vectors)"),
+            ({"vectors": VectorChoice(shared=True)}, "vectors"),
         ):
-            given = {"bundle": bundle, "corpus": tiny(), "out": str(out), "embedding": False, "cluster": HERE} | changed
+            given = {"bundle": bundle, "corpus": tiny(), "out": str(out), "cluster": HERE} | changed
             with pytest.raises(CheckpointError, match=f"was predicted .*{message}.*; choose another --out"):
                 predict_corpus(**given)  # type: ignore[arg-type]
 

@@ -16,7 +16,7 @@ import torch
 import joyful_ray
 from joyful_ray.corpora.shards import open_corpus
 from joyful_ray.errors import CorpusError
-from joyful_ray.predict.decoder import PredictionDecoder
+from joyful_ray.predict.decoder import PredictionDecoder, VectorChoice
 from joyful_ray.predict.predictor import Predictor
 from joyful_ray.train.evaluate import evaluate_bundle
 from tests.predict.bundles import LABELS, write_random_bundle
@@ -125,7 +125,7 @@ def test_the_embedding_is_what_the_contrast_compares(
     predictors: dict[str, Predictor], tiny: Callable[..., str]
 ) -> None:
     rows = open_corpus(tiny()).read_table("test")
-    table = predictors["single-label"].table(rows, embedding=True)
+    table = predictors["single-label"].table(rows, VectorChoice(embedding=True))
     width = predictors["single-label"].bundle.job.model.encoder.width
     assert table.schema.field("embedding").type == pa.list_(pa.float32(), width)
     assert table.drop_columns(["embedding"]).equals(predictors["single-label"].table(rows))

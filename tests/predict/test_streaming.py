@@ -12,6 +12,7 @@ import pytest
 import joyful_ray
 from joyful_ray.corpora.shards import open_corpus
 from joyful_ray.errors import ConfigError, CorpusError
+from joyful_ray.predict.decoder import VectorChoice
 from joyful_ray.predict.predictor import Predictor
 from tests.predict.bundles import write_random_bundle
 from tests.tiny_corpus import WIDTHS
@@ -46,7 +47,7 @@ def test_utterance_by_utterance_gives_the_rows_of_the_whole(
     task: str, causal: dict[str, Predictor], tiny: Callable[..., str]
 ) -> None:
     rows = open_corpus(tiny(task)).read_table("train")
-    whole = causal[task].table(rows, embedding=True).to_pylist()
+    whole = causal[task].table(rows, VectorChoice(embedding=True)).to_pylist()
     found = []
     for row in rows.to_pylist():
         conversation = causal[task].start_conversation(row["conversation_id"])

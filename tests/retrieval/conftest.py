@@ -1,0 +1,7 @@
+"""Tiny corpora, written once."""
+
+from __future__ import annotations
+
+from tests.train.conftest import tiny
+
+__all__ = ["tiny"]
