@@ -17,6 +17,12 @@ def check_compatible(
         ValueError: with the settings and what to do.
     """
     fusion = model.fusion
+    if data.folds is None and data.fold:
+        raise ValueError("data.fold needs data.folds, the number of parts")
+    if data.folds is not None and data.fold >= data.folds:
+        raise ValueError(f"data.fold counts from 0 to {data.folds - 1}, because data.folds is {data.folds}")
+    if data.folds is not None and train.refit:
+        raise ValueError("train.refit would train on the part that data.folds holds out; switch one of them off")
     if fusion.kind != "concatenation" and not (fusion.global_branch or fusion.specific_branch):
         raise ValueError("model.fusion needs global_branch or specific_branch, or kind: concatenation")
     if objective.contrast_pairs == "original" and augment.classify == "views":

@@ -35,6 +35,11 @@ class DataConfig(Section):
     """Number of hash buckets for n-grams; n-grams in the same bucket share one embedding."""
     dev_fraction: float = Field(0.1, gt=0.0, lt=1.0)
     """Share of the `train` conversations that become `dev` if the corpus has no `dev` split."""
+    folds: int | None = Field(None, ge=2)
+    """Divide the conversations of `train` and `dev` into so many parts for cross-validation, and take one of them as
+    `dev`, the others as `train`; null keeps the splits of the corpus. `study.folds` trains on each."""
+    fold: int = Field(0, ge=0)
+    """The part that is `dev`, from 0, if `folds` is set."""
     streaming_buffer_conversations: int = Field(1024, ge=1)
     """Number of conversations that a streaming worker holds and shuffles at a time."""
 

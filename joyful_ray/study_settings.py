@@ -37,6 +37,9 @@ class StudyConfig(Section):
     """By name, the path or s3:// URI of each corpus, or a synthetic one; empty takes the corpus of the job."""
     seeds: list[int] = Field([0, 1, 2], min_length=1)
     """Seeds of each variant; more can be added to a finished study."""
+    folds: int | None = Field(None, ge=2)
+    """Compare on held-out parts of `train` and `dev` instead of on test, by cross-validation with so many parts: each
+    variant and seed is trained once per part, and test is never read. For choosing settings."""
     remove: list[Modality] = []
     """Modalities that are also removed, one at a time, when a trained variant is scored."""
     measures: list[str] = []
@@ -63,4 +66,6 @@ class StudyConfig(Section):
             raise ValueError("study needs variants, a grid, or both")
         if any(not values for values in self.grid.values()):
             raise ValueError("each setting of study.grid needs at least one value")
+        if self.folds is not None and (self.remove or self.groups):
+            raise ValueError("study.folds compares on parts of train and dev; remove and groups need test")
         return self

@@ -395,6 +395,8 @@ SWITCHES: dict[str, dict[str, set[str]]] = {
         "data.normalise=none": ALL,
         "data.normalise=speaker": ALL,
         "data.normalise=both": ALL,
+        "data.folds=3": ALL,
+        "data={folds: 3, fold: 2}": ALL,
     },
     "paper": {
         "model.fusion.global_branch=false": ALL - {"global", "smoothing"},

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_DEV_CUT, _ORDER, _DRAWS = 1, 2, 3
+_DEV_CUT, _ORDER, _DRAWS, _FOLDS = 1, 2, 3, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +101,13 @@ def cut_dev(conversation_ids: list[str], *, fraction: float, seed: int) -> froze
     count = min(max(1, round(fraction * len(ordered))), len(ordered) - 1)
     chosen = np.random.default_rng([seed, _DEV_CUT]).permutation(len(ordered))[:count]
     return frozenset(ordered[int(c)] for c in chosen)
+
+
+def cut_fold(conversation_ids: list[str], *, fold: int, folds: int) -> frozenset[str]:
+    """Choose the conversations of one of several parts, which differ by one conversation at most.
+
+    The division depends on the ids alone, so that runs with any seed hold out the same conversations.
+    """
+    ordered = sorted(conversation_ids)
+    order = np.random.default_rng(_FOLDS).permutation(len(ordered))
+    return frozenset(ordered[int(c)] for c in order[fold::folds])

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus
-from joyful_ray.data.plan import cut_dev
+from joyful_ray.data.plan import cut_dev, cut_fold
 from joyful_ray.errors import CorpusError
 from joyful_ray.schema import Split
 from joyful_ray.storage import open_location
@@ -44,6 +44,8 @@ def split_rows(corpus: Corpus, job: JobConfig) -> dict[Split, SplitRows]:
     if "train" not in splits:
         raise CorpusError(f"{corpus.location.uri} has no train conversations; import a corpus with a train split")
     found = {split: SplitRows(split, tuple(corpus.shard_uris(split))) for split in splits}
+    if job.data.folds is not None:
+        return found | _folded(found, corpus, fold=job.data.fold, folds=job.data.folds)
     if "dev" in found and corpus.manifest.splits["dev"].unlabeled >= corpus.manifest.splits["dev"].utterances:
         raise CorpusError(
             f"{corpus.location.uri}: no utterance of dev is labeled, so no epoch can be selected; label some, or "
@@ -59,6 +61,16 @@ def split_rows(corpus: Corpus, job: JobConfig) -> dict[Split, SplitRows]:
         found["train"] = SplitRows("train", found["train"].uris, leave=cut)
         found["dev"] = SplitRows("dev", found["train"].uris, keep=cut)
     return found
+
+
+def _folded(found: dict[Split, SplitRows], corpus: Corpus, *, fold: int, folds: int) -> dict[Split, SplitRows]:
+    """Train and dev, divided again for cross-validation."""
+    uris = tuple(uri for split, rows in found.items() if split != "test" for uri in rows.uris)
+    ids = [name for uri in uris for name in _ids(uri)]
+    if len(ids) < folds:
+        raise CorpusError(f"{corpus.location.uri} has {len(ids)} conversations to train on, too few for {folds} folds")
+    held_out = cut_fold(ids, fold=fold, folds=folds)
+    return {"train": SplitRows("train", uris, leave=held_out), "dev": SplitRows("dev", uris, keep=held_out)}
 
 
 def read_shard(uri: str) -> pa.Table:

@@ -69,6 +69,7 @@ class StudyRecord(Record):
         metric: the score that is compared.
         greater_is_better: its direction.
         split: by corpus, the split that is compared: test, or dev if the corpus has no test.
+        folds: number of parts of a cross-validation; `dev` then means all of them. None if there is none.
         variants: settings of each variant by path.
         level: joint confidence level of the intervals of a corpus.
         failures: by run, why it failed; while there are any, test is not read and rows compare dev.
@@ -85,6 +86,7 @@ class StudyRecord(Record):
     variants: dict[str, dict[str, Any]]
     reference: str
     seeds: list[int]
+    folds: int | None = None
     axis: str = ""
     level: float
     rows: list[StudyRow]

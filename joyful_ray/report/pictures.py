@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from joyful_ray.errors import ConfigError
 from joyful_ray.records import StudyRecord
 from joyful_ray.report.charts import CYCLE
-from joyful_ray.report.studies import curve_points, label_of, rows_of
+from joyful_ray.report.studies import compared_on, curve_points, label_of, rows_of
 from joyful_ray.wording import metric_name
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _scores(panel: Axes, record: StudyRecord, corpus: str) -> None:
         panel.errorbar(row.score.mean, height, xerr=row.score.deviation or 0.0, fmt="o", color=colour, capsize=3)
     panel.set_yticks(range(len(rows)), [label_of(row) for row in rows])
     panel.set_ylim(-0.6, len(rows) - 0.4)
-    panel.set_xlabel(f"{metric_name(record.metric)} on {record.split[corpus]} of {corpus}")
+    panel.set_xlabel(f"{metric_name(record.metric)} on {compared_on(record, corpus)} of {corpus}")
     panel.grid(axis="x", alpha=0.3)
 
 

@@ -22,7 +22,7 @@ def variant_table(record: StudyRecord, corpus: str) -> TextTable:
     """The variants on one corpus, with a sentence for each as its notes."""
     rows = rows_of(record, corpus)
     measures = _measures_of(rows)
-    split, score = record.split[corpus], metric_name(record.metric)
+    split, score = compared_on(record, corpus), metric_name(record.metric)
     cells = [
         [
             label_of(row),
@@ -40,10 +40,15 @@ def variant_table(record: StudyRecord, corpus: str) -> TextTable:
     return TextTable(title, header, cells, notes=notes)
 
 
+def compared_on(record: StudyRecord, corpus: str) -> str:
+    """What the variants are compared on: a split, or the parts of a cross-validation."""
+    return record.split[corpus] if record.folds is None else f"{record.folds} folds"
+
+
 def group_tables(record: StudyRecord, corpus: str) -> list[TextTable]:
     """One table for each kind of groups: score and gap of every group under every variant."""
     rows = [(row.variant, group) for row in rows_of(record, corpus) for group in row.groups]
-    score = f"{metric_name(record.metric)} on {record.split[corpus]}"
+    score = f"{metric_name(record.metric)} on {compared_on(record, corpus)}"
     return [
         TextTable(
             f"{record.name} on {corpus}: {score} by {kind}",
@@ -99,7 +104,7 @@ def scores_chart(record: StudyRecord, corpus: str) -> go.Figure:
     rows = rows_of(record, corpus)[::-1]
     found = figure(
         height=FRAME_HEIGHT + ROW_HEIGHT * len(rows),
-        xaxis_title=f"{metric_name(record.metric)} on {record.split[corpus]}",
+        xaxis_title=f"{metric_name(record.metric)} on {compared_on(record, corpus)}",
         showlegend=False,
         yaxis={"automargin": True},
     )
@@ -124,7 +129,9 @@ def curve_chart(record: StudyRecord, corpus: str) -> go.Figure | None:
     if not record.axis or len(points) < 2:
         return None
     found = figure(
-        xaxis_title=record.axis, yaxis_title=f"{metric_name(record.metric)} on {record.split[corpus]}", showlegend=False
+        xaxis_title=record.axis,
+        yaxis_title=f"{metric_name(record.metric)} on {compared_on(record, corpus)}",
+        showlegend=False,
     )
     found.add_scatter(
         x=[number for number, _ in points],

@@ -93,7 +93,7 @@ def _groups_of(
 
 
 def _store(bundle: Bundle, corpus: Corpus, split: Split, removed: str | None) -> SplitStore:
-    if split not in corpus.splits():  # a dev split that was cut from train
+    if split == "dev" and ("dev" not in corpus.splits() or bundle.job.data.folds is not None):  # cut from train
         return prepare_here(corpus, bundle.job, ("train", "dev"))[1]["dev"]
     tables = [bundle.encoding.table(_without(rows, removed)) for rows in corpus.tables(split)]
     return SplitStore(tables, bundle.encoding)

@@ -36,7 +36,8 @@ class Planned:
     @property
     def name(self) -> str:
         """Name of the run, a folder below that of the study."""
-        return f"{self.variant}-on-{self.corpus}-seed-{self.seed}"
+        part = "" if self.job.data.folds is None else f"-fold-{self.job.data.fold}-of-{self.job.data.folds}"
+        return f"{self.variant}-on-{self.corpus}-seed-{self.seed}{part}"
 
 
 @dataclass(frozen=True)
@@ -99,15 +100,32 @@ def plan_study(
     for corpus, opened in corpora.items():
         _check_groups(study.groups, corpus, opened)
     for (corpus, variant), job in jobs.items():
+        _check_folds(study, variant, job)
         check_job(job, corpora[corpus])
         if job.train.refit and "test" not in corpora[corpus].splits():
             raise ConfigError(f"variant {variant} trains on dev (train.refit), and {corpus} has no test to compare on")
     runs = [
-        Planned(corpus, variant, seed, job.model_copy(update={"seed": seed}))
+        Planned(corpus, variant, seed, each.model_copy(update={"seed": seed}))
         for seed in study.seeds
         for (corpus, variant), job in jobs.items()
+        for each in _by_fold(job, study.folds)
     ]
     return StudyPlan(name, study, variants, corpora, runs, location)
+
+
+def _by_fold(job: JobConfig, folds: int | None) -> list[JobConfig]:
+    """The job on each part of a cross-validation, or the job itself."""
+    if folds is None:
+        return [job]
+    divided = [job.data.model_copy(update={"folds": folds, "fold": fold}) for fold in range(folds)]
+    return [job.model_copy(update={"data": data}) for data in divided]
+
+
+def _check_folds(study: StudyConfig, variant: str, job: JobConfig) -> None:
+    if study.folds is not None and job.train.refit:
+        raise ConfigError(f"variant {variant}: train.refit would train on the parts that study.folds holds out")
+    if study.folds is None and job.data.folds is not None:
+        raise ConfigError(f"variant {variant}: data.folds is set; let study.folds divide the corpus")
 
 
 def _check_groups(groups: Sequence[str], name: str, corpus: Corpus) -> None:

@@ -25,7 +25,7 @@ from joyful_ray.study.plan import Planned, StudyPlan
 from joyful_ray.train.many import Finished, train_many
 from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.tune.confirm import ERROR_RATE, Difference, paired_bootstrap, score_of
-from joyful_ray.tune.dev_counts import EVERYTHING, DevCounts, Group
+from joyful_ray.tune.dev_counts import EVERYTHING, DevCounts, Group, joined
 from joyful_ray.tune.goals import GREATER, Goal
 
 Counts = Sequence[DevCounts]
@@ -42,7 +42,7 @@ def run_study(
     """Train every run that is not finished, and compare the variants.
 
     The same call continues, and other seeds or variants are added to what is there. Test is read after all runs have
-    ended, once for each, and once more for each modality that is removed.
+    ended, once for each, and once more for each modality that is removed; with `study.folds`, it is never read.
 
     Args:
         plan: the study.
@@ -74,8 +74,9 @@ def _compared(plan: StudyPlan, results: Mapping[str, Finished], stage: Callable[
     records = {name: result for name, result in results.items() if isinstance(result, RunRecord)}
     task: Task = next(iter(plan.corpora.values())).manifest.task
     goal = Goal(SELECTS[task], 1 if SELECTS[task] in GREATER[task] else -1)
+    reads_test = not failures and plan.study.folds is None
     splits: dict[str, Split] = {
-        name: "test" if "test" in corpus.splits() and not failures else "dev" for name, corpus in plan.corpora.items()
+        name: "test" if "test" in corpus.splits() and reads_test else "dev" for name, corpus in plan.corpora.items()
     }
     rows: list[StudyRow] = []
     for corpus in plan.corpora:
@@ -94,6 +95,7 @@ def _compared(plan: StudyPlan, results: Mapping[str, Finished], stage: Callable[
         variants={name: dict(settings) for name, settings in plan.variants.items()},
         reference=plan.study.reference,
         seeds=plan.study.seeds,
+        folds=plan.study.folds,
         axis=plan.study.axis,
         level=1 - ERROR_RATE,
         rows=rows,
@@ -120,16 +122,7 @@ def _rows_of(
     complete = {name: those for name, those in runs.items() if all(run.name in records for run in those)}
     removed: list[str | None] = [None, *(plan.study.remove if split == "test" else [])]
     by_group: dict[tuple[str, str | None], Sequence[Mapping[Group, DevCounts]]] = {
-        (name, without): [
-            counts_of(
-                RunDirectory.of(run.job, run.name),
-                plan.corpora[corpus],
-                split,
-                without,
-                () if without else plan.study.groups,
-            )
-            for run in those
-        ]
+        (name, without): _counts_by_seed(plan, those, split, without)
         for name, those in complete.items()
         for without in removed
         if without in (None, *_removable(plan, corpus, those[0]))
@@ -158,6 +151,20 @@ def _rows_of(
     return rows
 
 
+def _counts_by_seed(
+    plan: StudyPlan, runs: Sequence[Planned], split: Split, removed: str | None
+) -> list[Mapping[Group, DevCounts]]:
+    """The counts of a variant by seed, those of the parts of a cross-validation joined."""
+    groups = () if removed else plan.study.groups
+    found: dict[int, list[Mapping[Group, DevCounts]]] = {seed: [] for seed in plan.study.seeds}
+    for run in runs:
+        directory, corpus = RunDirectory.of(run.job, run.name), plan.corpora[run.corpus]
+        found[run.seed].append(counts_of(directory, corpus, split, removed, groups))
+    if plan.study.folds is None:
+        return [parts[0] for parts in found.values()]
+    return [{EVERYTHING: joined([part[EVERYTHING] for part in parts])} for parts in found.values()]
+
+
 def _removable(plan: StudyPlan, corpus: str, run: Planned) -> Sequence[str]:
     """The modalities of a run, if something is left without one of them."""
     found = run.job.data.modalities or list(plan.corpora[corpus].manifest.widths)
@@ -173,7 +180,7 @@ def _row(
     records: Mapping[str, RunRecord],
     goal: Goal,
 ) -> StudyRow:
-    scores = {run.seed: goal.sign * score_of(one, goal) for run, one in zip(runs, counts, strict=True)}
+    scores = {seed: goal.sign * score_of(one, goal) for seed, one in zip(plan.study.seeds, counts, strict=True)}
     mine = [records[run.name] for run in runs]
     return StudyRow(
         corpus=runs[0].corpus,

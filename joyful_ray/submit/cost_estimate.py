@@ -150,6 +150,9 @@ def _measured_text(measured: DryRun) -> str:
 def _training_conversations(corpus: Corpus, job: JobConfig) -> int:
     splits = corpus.manifest.splits
     count = splits["train"].conversations
+    if job.data.folds is not None:
+        whole = count + (splits["dev"].conversations if "dev" in splits else 0)
+        return whole - len(range(job.data.fold, whole, job.data.folds))
     if "dev" in splits and splits["dev"].conversations:
         return count
     return count - len(cut_dev([str(n) for n in range(count)], fraction=job.data.dev_fraction, seed=job.seed))

@@ -6,7 +6,7 @@ Shapes: C = conversations, N = utterances of a batch, K = labels, S = size of a 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
@@ -50,6 +50,19 @@ class DevCounts:
         tally = Tally(self.task, self.labels)
         tally.state = torch.from_numpy(weights_C @ self.states_CS)
         return tally.scores(self.thresholds)
+
+
+def joined(parts: Sequence[DevCounts]) -> DevCounts:
+    """The counts of several models over different conversations as one, as cross-validation needs it.
+
+    With several labels, thresholds are tuned on all of them together.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    names = [name for part in parts for name in part.conversations]
+    order = sorted(range(len(names)), key=names.__getitem__)
+    states_CS = np.concatenate([part.states_CS for part in parts])[order]
+    return DevCounts(parts[0].task, parts[0].labels, states_CS, tuple(names[place] for place in order))
 
 
 def counts_by_conversation(bundle: Bundle, split: BatchLoader) -> DevCounts:

@@ -41,6 +41,8 @@ NOT_SEARCHED = {
     "search": "a search cannot search its own settings",
     "cluster": "search.cpus_per_trial, gpus_per_trial and workers_per_trial determine it",
     "data.dev_fraction": "trials are compared on one dev split",
+    "data.folds": "trials are compared on one dev split",
+    "data.fold": "trials are compared on one dev split",
     "data.ingest": "it does not change the result",
     "data.streaming_buffer_conversations": "it does not change the result with a corpus in memory",
     "model.preset": "it is below the job's own settings; search the settings that should differ",

@@ -120,3 +120,36 @@ def test_a_split_without_a_single_label_is_refused(tmp_path: Path, split: Split)
     )
     with pytest.raises(CorpusError, match=f"no utterance of {split} is labeled"):
         prepare_here(open_corpus(str(tmp_path / "c")), small_job())
+
+
+def ids_of(split: Split) -> list[str]:
+    return [item.conversation_id for item in tiny_conversations(split, COUNTS[split])]
+
+
+@pytest.mark.parametrize("folds", [2, 5])
+def test_folds_hold_out_every_conversation_of_train_and_dev_once(corpus: Corpus, folds: int) -> None:
+    every = {name for split in ("train", "dev") for name in ids_of(split)}
+    held_out: list[str] = []
+    for fold in range(folds):
+        found = prepare_here(corpus, small_job(data={"folds": folds, "fold": fold}, seed=fold))[1]
+        dev, train = set(found["dev"].conversation_ids), set(found["train"].conversation_ids)
+        assert dev | train == every
+        assert not dev & train
+        assert abs(len(dev) - len(every) / folds) < 1
+        assert sorted(found["test"].conversation_ids) == ids_of("test")
+        held_out += dev
+    assert sorted(held_out) == sorted(every)
+
+
+def test_folds_do_not_depend_on_the_seed_and_scaling_does_not_see_them(corpus: Corpus) -> None:
+    settings = {"folds": 3, "fold": 1}
+    (info, stores), (_, others) = (prepare_here(corpus, small_job(data=settings, seed=seed)) for seed in (0, 1))
+    assert sorted(stores["dev"].conversation_ids) == sorted(others["dev"].conversation_ids)
+    whole, _ = prepare_here(corpus, small_job())
+    assert not np.allclose(info.encoding.scaling["text"].mean_W, whole.encoding.scaling["text"].mean_W)
+    assert info.dev_cut == frozenset(stores["dev"].conversation_ids)
+
+
+def test_more_folds_than_conversations_are_refused(corpus: Corpus) -> None:
+    with pytest.raises(CorpusError, match="30 conversations to train on, too few for 31 folds"):
+        split_rows(corpus, small_job(data={"folds": 31}))

@@ -7,15 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
+from sklearn.metrics import f1_score
 
 import joyful_ray
 from joyful_ray.cli import main
 from joyful_ray.config import merge
 from joyful_ray.corpora.shards import open_corpus
+from joyful_ray.data.split_rows import split_rows
 from joyful_ray.errors import CheckpointError, ConfigError, UserError
 from joyful_ray.records import StudyRecord
 from joyful_ray.report.read_runs import read_studies
+from joyful_ray.report.studies import variant_table
 from joyful_ray.study import plan as plan_module
 from joyful_ray.study.plan import plan_study
 from joyful_ray.study.study import run_study, verdict
@@ -119,6 +124,38 @@ def test_a_corpus_without_test_is_compared_on_the_dev_that_selects(study: Study,
         assert row.score.mean == pytest.approx(row.dev.mean)
 
 
+def test_cross_validation_scores_every_conversation_of_train_and_dev_once_and_never_reads_test(
+    study: Study, tiny: Callable[..., str]
+) -> None:
+    plan = plan_study(study(folds=3))
+    record = run_study(plan, parallel=1)
+    assert len(plan.runs) == 2 * 2 * 3
+    assert (record.folds, record.test_reads, list(record.split.values())) == (3, 0, ["dev"])
+    corpus = open_corpus(tiny())
+    truth = {
+        (one.conversation_id, place): label
+        for split in ("train", "dev")
+        for one in corpus.conversations(split)
+        for place, label in enumerate(one.labels)
+        if label is not None
+    }
+    predicted: dict[tuple[str, int], str] = {}
+    for run in [run for run in plan.runs if (run.variant, run.seed) == ("off", 1)]:
+        bundle = RunDirectory.of(run.job, run.name).bundle.uri
+        held_out = split_rows(corpus, run.job)["dev"].keep
+        assert held_out is not None
+        for split in ("train", "dev"):
+            rows = corpus.read_table(split)
+            rows = rows.filter(pc.is_in(rows["conversation_id"], pa.array(sorted(held_out))))
+            table = joyful_ray.load(bundle, device="cpu").table(rows).to_pandas()
+            for conversation, those in table.groupby("conversation_id", sort=False):
+                predicted |= {(conversation, place): name for place, name in enumerate(those["prediction"])}
+    expected = f1_score([*truth.values()], [predicted[key] for key in truth], average="weighted")
+    row = next(row for row in record.rows if row.variant == "off")
+    assert row.scores[1] == pytest.approx(expected)
+    assert "on 3 folds" in variant_table(record, next(iter(record.corpora))).title
+
+
 def test_a_grid_is_every_combination_and_synthetic_corpora_are_made(study: Study) -> None:
     gridded = study(
         variants={},
@@ -151,6 +188,10 @@ def test_a_variant_may_be_another_preset(study: Study) -> None:
         ({"seeds": [1, 1]}, "name each one once"),
         ({"corpora": {"a": "nowhere"}}, "nowhere"),
         ({"variants": {"on": {"data.modalities": ["vision"]}}}, "the corpus"),
+        ({"folds": 1}, "study.folds"),
+        ({"folds": 3, "remove": ["text"]}, "remove and groups need test"),
+        ({"folds": 3, "variants": {"on": {"train.refit": True}}}, "train.refit would train on the parts"),
+        ({"variants": {"on": {"data.folds": 3}}}, "let study.folds divide the corpus"),
     ],
 )
 def test_a_study_that_cannot_be_is_refused_before_anything_is_trained(
