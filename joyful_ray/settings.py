@@ -6,6 +6,7 @@ names; `config.py` reads them all, and `compatibility.py` checks that they go to
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -111,11 +112,33 @@ class ObjectiveConfig(Section):
     released code."""
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
     """Share of each target that is spread evenly over all labels (single-label only)."""
+    ordinal_weight: float = Field(0.0, ge=0.0)
+    """Weight of a loss on ordered bins: for each border in `ordinal_thresholds`, the binary cross-entropy of lying
+    above it (regression only); 0 switches it off."""
+    ordinal_thresholds: list[float] = Field([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5], min_length=1)
+    """Borders between the bins, ascending; the default has the seven bins of sentiment from -3 to 3."""
+    ordinal_scale: float = Field(0.5, gt=0.0)
+    """Width of the transition at a border, in units of the label."""
+    correlation_weight: float = Field(0.0, ge=0.0)
+    """Weight of 1 minus the concordance correlation coefficient of each micro-batch (regression only); 0 switches it
+    off."""
+    density_weighting: float = Field(0.0, ge=0.0, le=1.0)
+    """Exponent of the weights of labels by the density of training labels near them (label distribution smoothing,
+    regression only); 0 gives equal weights, 1 balances fully."""
+    density_bandwidth: float = Field(0.5, gt=0.0)
+    """Standard deviation of the Gaussian that smooths the histogram of the labels, in units of the label."""
     consistency: float = Field(0.0, ge=0.0)
     """Weight of the divergence between the predictions of two passes with different dropout (R-Drop); 0 makes one
     pass."""
     extra_terms: dict[str, TermConfig] = {}
     """Terms of your own, by a name of your choice: each with `kind` (an import path), `weight` and `options`."""
+
+    @field_validator("ordinal_thresholds")
+    @classmethod
+    def _ascending(cls, value: list[float]) -> list[float]:
+        if any(not low < high for low, high in pairwise(value)):
+            raise ValueError("name each border once, in ascending order")
+        return value
 
 
 class TrainConfig(Section):

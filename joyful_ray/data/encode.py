@@ -7,8 +7,9 @@ Shapes: n = utterances of one conversation, W = width of a modality, K = labels.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,8 @@ from joyful_ray.schema import Modality, Task
 
 UNLABELED = -1
 SMALLEST_DEVIATION = 1e-6
+LABEL_BIN = 0.1
+"""Width of the bins in which numbers are counted."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,7 @@ class SplitStatistics:
     Attributes:
         label_counts: number of labeled utterances per label, (K,); a single count for regression.
         speakers: largest number of speakers in a conversation.
+        label_histogram: number of labels by their nearest multiple of `LABEL_BIN`; empty unless the task is regression.
     """
 
     conversations: int
@@ -175,6 +179,7 @@ class SplitStatistics:
     speakers: int
     label_counts: NDArray[np.int64]
     moments: Mapping[Modality, Moments]
+    label_histogram: Mapping[int, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, rows: pa.Table, encoding: Encoding) -> SplitStatistics:
@@ -193,6 +198,7 @@ class SplitStatistics:
             speakers=int(speakers.max()) + 1 if len(speakers) else 0,
             label_counts=counts.astype(np.int64),
             moments=moments_of(rows, encoding.widths),
+            label_histogram=_histogram(labels) if encoding.task == "regression" else {},
         )
 
     def __add__(self, other: SplitStatistics) -> SplitStatistics:
@@ -202,7 +208,13 @@ class SplitStatistics:
             max(self.speakers, other.speakers),
             self.label_counts + other.label_counts,
             {name: self.moments[name] + other.moments[name] for name in self.moments},
+            Counter(self.label_histogram) + Counter(other.label_histogram),
         )
+
+
+def _histogram(labels: NDArray[np.float32]) -> dict[int, int]:
+    bins, counts = np.unique(np.round(labels[~np.isnan(labels)] / LABEL_BIN).astype(np.int64), return_counts=True)
+    return dict(zip(bins.tolist(), counts.tolist(), strict=True))
 
 
 def _words(hashing: NgramHasher, rows: pa.Table) -> dict[str, pa.Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
@@ -30,6 +30,7 @@ class CorpusInfo:
         label_counts: number of labeled training utterances per label.
         conversations, utterances: size of the training split.
         speakers: largest number of speakers in a training conversation.
+        label_histogram: number of training labels by their nearest multiple of `LABEL_BIN` (regression).
         dev_cut: conversations of train that became dev; empty if the corpus has a dev split.
     """
 
@@ -40,6 +41,7 @@ class CorpusInfo:
     conversations: int = 0
     utterances: int = 0
     speakers: int = 1
+    label_histogram: Mapping[int, int] = field(default_factory=dict)
     dev_cut: frozenset[str] = field(default=frozenset(), repr=False)
 
 
@@ -86,6 +88,7 @@ def corpus_info_of(
         contracts={name: corpus.manifest.modalities[name] for name in encoding.widths},
         corpus={"name": corpus.manifest.name, "uri": corpus.location.uri, "hash": corpus.hash},
         label_counts=statistics.label_counts.tolist(),
+        label_histogram=dict(statistics.label_histogram),
         conversations=statistics.conversations,
         utterances=statistics.utterances,
         speakers=statistics.speakers,
@@ -103,9 +106,18 @@ def unscaled_encoding(manifest: Manifest, job: JobConfig) -> Encoding:
     ngrams = words_of(job) if reads_texts else None
     labels, order, widths = tuple(manifest.labels), tuple(job.data.speaker_order), widths_of(manifest, job)
     read = {*widths, "text"} if ngrams else {*widths}
+    task = task_of(manifest, job)
+    _check_objective(job, task, read)
+    return Encoding(task, labels, widths, {}, ngrams, order)
+
+
+def _check_objective(job: JobConfig, task: Task, read: Collection[str]) -> None:
+    """Refuse terms that would do nothing on this corpus."""
     if job.objective.alignment_weight and len(read) < 2:
-        raise ConfigError(f"objective.alignment_weight compares modalities, and the job reads only {read.pop()}")
-    return Encoding(task_of(manifest, job), labels, widths, {}, ngrams, order)
+        raise ConfigError(f"objective.alignment_weight compares modalities, and the job reads only {', '.join(read)}")
+    for name in ("ordinal_weight", "correlation_weight", "density_weighting"):
+        if getattr(job.objective, name) and task != "regression":
+            raise ConfigError(f"objective.{name} is for numbers, and the corpus is {task}; leave it at 0")
 
 
 def words_of(job: JobConfig) -> NgramHasher | None:

@@ -18,11 +18,12 @@ from joyful_ray.model.joyful import Output
 from joyful_ray.model.pretraining import LABELS
 from joyful_ray.objective import terms
 from joyful_ray.objective.alignment import aligned, alignment
+from joyful_ray.objective.regression import LabelWeights, discordance, ordinal
 from joyful_ray.schema import Task
 from joyful_ray.settings import ObjectiveConfig
 
 CLASSIFICATION, CONTRAST, CONSISTENCY, PRETRAINING = "classification", "contrast", "consistency", "pretraining"
-ALIGNMENT = "alignment"
+ALIGNMENT, ORDINAL, CORRELATION = "alignment", "ordinal", "correlation"
 FUSION_TERMS = ("smoothing", "global", "specific")
 
 
@@ -41,6 +42,7 @@ class JointObjective(nn.Module):
         config: the `objective` section of the job.
         task: decides the classification term.
         weight_K: class weights (single-label); empty for none.
+        label_weights: weights of the labels by how rare they are (regression); None for none.
         has_pretraining: whether a first stage trains the fusion on something besides its own terms.
 
     Source: JOYFUL, section 3.5.
@@ -49,10 +51,16 @@ class JointObjective(nn.Module):
     weight_K: Tensor
 
     def __init__(
-        self, config: ObjectiveConfig, *, task: Task, weight_K: Sequence[float] = (), has_pretraining: bool = False
+        self,
+        config: ObjectiveConfig,
+        *,
+        task: Task,
+        weight_K: Sequence[float] = (),
+        label_weights: LabelWeights | None = None,
+        has_pretraining: bool = False,
     ) -> None:
         super().__init__()
-        self.config, self.task = config, task
+        self.config, self.task, self.label_weights = config, task, label_weights
         self.register_buffer("weight_K", torch.tensor(list(weight_K) or [1.0]), persistent=False)
         self.weights = {CLASSIFICATION: 1.0}
         if config.fusion_weight:
@@ -62,6 +70,9 @@ class JointObjective(nn.Module):
             self.weights[CONTRAST] = config.contrast_weight
         if config.alignment_weight:
             self.weights[ALIGNMENT] = config.alignment_weight
+        if task == "regression":
+            wanted = {ORDINAL: config.ordinal_weight, CORRELATION: config.correlation_weight}
+            self.weights |= {name: weight for name, weight in wanted.items() if weight}
         if has_pretraining:
             self.weights[PRETRAINING] = 1.0
         if config.consistency:
@@ -89,6 +100,8 @@ class JointObjective(nn.Module):
             classified = (self.weight_K[batch.labels.clamp(min=0)] * labeled).sum()
         elif self.task == "multi-label" and self.config.multi_label_reduction == "sum":
             classified = torch.ones((), device=labeled.device)
+        elif self.label_weights is not None:
+            classified = self.label_weights(batch.labels).sum()
         else:
             classified = labeled.sum()
         utterances = torch.tensor(float(batch.utterances), device=classified.device)
@@ -96,6 +109,8 @@ class JointObjective(nn.Module):
         counts = {
             PRETRAINING: utterances,
             CLASSIFICATION: classified,
+            ORDINAL: labeled.sum(),
+            CORRELATION: labeled.sum(),
             "smoothing": later,
             CONTRAST: utterances,
             CONSISTENCY: utterances,
@@ -112,6 +127,7 @@ class JointObjective(nn.Module):
         sums = {}
         if CLASSIFICATION in self.weights:
             sums[CLASSIFICATION] = self._classification(output, batch).sum()
+        sums |= self._regression(output, batch)
         sums |= self._fusion(output, batch)
         if CONTRAST in self.weights and output.views is not None:
             sums[CONTRAST] = self._contrast(output, output.views, batch)
@@ -168,8 +184,23 @@ class JointObjective(nn.Module):
                 label_smoothing=self.config.label_smoothing,
             )
         loss_N = self.plain_loss(scores_NK, batch.labels, self.task)
+        if self.label_weights is not None:
+            return loss_N * self.label_weights(batch.labels)
         is_sum = self.task == "multi-label" and self.config.multi_label_reduction == "sum"
         return loss_N * scores_NK.shape[1] if is_sum else loss_N
+
+    def _regression(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        """The sums of the terms for numbers; the mean of both passes if there are two."""
+        config, sums = self.config, {}
+        passes = [scores.squeeze(1) for scores in (output.scores_NK, output.second_scores_NK) if scores is not None]
+        if ORDINAL in self.weights:
+            scale, borders = config.ordinal_scale, config.ordinal_thresholds
+            found = [ordinal(scores_N, batch.labels, borders, scale=scale).sum() for scores_N in passes]
+            sums[ORDINAL] = torch.stack(found).mean()
+        if CORRELATION in self.weights:
+            found = [discordance(scores_N, batch.labels) for scores_N in passes]
+            sums[CORRELATION] = torch.stack(found).mean() * batch.labeled_N.sum()
+        return sums
 
     def _pretraining(self, told: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """The loss of what the fused vectors tell, (N,)."""

@@ -21,7 +21,7 @@ class Scores(Record):
             mean over labels and the F1 scores are those of positives, and beside them the literature's
             `binary_weighted_f1`, the mean over labels of the F1 of positives and negatives weighted by their number,
             and `binary_weighted_f1_by_support`, the same mean weighted by positives; `mae`, `correlation`,
-            `accuracy_7`, `accuracy_2`, `f1_2` (regression).
+            `concordance`, `accuracy_7`, `accuracy_2`, `f1_2` (regression).
         labels: label names; empty for regression.
         per_label: for each label name, its `precision`, `recall`, `f1` and `support`; multi-label adds
             `binary_weighted_f1`, `accuracy` and `threshold`.

@@ -13,6 +13,7 @@ from joyful_ray.model.inputs import SpeakerScaling
 from joyful_ray.model.joyful import Joyful
 from joyful_ray.model_settings import FusionConfig
 from joyful_ray.objective.joint import FUSION_TERMS, JointObjective, class_weights
+from joyful_ray.objective.regression import LabelWeights
 
 SPEAKER_SCALING: Mapping[str, SpeakerScaling] = {"speaker": "instead", "both": "beside"}
 """What `data.normalise` asks of the model; the rest of it happens where the corpus is encoded."""
@@ -47,10 +48,21 @@ def build_objective(job: JobConfig, corpus_info: CorpusInfo) -> JointObjective:
     is_single = corpus_info.encoding.task == "single-label"
     weights = class_weights(list(corpus_info.label_counts), job.objective.class_weighting) if is_single else []
     whole = JointObjective(
-        job.objective, task=corpus_info.encoding.task, weight_K=weights, has_pretraining=has_pretraining(job)
+        job.objective,
+        task=corpus_info.encoding.task,
+        weight_K=weights,
+        label_weights=_label_weights(job, corpus_info),
+        has_pretraining=has_pretraining(job),
     )
     unsupported = set(FUSION_TERMS) - fusion_terms(job.model.fusion)
     return whole.only([name for name in whole.weights if name not in unsupported])
+
+
+def _label_weights(job: JobConfig, corpus_info: CorpusInfo) -> LabelWeights | None:
+    config = job.objective
+    if not (config.density_weighting and corpus_info.label_histogram):
+        return None
+    return LabelWeights(corpus_info.label_histogram, power=config.density_weighting, bandwidth=config.density_bandwidth)
 
 
 def has_pretraining(job: JobConfig) -> bool:

@@ -196,6 +196,7 @@ def _regression_scores(counts: NDArray[np.float64], *, utterances: int, loss: fl
     n = max(utterances, 1)
     error, guess, truth, guess2, truth2, cross, seven, loose = counts[:8]
     spread = max(n * guess2 - guess**2, 0.0) * max(n * truth2 - truth**2, 0.0)
+    agreement = n * guess2 - guess**2 + n * truth2 - truth**2 + (guess - truth) ** 2
     cells = counts[8:12]
     signed = max(cells.sum(), 1.0)
     return Scores(
@@ -205,6 +206,7 @@ def _regression_scores(counts: NDArray[np.float64], *, utterances: int, loss: fl
         values={
             "mae": float(error / n),
             "correlation": float((n * cross - guess * truth) / np.sqrt(spread)) if spread > 0 else 0.0,
+            "concordance": float(2 * (n * cross - guess * truth) / agreement) if agreement > 0 else 0.0,
             "accuracy_7": float(seven / n),
             "accuracy_2": float((cells[0] + cells[3]) / signed),
             "accuracy_2_with_zero": float(loose / n),

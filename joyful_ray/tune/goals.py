@@ -14,7 +14,7 @@ from joyful_ray.search_settings import SearchConfig
 GREATER: dict[Task, tuple[str, ...]] = {
     "single-label": ("weighted_f1", "accuracy", "macro_f1"),
     "multi-label": ("binary_weighted_f1", "weighted_f1", "accuracy", "macro_f1"),
-    "regression": ("correlation", "accuracy_7", "accuracy_2", "f1_2"),
+    "regression": ("correlation", "concordance", "accuracy_7", "accuracy_2", "f1_2"),
 }
 LESS: dict[Task, tuple[str, ...]] = {
     "single-label": ("loss", "seconds"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from functools import reduce
 from operator import add
 from typing import Any
@@ -157,6 +158,7 @@ def test_statistics_of_parts_add_up_to_those_of_the_whole(task: Task, cuts: tupl
     added = reduce(add, (SplitStatistics.of(part, encoding(task)) for part in parts))
     assert (added.conversations, added.utterances, added.speakers) == (12, whole.utterances, whole.speakers)
     np.testing.assert_array_equal(added.label_counts, whole.label_counts)
+    assert added.label_histogram == whole.label_histogram
     for name in WIDTHS:
         np.testing.assert_allclose(added.moments[name].mean_W, whole.moments[name].mean_W)
         np.testing.assert_allclose(added.moments[name].squares_W, whole.moments[name].squares_W)
@@ -173,6 +175,8 @@ def test_statistics_count_labels_and_speakers(task: Task) -> None:
         "regression": [len(labels)],
     }[task]
     assert found.label_counts.tolist() == expected
+    nearest = [round(float(label) * 10) for label in labels] if task == "regression" else []
+    assert found.label_histogram == Counter(nearest)
     assert found.speakers == max(len(set(item.speakers)) for item in conversations)
     assert found.utterances == sum(len(item) for item in conversations)
 

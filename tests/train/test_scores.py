@@ -164,6 +164,7 @@ def test_regression_scores_follow_the_sentiment_literature() -> None:
         {
             "mae": metrics.mean_absolute_error(truth, guess),
             "correlation": np.corrcoef(truth, guess)[0, 1],
+            "concordance": _concordance(truth, guess),
             "accuracy_7": np.mean(np.round(np.clip(guess, -3, 3)) == np.round(np.clip(truth, -3, 3))),
             "accuracy_2": metrics.accuracy_score(truth[nonzero] > 0, guess[nonzero] > 0),
             "accuracy_2_with_zero": metrics.accuracy_score(truth >= 0, guess >= 0),
@@ -171,6 +172,13 @@ def test_regression_scores_follow_the_sentiment_literature() -> None:
         }
     )
     assert found.selection == -found.values["mae"]
+
+
+def _concordance(truth: np.ndarray, guess: np.ndarray) -> float:
+    """Lin 1989: the correlation times how near the scales and the means are."""
+    scale = truth.std() / guess.std()
+    offset = (truth.mean() - guess.mean()) / np.sqrt(truth.std() * guess.std())
+    return float(np.corrcoef(truth, guess)[0, 1] * 2 / (scale + 1 / scale + offset**2))
 
 
 @pytest.mark.parametrize("task", ["single-label", "multi-label", "regression"])
