@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from joyful_ray.schema import Modality
+from joyful_ray.schema import Modality, Task
 from joyful_ray.sections import Section
 
 VariantName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -19,6 +19,8 @@ class SyntheticCorpus(Section):
     """Number of conversations: 80 % train, 10 % dev, 10 % test."""
     seed: int = Field(0, ge=0)
     """Seed of the conversations."""
+    task: Task = "single-label"
+    """`single-label`, `multi-label` or `regression`."""
 
 
 class StudyConfig(Section):
@@ -43,8 +45,9 @@ class StudyConfig(Section):
     remove: list[Modality] = []
     """Modalities that are also removed, one at a time, when a trained variant is scored."""
     measures: list[str] = []
-    """Losses (`loss/contrast`) and diagnostics (`spread/fused`; a first part such as `distance` stands for all) of the
-    selected epoch that the table shows."""
+    """What the table shows beside the score: other scores of the compared split (`score/correlation`), and losses
+    (`loss/contrast`) and diagnostics (`spread/fused`; a first part such as `distance` stands for all) of the selected
+    epoch."""
     groups: list[str] = []
     """Also compare groups of utterances with all others: `speaker`, or an attribute that the corpora have of their
     speakers, such as gender. Of each, the twelve largest groups with at least 20 utterances in 5 conversations."""

@@ -42,7 +42,7 @@ class StudyRow(Record):
             for the reference itself.
         verdict: one sentence: what is and is not distinguishable.
         groups: groups of utterances compared with all others.
-        measures: mean and standard deviation of losses and diagnostics at the selected epoch.
+        measures: mean and standard deviation of other scores, and of losses and diagnostics at the selected epoch.
         epochs: mean number of epochs trained.
     """
 

@@ -13,13 +13,16 @@ from joyful_ray.config import JobConfig, load_job, nearest
 from joyful_ray.corpora.shards import Corpus, open_corpus
 from joyful_ray.corpora.synthetic import synthesize
 from joyful_ray.errors import ConfigError
-from joyful_ray.schema import MANIFEST_NAME
+from joyful_ray.schema import MANIFEST_NAME, Task
 from joyful_ray.storage import Location, open_location
 from joyful_ray.study.counts import SPEAKER
 from joyful_ray.study_settings import StudyConfig
 from joyful_ray.train.launch import check_job
+from joyful_ray.tune.goals import GREATER, LESS
 
 Overrides = Sequence[str | tuple[str, Any]]
+SCORE = "score"
+"""First part of a measure that is a score of the compared split."""
 FIXED = ("name", "corpus", "storage", "seed", "study", "search", "transfer", "cluster")
 """Settings that a variant cannot change."""
 
@@ -97,6 +100,7 @@ def plan_study(
     if len(set(tasks.values())) > 1:
         found = ", ".join(f"{corpus} is {task}" for corpus, task in tasks.items())
         raise ConfigError(f"the corpora of a study must have one task, so that scores can be compared; {found}")
+    _check_measures(study.measures, next(iter(tasks.values())))
     for corpus, opened in corpora.items():
         _check_groups(study.groups, corpus, opened)
     for (corpus, variant), job in jobs.items():
@@ -126,6 +130,14 @@ def _check_folds(study: StudyConfig, variant: str, job: JobConfig) -> None:
         raise ConfigError(f"variant {variant}: train.refit would train on the parts that study.folds holds out")
     if study.folds is None and job.data.folds is not None:
         raise ConfigError(f"variant {variant}: data.folds is set; let study.folds divide the corpus")
+
+
+def _check_measures(measures: Sequence[str], task: Task) -> None:
+    known = [name for name in (*GREATER[task], *LESS[task]) if name != "seconds"]
+    for measure in measures:
+        what, _, name = measure.partition("/")
+        if what == SCORE and name not in known:
+            raise ConfigError(f"study.measures: {task} has no score {name}; {nearest(name, known)}")
 
 
 def _check_groups(groups: Sequence[str], name: str, corpus: Corpus) -> None:
@@ -175,9 +187,10 @@ def _corpora(study: StudyConfig, base: JobConfig, location: Location) -> dict[st
         if isinstance(entry, str):
             uris[name] = entry
             continue
-        place = location.join("corpora", f"{name}-{entry.conversations}-{entry.seed}")
+        of_task = "" if entry.task == "single-label" else f"-{entry.task}"
+        place = location.join("corpora", f"{name}-{entry.conversations}-{entry.seed}{of_task}")
         if not place.join(MANIFEST_NAME).exists():
-            synthesize(place.uri, conversations=entry.conversations, seed=entry.seed, overwrite=True)
+            synthesize(place.uri, conversations=entry.conversations, seed=entry.seed, task=entry.task, overwrite=True)
         uris[name] = place.uri
     return uris
 

@@ -6,6 +6,8 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
 from joyful_ray.records import (
     SELECTS,
     STUDY_RECORD,
@@ -21,7 +23,7 @@ from joyful_ray.schema import Split, Task
 from joyful_ray.storage import Location
 from joyful_ray.study.counts import counts_of, readings
 from joyful_ray.study.group_rows import group_rows
-from joyful_ray.study.plan import Planned, StudyPlan
+from joyful_ray.study.plan import SCORE, Planned, StudyPlan
 from joyful_ray.train.many import Finished, train_many
 from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.tune.confirm import ERROR_RATE, Difference, paired_bootstrap, score_of
@@ -193,7 +195,7 @@ def _row(
         low=None if difference is None else difference.low,
         high=None if difference is None else difference.high,
         verdict=verdict(difference, plan.study.reference),
-        measures={} if removed else _measures(plan, runs, mine),
+        measures=_scores_beside(plan, counts) | ({} if removed else _measures(plan, runs, mine)),
         epochs=statistics.fmean(record.epochs for record in mine),
     )
 
@@ -208,6 +210,14 @@ def verdict(difference: Difference | None, reference: str) -> str:
     if difference.high < 0:
         return f"worse than {reference} ({interval})"
     return f"not distinguishable from {reference} ({interval})"
+
+
+def _scores_beside(plan: StudyPlan, counts: Counts) -> dict[str, Spread]:
+    """Other scores of the compared split, over the seeds."""
+    names = [measure.partition("/")[2] for measure in plan.study.measures if measure.startswith(f"{SCORE}/")]
+    scores = [one.scores(np.ones(len(one.states_CS))) for one in counts]
+    known = [one.values | {"loss": one.loss} for one in scores]
+    return spreads([{f"{SCORE}/{name}": values[name] for name in names} for values in known])
 
 
 def _measures(plan: StudyPlan, runs: Sequence[Planned], records: Sequence[RunRecord]) -> dict[str, Spread]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -51,16 +52,18 @@ def study(tiny: Callable[..., str], tmp_path: Path) -> Study:
 
 
 def test_a_study_compares_every_variant_with_the_reference_on_test(study: Study, tiny: Callable[..., str]) -> None:
-    plan = plan_study(study(remove=["text"], measures=["loss/contrast", "distance"]))
+    plan = plan_study(study(remove=["text"], measures=["loss/contrast", "distance", "score/accuracy"]))
     record = run_study(plan, parallel=1)
     rows = {(row.variant, row.removed): row for row in record.rows}
     assert set(rows) == {("on", None), ("on", "text"), ("off", None), ("off", "text")}
     assert record.split == {Path(tiny()).name: "test"}
     assert record.test_reads == 8, "once per run, and once more without text"
+    accuracies: dict[str, list[float]] = {"on": [], "off": []}
     for run in plan.runs:
         directory = RunDirectory.of(run.job, run.name)
-        expected = evaluate_bundle(directory.bundle.uri, tiny(), device="cpu").values["weighted_f1"]
-        assert rows[run.variant, None].scores[run.seed] == pytest.approx(expected)
+        expected = evaluate_bundle(directory.bundle.uri, tiny(), device="cpu").values
+        assert rows[run.variant, None].scores[run.seed] == pytest.approx(expected["weighted_f1"])
+        accuracies[run.variant].append(expected["accuracy"])
         known = directory.read_record()
         assert known is not None
         assert (known.test, known.test_reads) == (None, 0)
@@ -69,8 +72,10 @@ def test_a_study_compares_every_variant_with_the_reference_on_test(study: Study,
     assert off.low is not None
     assert off.low <= off.difference <= off.high
     assert off.difference == pytest.approx(off.score.mean - rows["on", None].score.mean)
-    assert set(rows["on", None].measures) == {"loss/contrast", "distance/1"}
-    assert set(off.measures) == {"distance/1"}
+    assert set(rows["on", None].measures) == {"score/accuracy", "loss/contrast", "distance/1"}
+    assert set(off.measures) == {"score/accuracy", "distance/1"}
+    assert set(rows["on", "text"].measures) == {"score/accuracy"}
+    assert off.measures["score/accuracy"].mean == pytest.approx(np.mean(accuracies["off"]))
     assert rows["on", "text"].score.mean != rows["on", None].score.mean
     assert read_studies([plan.location.uri]) == [record]
 
@@ -168,6 +173,8 @@ def test_a_grid_is_every_combination_and_synthetic_corpora_are_made(study: Study
     assert plan.variants["all_1"] == {"graph.window_past": None, "objective.temperature": 1.0}
     assert plan.corpora["made"].manifest.splits["train"].conversations == 8
     assert plan_study(gridded).corpora["made"].hash == plan.corpora["made"].hash
+    numbers = plan_study(study(corpora={"made": {"conversations": 10, "seed": 4, "task": "regression"}}))
+    assert numbers.corpora["made"].manifest.task == "regression"
 
 
 def test_a_variant_may_be_another_preset(study: Study) -> None:
@@ -188,6 +195,7 @@ def test_a_variant_may_be_another_preset(study: Study) -> None:
         ({"seeds": [1, 1]}, "name each one once"),
         ({"corpora": {"a": "nowhere"}}, "nowhere"),
         ({"variants": {"on": {"data.modalities": ["vision"]}}}, "the corpus"),
+        ({"measures": ["score/acuracy"]}, "study.measures: single-label has no score acuracy; did you mean accuracy"),
         ({"folds": 1}, "study.folds"),
         ({"folds": 3, "remove": ["text"]}, "remove and groups need test"),
         ({"folds": 3, "variants": {"on": {"train.refit": True}}}, "train.refit would train on the parts"),
