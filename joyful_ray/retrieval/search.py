@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -83,7 +84,7 @@ def retrieve(
         queries: utterances of the corpus: an utterance id, or `<conversation id>/<utterance id>`.
         texts: texts, each taken as a conversation of one utterance without any vector; the bundle must read words.
         direction: compare embeddings, or one modality with another.
-        splits: splits in which to search; by default, all of the corpus.
+        splits: splits in which to search; by default, all of the corpus. A query may come from any split.
         count: matches per query.
         vectors: folder of `joyful predict --embedding --shared` of the same bundle and corpus, instead of computing.
         device: auto, cpu or cuda.
@@ -99,20 +100,23 @@ def retrieve(
     """
     predictor, opened, chosen = _open(bundle, corpus, splits, direction, device=device)
     from_texts = [_vector_of_text(predictor, text, direction) for text in texts]
-    utterances = collect_utterances(predictor, opened, chosen, direction.choice, vectors=vectors)
-    rows = [_row_of(utterances, query, opened) for query in queries]
-    for query, row in zip(queries, rows, strict=True):
-        if np.isnan(utterances.vectors[direction.searching][row]).any():
-            raise CorpusError(f"the utterance {query} has no {direction.searching}")
+    collect = partial(collect_utterances, predictor, opened, choice=direction.choice, vectors=vectors)
+    utterances = collect(chosen)
     index = CosineIndex(utterances.vectors[direction.searched])
     if not len(index):
         raise CorpusError(f"no utterance of {opened.location.uri} has {direction.searched}")
-    vectors_QD = [utterances.vectors[direction.searching][row] for row in rows] + from_texts
+    elsewhere = [split for split in opened.splits() if split not in chosen]
+    rows = [_row_of(utterances, query) for query in queries]
+    others = collect(elsewhere) if elsewhere and None in rows else None
+    vectors_QD = [
+        _vector_of_query(query, direction, utterances, row, others, opened)
+        for query, row in zip(queries, rows, strict=True)
+    ]
     is_same = direction.searching == direction.searched
-    similarity, found = index.nearest(np.stack(vectors_QD), count + is_same)
+    similarity, found = index.nearest(np.stack([*vectors_QD, *from_texts]), count + is_same)
     tables = []
-    for place, (name, own) in enumerate(zip([*queries, *texts], rows + [-1] * len(texts), strict=True)):
-        kept = (found[place] != own) if is_same else np.ones(found.shape[1], bool)
+    for place, (name, own) in enumerate(zip([*queries, *texts], [*rows, *[None] * len(texts)], strict=True)):
+        kept = found[place] != (-1 if own is None or not is_same else own)
         tables.append(_matches(utterances, name, found[place][kept][:count], similarity[place][kept][:count]))
     return pa.concat_tables(tables)
 
@@ -194,21 +198,40 @@ def _vector_of_text(predictor: Predictor, text: str, direction: Direction) -> Ve
     return np.array(found, np.float32)
 
 
-def _row_of(utterances: Utterances, query: str, corpus: Corpus) -> int:
-    """The row of an utterance, by its id or by conversation and id."""
+def _vector_of_query(
+    query: str,
+    direction: Direction,
+    utterances: Utterances,
+    row: int | None,
+    others: Utterances | None,
+    corpus: Corpus,
+) -> Vectors:
+    """The vector of an utterance in the searched splits, or in the other ones."""
+    place = utterances
+    if row is None and others is not None:
+        place, row = others, _row_of(others, query)
+    if row is None:
+        ids = utterances.rows["utterance_id"].to_pylist() + (others.rows["utterance_id"].to_pylist() if others else [])
+        close = difflib.get_close_matches(query, ids, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"the first one is {ids[0]}"
+        raise CorpusError(f"{corpus.location.uri} has no utterance {query}; {hint}")
+    vector_D = place.vectors[direction.searching][row]
+    if np.isnan(vector_D).any():
+        raise CorpusError(f"the utterance {query} has no {direction.searching}")
+    return vector_D
+
+
+def _row_of(utterances: Utterances, query: str) -> int | None:
+    """The row of an utterance, by its id or by conversation and id; None if there is none."""
     ids = utterances.rows["utterance_id"]
     found = np.flatnonzero(np.asarray(pc.equal(ids, query)))
     if not len(found) and "/" in query:
         full = pc.binary_join_element_wise(utterances.rows["conversation_id"], ids, "/")
         found = np.flatnonzero(np.asarray(pc.equal(full, query)))
-    if len(found) == 1:
-        return int(found[0])
-    if len(found):
+    if len(found) > 1:
         owner = utterances.rows["conversation_id"][int(found[0])].as_py()
         raise CorpusError(f"{len(found)} utterances have the id {query}; write the conversation too: {owner}/{query}")
-    close = difflib.get_close_matches(query, ids.to_pylist(), n=1)
-    hint = f"did you mean {close[0]}?" if close else f"the first one is {ids[0].as_py()}"
-    raise CorpusError(f"{corpus.location.uri} has no utterance {query} in these splits; {hint}")
+    return int(found[0]) if len(found) else None
 
 
 def _matches(utterances: Utterances, query: str, rows: np.ndarray, similarity: np.ndarray) -> pa.Table:

@@ -137,7 +137,7 @@ def test_a_text_finds_the_utterances_that_say_it(spoken: tuple[str, str]) -> Non
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"queries": ["nobody"]}, r"has no utterance nobody in these splits; (did you mean|the first one is)"),
+        ({"queries": ["nobody"]}, r"has no utterance nobody; (did you mean|the first one is)"),
         ({"texts": ["Hello"]}, r"does not read words \(data\.word_ngrams is 0\)"),
         ({"queries": ["x"], "direction": ("text", "vision")}, "does not read vision; it reads text, audio"),
         ({"queries": ["x"], "splits": ["dev", "prod"]}, "has no prod split"),
@@ -157,6 +157,17 @@ def test_an_utterance_without_the_modality_cannot_search(
     silent = frame[0][frame[0]["shared_audio"].isna()]["utterance_id"].iloc[0]
     with pytest.raises(CorpusError, match=f"{silent} has no audio"):
         retrieve(bundle, tiny(), queries=[silent], direction=Direction("audio", "text"))
+
+
+def test_a_query_of_one_split_searches_another(
+    bundle: str, tiny: Callable[..., str], frame: tuple[pd.DataFrame, str]
+) -> None:
+    predictions, folder = frame
+    query = predictions[predictions["split"] == "test"].iloc[0]
+    train = predictions[predictions["split"] == "train"]
+    for vectors in (None, folder):
+        found = retrieve(bundle, tiny(), queries=[query["utterance_id"]], splits=["train"], count=4, vectors=vectors)
+        assert ids(found) == by_hand(train, query, "embedding", "embedding")[:4]
 
 
 def test_an_id_that_several_conversations_have_needs_the_conversation(spoken: tuple[str, str]) -> None:
