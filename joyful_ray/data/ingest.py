@@ -26,6 +26,9 @@ from joyful_ray.schema import SPLITS, Split
 
 RESIDENT_SHARE = 0.3
 ALL_ROWS = 2**62
+BESIDE_A_WORKER = 0
+"""CPUs that a task of a streaming worker asks Ray for: it runs beside the worker, in whose cores it is counted. Asked
+for, a core would never be free where workers or trials hold all of them, and Ray would wait for ever."""
 _SHARDS, _ROWS = 4, 5
 
 
@@ -113,11 +116,13 @@ def _is_resident(corpus: Corpus, job: JobConfig) -> bool:
     return needed < RESIDENT_SHARE * ray.cluster_resources().get("object_store_memory", 0.0)
 
 
-def _dataset(reading: SplitRows, pieces: Sequence[tuple[str, int, int]]) -> ray.data.Dataset:
+def _dataset(
+    reading: SplitRows, pieces: Sequence[tuple[str, int, int]], *, cpus_per_task: float = 1.0
+) -> ray.data.Dataset:
     """The rows of some pieces (shard, first row, row after the last), one block per piece."""
     items = [{"uri": uri, "start": start, "stop": stop} for uri, start, stop in pieces]
     return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-        partial(read_pieces, reading), batch_format="pyarrow", batch_size=None
+        partial(read_pieces, reading), batch_format="pyarrow", batch_size=None, num_cpus=cpus_per_task
     )
 
 
@@ -188,8 +193,14 @@ class StreamingLoader:
         if not pieces:
             return
         uris = self._split.reading.uris
-        rows = _dataset(self._split.reading, [(uris[order[place]], start, stop) for place, start, stop in pieces])
-        encoded = rows.map_batches(self._encoding.table, batch_format="pyarrow", batch_size=None)
+        rows = _dataset(
+            self._split.reading,
+            [(uris[order[place]], start, stop) for place, start, stop in pieces],
+            cpus_per_task=BESIDE_A_WORKER,
+        )
+        encoded = rows.map_batches(
+            self._encoding.table, batch_format="pyarrow", batch_size=None, num_cpus=BESIDE_A_WORKER
+        )
         for table in encoded.iter_batches(batch_size=buffer, batch_format="pyarrow", prefetch_batches=1):
             yield SplitStore([table], self._encoding)
 

@@ -22,6 +22,7 @@ class BundleCard(Record):
         temperature: scores are divided by it before they become probabilities; fitted on dev. None if it was not
             fitted.
         components: sha256 of the source file of each component of the user, by import path.
+        weights_sha256: sha256 of the file of the weights; None in bundles of earlier versions.
         trained_on: the corpus, the dev scores, and the selected epoch, which is counted from 0.
     """
 
@@ -39,6 +40,7 @@ class BundleCard(Record):
     temperature: float | None = None
     trained_on: dict[str, Any] = {}
     components: dict[str, str] = {}
+    weights_sha256: str | None = None
 
 
 class PredictionCard(Record):

@@ -139,7 +139,7 @@ def write_bundle(
         trained_on=dict(corpus_info.corpus) | {"epoch": epoch, "dev": dev.values},
     )
     kept = {name: values for name, values in weights.items() if not name.startswith(FIRST_STAGE)}
-    write_tensors(location.join(MODEL), kept)
+    card = card.model_copy(update={"weights_sha256": write_tensors(location.join(MODEL), kept)})
     location.join(CARD).write_text(card.model_dump_json(indent=1))
 
 
@@ -177,7 +177,7 @@ def read_bundle(uri: str) -> Bundle:
         job, CorpusInfo(encoding, card.modalities, card.trained_on, speakers=card.speakers), for_training=False
     )
     torch.set_rng_state(state)
-    load_weights(model, read_tensors(location.join(MODEL)), source=location.uri)
+    load_weights(model, read_tensors(location.join(MODEL), sha256=card.weights_sha256), source=location.uri)
     return Bundle(card, job, encoding, model.eval(), location)
 
 

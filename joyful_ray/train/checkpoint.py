@@ -1,11 +1,16 @@
-"""Checkpoints as safetensors and JSON; a checkpoint is complete once its `progress.json` exists."""
+"""Checkpoints as safetensors and JSON; a checkpoint is complete once its `progress.json` exists.
+
+`progress.json` has the sha256 of every other file, so that a changed bit is found before anything continues from it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,21 +30,120 @@ MODEL, EMA, OPTIMIZER, PROGRESS = (
 )
 
 
-def write_tensors(location: Location, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors as one safetensors file."""
-    location.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+CHECKSUMS = "sha256"
 
 
-def read_tensors(location: Location) -> dict[str, Tensor]:
+@dataclasses.dataclass(frozen=True)
+class CheckpointContent:
+    """The files of a checkpoint in memory, so that one rank reads them for all.
+
+    Attributes:
+        uri: where they were read.
+        files: their bytes by name.
+    """
+
+    uri: str
+    files: Mapping[str, bytes]
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """The tensors of one file.
+
+        Raises:
+            CheckpointError: there is no such file, or it is damaged.
+        """
+        if name not in self.files:
+            raise CheckpointError(f"{self.uri} has no {name}")
+        return _tensors_of(self.files[name], f"{self.uri}/{name}")
+
+    def progress(self) -> Progress:
+        """How far the run was.
+
+        Raises:
+            CheckpointError: the file is damaged.
+        """
+        limits: dict[str, Any] = {"best_score": -math.inf, "plateau_best": math.inf}
+        values = {name: value for name, value in self._described().items() if name != CHECKSUMS}
+        try:
+            return Progress(**{name: limits[name] if value is None else value for name, value in values.items()})
+        except (TypeError, KeyError):
+            raise CheckpointError(f"{self.uri}/{PROGRESS} is damaged") from None
+
+    def check(self, names: Sequence[str]) -> None:
+        """Compare files with their sha256; a checkpoint of an earlier version has none.
+
+        Raises:
+            CheckpointError: a file is damaged or missing.
+        """
+        self.progress()
+        described = self._described()
+        expected = described.pop(CHECKSUMS, {})
+        found = {name: hashlib.sha256(content).hexdigest() for name, content in self.files.items()}
+        found[PROGRESS] = _sum_of(described)
+        for name in [name for name in (*names, PROGRESS) if name in expected]:
+            if name not in found:
+                raise CheckpointError(f"{self.uri} has no {name}")
+            if found[name] != expected[name]:
+                raise CheckpointError(f"{self.uri}/{name} is damaged (its sha256 differs from that in {PROGRESS})")
+
+    def _described(self) -> dict[str, Any]:
+        try:
+            values = json.loads(self.files[PROGRESS])
+        except (KeyError, ValueError):
+            values = None
+        if not isinstance(values, dict):
+            raise CheckpointError(f"{self.uri}/{PROGRESS} is damaged")
+        return values
+
+
+def _sum_of(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def read_checkpoint(location: Location, names: Sequence[str] = (MODEL, EMA, OPTIMIZER)) -> CheckpointContent:
+    """Read files of a checkpoint, and compare them with their sha256.
+
+    Args:
+        location: folder of the checkpoint.
+        names: the files to read besides `progress.json`; those that it does not have are left out.
+
+    Raises:
+        CheckpointError: a file is damaged.
+    """
+    present = set(location.list())
+    files = {name: location.join(name).read_bytes() for name in (*names, PROGRESS) if name in present}
+    content = CheckpointContent(location.uri, files)
+    content.check(names)
+    return content
+
+
+def write_tensors(location: Location, tensors: Mapping[str, Tensor]) -> str:
+    """Write tensors as one safetensors file, and return the sha256 of the file."""
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    location.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_tensors(location: Location, *, sha256: str | None = None) -> dict[str, Tensor]:
     """Read one safetensors file.
+
+    Args:
+        location: the file.
+        sha256: what its sha256 must be; None is not known.
 
     Raises:
         CheckpointError: the file is damaged.
     """
+    content = location.read_bytes()
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise CheckpointError(f"{location.uri} is damaged (its sha256 differs from what was written)")
+    return _tensors_of(content, location.uri)
+
+
+def _tensors_of(content: bytes, source: str) -> dict[str, Tensor]:
     try:
-        return load(location.read_bytes())
+        return load(content)
     except SafetensorError as error:
-        raise CheckpointError(f"{location.uri} is damaged ({error})") from None
+        raise CheckpointError(f"{source} is damaged ({error})") from None
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], *, source: str) -> None:
@@ -81,22 +185,24 @@ def save_checkpoint(
         optimizer: its state is saved.
         progress: saved last, which marks the checkpoint as complete.
     """
-    write_tensors(location.join(MODEL), model.state_dict())
+    sums = {MODEL: write_tensors(location.join(MODEL), model.state_dict())}
     if ema_weights is not None:
-        write_tensors(location.join(EMA), ema_weights)
+        sums[EMA] = write_tensors(location.join(EMA), ema_weights)
     state = {
         f"{index}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
         for index, values in optimizer.state_dict()["state"].items()
         for name, value in values.items()
     }
-    write_tensors(location.join(OPTIMIZER), state)
-    location.join(PROGRESS).write_text(json.dumps(_finite(dataclasses.asdict(progress)), indent=1))
+    sums[OPTIMIZER] = write_tensors(location.join(OPTIMIZER), state)
+    described = _finite(dataclasses.asdict(progress))
+    sums[PROGRESS] = _sum_of(described)
+    location.join(PROGRESS).write_text(json.dumps(described | {CHECKSUMS: sums}, indent=1))
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, location: Location) -> None:
-    """Load a checkpoint's state into an optimizer."""
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Load the state that a checkpoint has under `OPTIMIZER` into an optimizer."""
     state: dict[int, dict[str, Tensor]] = {}
-    for key, value in read_tensors(location.join(OPTIMIZER)).items():
+    for key, value in tensors.items():
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
@@ -108,19 +214,40 @@ def read_progress(location: Location) -> Progress:
     Raises:
         CheckpointError: the file is damaged.
     """
-    limits: dict[str, Any] = {"best_score": -math.inf, "plateau_best": math.inf}
-    try:
-        values: dict[str, Any] = json.loads(location.join(PROGRESS).read_text())
-        return Progress(**{name: limits[name] if value is None else value for name, value in values.items()})
-    except (ValueError, TypeError, AttributeError, KeyError):
-        raise CheckpointError(f"{location.join(PROGRESS).uri} is damaged") from None
+    return read_checkpoint(location, ()).progress()
+
+
+def complete_checkpoints(checkpoints: Location) -> list[Location]:
+    """The complete checkpoints of a run, the latest first."""
+    names = sorted((name for name in checkpoints.list() if name.isdigit()), key=int, reverse=True)
+    return [checkpoints.join(name) for name in names if checkpoints.join(name, PROGRESS).exists()]
 
 
 def latest_checkpoint(checkpoints: Location) -> Location | None:
     """The latest complete checkpoint of a run; None if there is none."""
-    for name in sorted((name for name in checkpoints.list() if name.isdigit()), key=int, reverse=True):
-        if checkpoints.join(name, PROGRESS).exists():
-            return checkpoints.join(name)
+    return next(iter(complete_checkpoints(checkpoints)), None)
+
+
+def newest_intact(checkpoints: Location) -> CheckpointContent | None:
+    """Read the latest checkpoint, or the one before it if it is damaged; None if the run has none.
+
+    A warning names the damaged one and the one that is used.
+
+    Raises:
+        CheckpointError: all of them are damaged; the message is about the latest.
+    """
+    first: CheckpointError | None = None
+    for place in complete_checkpoints(checkpoints):
+        try:
+            content = read_checkpoint(place)
+        except CheckpointError as error:
+            first = first or error
+            continue
+        if first is not None:
+            warnings.warn(f"{first}; continuing from {place.uri}", stacklevel=2)
+        return content
+    if first is not None:
+        raise CheckpointError(f"{first}; no earlier checkpoint is left: remove {checkpoints.uri} to start again")
     return None
 
 
@@ -141,5 +268,5 @@ def prune_checkpoints(checkpoints: Location, *, keep: set[int]) -> None:
             place.remove()
 
 
-def _finite(values: dict[str, float]) -> dict[str, float | None]:
+def _finite(values: dict[str, float]) -> dict[str, Any]:
     return {name: value if math.isfinite(value) else None for name, value in values.items()}

@@ -18,7 +18,7 @@ from joyful_ray.errors import CheckpointError, TrainingError, UserError
 from joyful_ray.records import EpochMetrics, RunRecord, Scores, versions
 from joyful_ray.train.bundle import write_bundle
 from joyful_ray.train.calibration import fit_temperature
-from joyful_ray.train.checkpoint import latest_checkpoint, prune_checkpoints
+from joyful_ray.train.checkpoint import newest_intact, prune_checkpoints, read_checkpoint
 from joyful_ray.train.diagnostics import warnings_from
 from joyful_ray.train.evaluate import Keep, evaluate
 from joyful_ray.train.loop_spec import RunSpec
@@ -142,11 +142,14 @@ def _check_finite(numbers: EpochNumbers, dev: Scores, *, number: int) -> None:
 
 
 def _resume(directory: RunDirectory, trainer: Trainer, process_group: ProcessGroup) -> Progress:
-    found = latest_checkpoint(directory.checkpoints)
-    try:
-        progress = Progress() if found is None else trainer.load(found)
-    except UserError as error:
-        raise CheckpointError(f"{error}; remove {found} to continue from the checkpoint before it") from None
+    """Load the latest intact checkpoint, which the first rank reads for all, so that no rank takes another one."""
+    content = process_group.from_first(lambda: newest_intact(directory.checkpoints))
+    progress = Progress()
+    if content is not None:
+        try:
+            progress = trainer.load(content)
+        except UserError as error:
+            raise CheckpointError(f"{error}; remove {content.uri} to continue from the checkpoint before it") from None
     if process_group.is_first:
         directory.drop_metrics_from(progress.next_epoch)
     return progress
@@ -210,7 +213,10 @@ def _dev_and_temperature(spec: RunSpec, process_group: ProcessGroup, trainer: Tr
 
 def _select_and_score(spec: RunSpec, process_group: ProcessGroup, trainer: Trainer, progress: Progress) -> RunRecord:
     job, corpus_info, directory = spec.job, spec.corpus_info, spec.directory
-    weights = trainer.load_selected(directory.checkpoint(progress.best_epoch))
+    place, file = directory.checkpoint(progress.best_epoch), trainer.selected_file
+    selected = process_group.from_first(lambda: read_checkpoint(place, (file,)))
+    assert selected is not None
+    weights = trainer.load_selected(selected)
     dev, temperature = _dev_and_temperature(spec, process_group, trainer)
     refit_epochs = progress.best_epoch + 1 if job.train.refit else 0
     if refit_epochs:

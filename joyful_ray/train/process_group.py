@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from joyful_ray.errors import ConfigError
+from joyful_ray.errors import ConfigError, UserError
+from joyful_ray.train.checkpoint import CheckpointContent
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,42 @@ class ProcessGroup:
         values: list[object] = [None] * self.size
         distributed.all_gather_object(values, value)
         return values
+
+    def from_first(self, read: Callable[[], CheckpointContent | None]) -> CheckpointContent | None:
+        """What `read` returns on the first rank, on every rank: files are read once, and no rank sees other ones.
+
+        Raises:
+            UserError: `read` raised it on the first rank; every rank raises it.
+        """
+        if self.size == 1:
+            return read()
+        content, error = None, None
+        if self.is_first:
+            try:
+                content = read()
+            except UserError as raised:
+                error = raised
+        sizes = None if content is None else {name: len(data) for name, data in content.files.items()}
+        head: list[Any] = [error, None if content is None else content.uri, sizes]
+        distributed.broadcast_object_list(head, src=0, device=self.device)
+        error, uri, sizes = head
+        if error is not None:
+            raise error
+        if sizes is None:
+            return None
+        own = {} if content is None else content.files
+        files = {name: self._broadcast(size, own.get(name)) for name, size in sizes.items()}
+        return CheckpointContent(uri, files)
+
+    def _broadcast(self, size: int, data: bytes | None) -> bytes:
+        """The bytes of the first rank, on every rank."""
+        buffer = torch.empty(size, dtype=torch.uint8)
+        if data:
+            buffer.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+        buffer = buffer.to(self.device)
+        if size:
+            distributed.broadcast(buffer, src=0)
+        return data if data is not None else buffer.cpu().numpy().tobytes()
 
     def barrier(self) -> None:
         """Wait until every rank has reached this point."""

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from joyful_ray.config import JobConfig
 from joyful_ray.data.loader import BatchLoader, blank_batch
 from joyful_ray.data.prepare import CorpusInfo
-from joyful_ray.errors import CheckpointError
 from joyful_ray.objective.joint import ALIGNMENT, FUSION_TERMS, PRETRAINING, JointObjective
 from joyful_ray.storage import Location
 from joyful_ray.train import checkpoint
 from joyful_ray.train.allocator import return_large_blocks
 from joyful_ray.train.build import build_model, build_objective, build_optimizer
+from joyful_ray.train.checkpoint import CheckpointContent
 from joyful_ray.train.diagnostics import diagnose
 from joyful_ray.train.process_group import ProcessGroup
 from joyful_ray.train.schedule import Progress, learning_rate, lengthened
@@ -131,26 +131,27 @@ class Trainer:
             location, model=self.model, ema_weights=ema_weights, optimizer=self.optimizer, progress=progress
         )
 
-    def load(self, location: Location) -> Progress:
+    def load(self, content: CheckpointContent) -> Progress:
         """Load a checkpoint, and return its progress.
 
         Raises:
             CheckpointError: the checkpoint is damaged, incomplete, or belongs to another configuration.
         """
-        source = location.uri
-        checkpoint.load_weights(self.model, checkpoint.read_tensors(location.join(checkpoint.MODEL)), source=source)
+        checkpoint.load_weights(self.model, content.tensors(checkpoint.MODEL), source=content.uri)
         if self.ema_model is not None:
-            if not location.join(checkpoint.EMA).exists():
-                raise CheckpointError(f"{source} has no {checkpoint.EMA}; remove it to continue from an earlier one")
-            self.load_selected(location)
-        checkpoint.load_optimizer(self.optimizer, location)
-        return checkpoint.read_progress(location)
+            self.load_selected(content)
+        checkpoint.load_optimizer(self.optimizer, content.tensors(checkpoint.OPTIMIZER))
+        return content.progress()
 
-    def load_selected(self, location: Location) -> dict[str, Tensor]:
+    @property
+    def selected_file(self) -> str:
+        """The file of a checkpoint that has the weights that are evaluated."""
+        return checkpoint.EMA if self.ema_model is not None else checkpoint.MODEL
+
+    def load_selected(self, content: CheckpointContent) -> dict[str, Tensor]:
         """Load the weights of a checkpoint that were evaluated into `evaluated`, and return them."""
-        name = checkpoint.EMA if self.ema_model is not None else checkpoint.MODEL
-        weights = checkpoint.read_tensors(location.join(name))
-        checkpoint.load_weights(self.evaluated, weights, source=location.uri)
+        weights = content.tensors(self.selected_file)
+        checkpoint.load_weights(self.evaluated, weights, source=content.uri)
         return weights
 
     def _state_of(self, stage: str) -> TrainState:

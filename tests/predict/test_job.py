@@ -211,11 +211,12 @@ def test_more_workers_than_this_machine_can_run_are_refused(
 
 
 def test_scores_that_are_not_finite_stop_the_prediction(bundle: str, tiny: Callable[..., str], tmp_path: Path) -> None:
-    broken = shutil.copytree(bundle, tmp_path / "bundle")
+    broken = Path(shutil.copytree(bundle, tmp_path / "bundle"))
     weights = open_location(str(broken / "model.safetensors"))
     tensors = read_tensors(weights)
     tensors["classifier.scores.bias"][0] = float("nan")
-    write_tensors(weights, tensors)
+    card = json.loads((broken / "bundle.json").read_text())
+    (broken / "bundle.json").write_text(json.dumps(card | {"weights_sha256": write_tensors(weights, tensors)}))
     with pytest.raises(TrainingError, match="a score is not finite"):
         predict_corpus(str(broken), tiny(), str(tmp_path / "out"), cluster=HERE)
 

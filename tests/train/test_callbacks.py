@@ -134,9 +134,10 @@ def test_a_damaged_checkpoint_is_named_by_the_run_as_without_callbacks(job: JobC
     train(job)
     directory = RunDirectory.of(job)
     directory.location.join("record.json").remove()
-    directory.checkpoint(2).join("progress.json").write_text("")
+    for name in directory.checkpoints.list():
+        directory.checkpoints.join(name, "progress.json").write_text("")
     recorder = Recorder()
-    with pytest.raises(CheckpointError, match="to continue from the checkpoint before it"):
+    with pytest.raises(CheckpointError, match="no earlier checkpoint is left"):
         train(job, callbacks=[recorder])
     assert recorder.named("exception") == ["CheckpointError"]
 

@@ -45,7 +45,7 @@ def test_training_continues_from_a_checkpoint_as_if_it_had_not_stopped(
     again = net()
     resumed = kind(again.parameters(), lr=0.1, foreach=True)
     checkpoint.load_weights(again, checkpoint.read_tensors(place.join(checkpoint.MODEL)), source="it")
-    checkpoint.load_optimizer(resumed, place)
+    checkpoint.load_optimizer(resumed, checkpoint.read_tensors(place.join(checkpoint.OPTIMIZER)))
     step(again, resumed)
     for mine, theirs in zip(again.state_dict().values(), model.state_dict().values(), strict=True):
         assert torch.equal(mine, theirs)
@@ -58,7 +58,7 @@ def test_parameters_that_never_trained_have_no_optimizer_state(place: Location) 
     step(model, optimizer)
     checkpoint.save_checkpoint(place, model=model, ema_weights=None, optimizer=optimizer, progress=Progress())
     resumed = torch.optim.Adam(net().parameters())
-    checkpoint.load_optimizer(resumed, place)
+    checkpoint.load_optimizer(resumed, checkpoint.read_tensors(place.join(checkpoint.OPTIMIZER)))
     assert set(resumed.state_dict()["state"]) == {2, 3, 4, 5}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from joyful_ray.config import JobConfig, merge
 from joyful_ray.errors import CheckpointError, ConfigError, TrainingError
 from joyful_ray.records import RunRecord
 from joyful_ray.schema import Task
+from joyful_ray.storage import Location, open_location
 from joyful_ray.train import checkpoint, loop
 from joyful_ray.train.bundle import read_bundle
 from joyful_ray.train.checkpoint import read_tensors
@@ -178,31 +180,77 @@ def test_a_crashed_run_continues_as_if_it_had_not_crashed(
     assert_same_run(RunDirectory.of(resolved), RunDirectory.of(finished[0]))
 
 
-@pytest.mark.parametrize(
-    ("damaged", "content"),
-    [("model.safetensors", ""), ("model.safetensors", None), ("optimizer.safetensors", "[]"), ("progress.json", "")],
-)
-def test_a_damaged_checkpoint_is_named_with_advice(
-    finished: tuple[JobConfig, RunRecord], tmp_path: Path, damaged: str, content: str | None
-) -> None:
-    resolved = finished[0].model_copy(update={"storage": str(tmp_path)})
-    shutil.copytree(finished[0].storage, tmp_path, dirs_exist_ok=True)
+def flip_a_bit(content: bytes) -> bytes:
+    place = len(content) - 5
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
+    "emptied": lambda content: b"",
+    "removed": lambda content: None,
+    "a bit flipped": flip_a_bit,
+}
+
+
+def unfinished(finished: tuple[JobConfig, RunRecord], folder: Path) -> tuple[JobConfig, RunDirectory]:
+    """The run with its checkpoints, as if it had been killed before its record."""
+    resolved = finished[0].model_copy(update={"storage": str(folder)})
+    shutil.copytree(finished[0].storage, folder, dirs_exist_ok=True)
     directory = RunDirectory.of(resolved)
     directory.location.join("record.json").remove()
-    file = directory.checkpoint(resolved.train.epochs - 1).join(damaged)
-    if content is not None:
-        file.write_text(content)
-    else:
+    return resolved, directory
+
+
+def damage(file: Location, kind: str) -> None:
+    content = DAMAGES[kind](file.read_bytes())
+    if content is None:
         file.remove()
-    with pytest.raises(CheckpointError, match=r"00002/.*; remove .*00002 to continue from the checkpoint before it"):
+    else:
+        file.write_bytes(content)
+
+
+# Without progress.json, a checkpoint does not count as complete.
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [
+        *itertools.product(["model.safetensors", "optimizer.safetensors"], DAMAGES),
+        ("progress.json", "emptied"),
+        ("progress.json", "a bit flipped"),
+    ],
+)
+def test_a_damaged_checkpoint_is_never_used(
+    finished: tuple[JobConfig, RunRecord], tmp_path: Path, file: str, kind: str
+) -> None:
+    resolved, directory = unfinished(finished, tmp_path)
+    for name in directory.checkpoints.list():
+        damage(directory.checkpoints.join(name, file), kind)
+    with pytest.raises(CheckpointError, match=rf"00002.*{file}.*no earlier checkpoint is left: remove .*checkpoints"):
         train(resolved)
 
 
-def test_a_run_that_ended_before_its_record_only_scores(finished: tuple[JobConfig, RunRecord], tmp_path: Path) -> None:
-    resolved = finished[0].model_copy(update={"storage": str(tmp_path)})
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_the_checkpoint_before_a_damaged_one_continues_the_run(tiny: Tiny, tmp_path: Path, kind: str) -> None:
+    settings = {"train": {"epochs": 4, "keep_checkpoints": 3}}
+    whole = small_job(settings, name="run", corpus=tiny(), storage=str(tmp_path / "whole"))
+    job = whole.model_copy(update={"storage": str(tmp_path / "part")})
+    record = train(whole)
+    _, directory = unfinished((whole, record), tmp_path / "part")
+    damage(directory.checkpoint(3).join("optimizer.safetensors"), kind)
+    with pytest.warns(UserWarning, match=r"00003.*optimizer.*; continuing from .*00002"):
+        train(job)
+    assert_same_run(directory, RunDirectory.of(whole))
+
+
+def test_a_bundle_with_a_flipped_bit_is_refused(finished: tuple[JobConfig, RunRecord], tmp_path: Path) -> None:
     shutil.copytree(finished[0].storage, tmp_path, dirs_exist_ok=True)
-    directory = RunDirectory.of(resolved)
-    directory.location.join("record.json").remove()
+    place = open_location(str(tmp_path)).join(finished[0].name, "bundle")
+    damage(place.join("model.safetensors"), "a bit flipped")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged \(its sha256 differs"):
+        read_bundle(place.uri)
+
+
+def test_a_run_that_ended_before_its_record_only_scores(finished: tuple[JobConfig, RunRecord], tmp_path: Path) -> None:
+    resolved, directory = unfinished(finished, tmp_path)
     directory.bundle.remove()
     train(resolved)
     assert_same_run(directory, RunDirectory.of(finished[0]))

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from joyful_ray.errors import ConfigError
+from joyful_ray.errors import CheckpointError, ConfigError
+from joyful_ray.train.checkpoint import CheckpointContent
 from joyful_ray.train.process_group import ProcessGroup, pick_device, use_cores
 from tests.ranks import on_ranks
 
@@ -54,3 +55,33 @@ def test_a_fraction_of_a_core_is_one_thread() -> None:
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+def read_by_one(process_group: ProcessGroup, what: str) -> object:
+    """What every rank gets of what the first rank reads; the other ranks must not read."""
+
+    def read() -> CheckpointContent | None:
+        assert process_group.is_first, "another rank has read"
+        if what == "damaged":
+            raise CheckpointError("it is damaged")
+        return None if what == "nothing" else CheckpointContent("there", {"a": bytes(range(256)) * 5, "empty": b""})
+
+    try:
+        content = process_group.from_first(read)
+    except CheckpointError as error:
+        return str(error)
+    return None if content is None else (content.uri, dict(content.files))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        ("files", ("there", {"a": bytes(range(256)) * 5, "empty": b""})),
+        ("nothing", None),
+        ("damaged", "it is damaged"),
+    ],
+)
+def test_the_first_rank_reads_for_all(tmp_path: Path, what: str, expected: object) -> None:
+    assert read_by_one(ProcessGroup(), what) == expected
+    assert on_ranks(read_by_one, 3, tmp_path, what) == [expected] * 3

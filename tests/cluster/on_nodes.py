@@ -1,0 +1,59 @@
+"""Runs one scenario on several Ray nodes on this machine: `python on_nodes.py SCENARIO`, a JSON object.
+
+Its keys: `do` (`train` or `search`), `head` and `nodes` (options of each node, such as `num_cpus`), and `job`. Prints
+one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+from ray.cluster_utils import Cluster
+
+from joyful_ray.config import JobConfig
+from joyful_ray.submit.resources import resources_of
+from joyful_ray.train.launch import train
+from tests.tiny_corpus import small_job
+
+
+def main(scenario: dict[str, Any]) -> None:
+    """Start the nodes, do what the scenario says, and end the nodes."""
+    cluster = Cluster(initialize_head=True, head_node_args=scenario["head"])
+    try:
+        for options in scenario["nodes"]:
+            cluster.add_node(**options)
+        cluster.wait_for_nodes()
+        job = small_job(scenario["job"], {"cluster": {"address": cluster.address}})
+        began = time.monotonic()
+        found = {"train": train_on, "search": search_on}[scenario["do"]](job)
+        print(json.dumps(found | {"seconds": time.monotonic() - began}))
+    finally:
+        cluster.shutdown()
+
+
+def train_on(job: JobConfig) -> dict[str, Any]:
+    """Train, and return what the record says."""
+    resources = resources_of(job, None)
+    record = train(job)
+    return {
+        "nodes": resources.nodes,
+        "cpus": resources.cpus,
+        "workers": record.workers,
+        "epochs": record.epochs,
+        "dev": record.dev.values,
+    }
+
+
+def search_on(job: JobConfig) -> dict[str, Any]:
+    """Search, and return how many trials finished."""
+    from joyful_ray.tune.search import search
+
+    record = search(job)
+    return {"trials": record.trials, "best": record.best_trial}
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
