@@ -1,5 +1,6 @@
 # make demo    install, then train and evaluate a small model
 # make test    everything that CI runs
+# make test-long    trials on clusters of several nodes, which take minutes each
 # make install | lint | bench | lock | clean
 #
 # Needs Python 3.11 or newer with pip, and make. Variables:
@@ -22,11 +23,11 @@ DEV := $(VENV)/.installed-dev
 # Some containers turn off byte code. Every process would then compile all of torch and Ray again (12 s).
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test install lint bench lock clean
+.PHONY: help demo test test-long install lint bench lock clean
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,9p'
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,10p'
 
 demo: $(RUN)
 	@$(BIN)/joyful demo
@@ -36,6 +37,9 @@ install: $(RUN)
 
 test: lint
 	@$(BIN)/python -m pytest --durations=15 $(ARGS)
+
+test-long: $(DEV)
+	@$(BIN)/python -m pytest --durations=15 -m long $(ARGS)
 
 lint: $(DEV)
 	@started=$$(date +%s); \

@@ -19,8 +19,9 @@ class DataConfig(Section):
     """How a corpus reaches the workers."""
 
     ingest: Literal["auto", "resident", "streaming"] = "auto"
-    """`resident`: read the corpus once into Ray's object store. `streaming`: read it from storage in every epoch, with
-    bounded memory. `auto`: resident if it fits, otherwise streaming."""
+    """`resident`: read the corpus once into Ray's object store; every node that runs workers holds all of it.
+    `streaming`: read it from storage in every epoch, with bounded memory. `auto`: resident if it fits into the smallest
+    of these object stores, otherwise streaming."""
     modalities: list[Modality] | None = None
     """Modalities that the model uses; null means all that the corpus has."""
     normalise: Literal["none", "train", "speaker", "both"] = "train"
@@ -205,7 +206,7 @@ class ClusterConfig(Section):
     cpus_per_worker: float = Field(1.0, gt=0.0)
     """CPU cores per worker; without Ray, cores of the process."""
     gpus_per_worker: float = Field(0.0, ge=0.0)
-    """GPUs per worker; 0 trains on CPUs."""
+    """GPUs per worker: 0 trains on CPUs, 1 on a GPU each. Only `joyful predict` shares a GPU by a fraction."""
     max_failures: int = Field(2, ge=-1)
     """How often a run restarts after losing a worker or a node before it gives up; -1 means without limit."""
     collective_timeout_s: float = Field(120.0, gt=0.0)

@@ -84,6 +84,14 @@ Callbacks = Annotated[
         show_default=False,
     ),
 ]
+TakeOver = Annotated[
+    bool,
+    typer.Option(
+        "--take-over",
+        help="Take the run from a command on another machine at once, which then stops. Without it, a run whose command "
+        "still works there is refused, and one whose command died continues after half a minute.",
+    ),
+]
 Out = Annotated[str, typer.Option("--out", metavar="URI", help="Path or s3:// URI of the new corpus.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the corpus if there is one already.")]
 

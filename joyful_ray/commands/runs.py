@@ -17,6 +17,7 @@ from joyful_ray.commands.options import (
     RunName,
     Seeds,
     Settings,
+    TakeOver,
     Workers,
     one_of,
     parse_seeds,
@@ -64,6 +65,7 @@ def train(
     seeds: Seeds = None,
     parallel: Parallel = None,
     callback: Callbacks = None,
+    take_over: TakeOver = False,
     as_json: Json = False,
 ) -> None:
     """Train one run, or one per seed. Dev selects the epoch, and test is read once per run.
@@ -83,13 +85,17 @@ def train(
     resolved = load_job(job, overrides)
     if seeds is None and parallel is not None:
         raise typer.BadParameter("--parallel needs --seeds")
+    if seeds is not None and take_over:
+        raise typer.BadParameter("--take-over takes one run; name it with --name, without --seeds")
     callbacks = [load_callback(path) for path in callback or []]
     if seeds is not None:
         _train_seeds(screen, resolved, parse_seeds(seeds), name=name, parallel=parallel, callbacks=callbacks)
         return
     with TrainingDisplay(screen, epochs=resolved.train.epochs) as display:
         display.stage(f"training {name or resolved.name} on {resolved.corpus}")
-        record = launch(resolved, name=name, watch=display.epoch, callbacks=callbacks)
+        record = launch(
+            resolved, name=name, watch=display.epoch, callbacks=callbacks, take_over=take_over, stage=display.stage
+        )
     show_run(screen, record)
     screen.result(record)
 

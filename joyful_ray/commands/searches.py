@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from joyful_ray.commands.options import Callbacks, Job, Json, Settings
+from joyful_ray.commands.options import Callbacks, Job, Json, Settings, TakeOver
 
 
 def search(
@@ -28,6 +28,7 @@ def search(
         ),
     ] = None,
     callback: Callbacks = None,
+    take_over: TakeOver = False,
     as_json: Json = False,
 ) -> None:
     """Search for the best settings on Ray Tune.
@@ -56,6 +57,7 @@ def search(
             watch=display.state,
             stage=display.stage,
             callbacks=callbacks,
+            take_over=take_over,
         )
     show_search(screen, record)
     screen.result(record)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import add
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -113,7 +114,26 @@ def _is_resident(corpus: Corpus, job: JobConfig) -> bool:
         return job.data.ingest == "resident"
     utterances = sum(entry.utterances for entry in corpus.manifest.splits.values())
     needed = 4 * utterances * sum(corpus.manifest.widths.values())
-    return needed < RESIDENT_SHARE * ray.cluster_resources().get("object_store_memory", 0.0)
+    return needed < RESIDENT_SHARE * smallest_store(ray.nodes(), job)
+
+
+def smallest_store(nodes: Sequence[Mapping[str, Any]], job: JobConfig) -> float:
+    """Bytes of the smallest object store among the nodes that can run a worker; each of them holds the whole corpus.
+
+    Where none can yet, because the cluster grows on demand, all nodes count.
+
+    Args:
+        nodes: what `ray.nodes()` returns.
+        job: its `cluster` section says what a worker needs.
+    """
+    cluster = job.cluster
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    able = [
+        resources
+        for resources in alive
+        if resources.get("CPU", 0.0) >= cluster.cpus_per_worker and resources.get("GPU", 0.0) >= cluster.gpus_per_worker
+    ]
+    return min((resources.get("object_store_memory", 0.0) for resources in able or alive), default=0.0)
 
 
 def _dataset(

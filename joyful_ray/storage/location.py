@@ -122,6 +122,17 @@ class Location:
         with self.open("wb") as file:
             file.write(data)
 
+    def create_bytes(self, data: bytes) -> bool:
+        """Write the whole file only if there is none; whether it was written. Of several callers, one succeeds."""
+        with explained(self, "create"):
+            if self.is_remote:
+                try:
+                    s3_filesystem(self).pipe_file(self.path, data, mode="create")
+                except FileExistsError:
+                    return False
+                return True
+            return _create_local(self.path, data)
+
     def write_text(self, text: str) -> None:
         """`write_bytes` of UTF-8."""
         self.write_bytes(text.encode("utf-8"))
@@ -244,3 +255,20 @@ def _open_local(path: str, mode: str) -> Iterator[IO[bytes]]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(unfinished)
+
+
+def _create_local(path: str, data: bytes) -> bool:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    unfinished = f"{path}.{uuid.uuid4().hex[:8]}.unfinished"
+    try:
+        with open(unfinished, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(unfinished, path)  # fails if the file exists, and never shows a part of it
+    except FileExistsError:
+        return False
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(unfinished)
+    return True

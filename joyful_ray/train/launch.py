@@ -22,6 +22,7 @@ from joyful_ray.records import EpochMetrics, RunRecord
 from joyful_ray.schema import SPLITS, Split
 from joyful_ray.train.callbacks import Callback, CallbackList, RunInfo, WatchEpochs
 from joyful_ray.train.component_check import check_components
+from joyful_ray.train.failure_cause import first_cause
 from joyful_ray.train.follow import following
 from joyful_ray.train.lock import run_lock
 from joyful_ray.train.loop import run
@@ -42,6 +43,8 @@ def train(
     watch: Watch | None = None,
     callbacks: Sequence[Callback] = (),
     reads_test: bool = True,
+    take_over: bool = False,
+    stage: Callable[[str], None] = lambda text: None,
 ) -> RunRecord:
     """Train one job and return its record.
 
@@ -50,6 +53,8 @@ def train(
         name: name of the run; None takes the job's name. An unfinished run with this name and these settings continues.
         watch: called with each epoch's metrics soon after the epoch ends.
         callbacks: receive the events of the run, in this process.
+        take_over: take the run from a command on another machine, without watching whether it still works.
+        stage: called with a line before a long wait.
         reads_test: score the selected epoch on test, if the corpus has a test split; a study reads it later.
 
     Raises:
@@ -60,7 +65,7 @@ def train(
     corpus = check_job(job)
     directory = RunDirectory.of(job, name)
     train_somewhere = _train_here if job.cluster.workers == 0 else _train_on_ray
-    with run_lock(directory.location):
+    with run_lock(directory.location, take_over=take_over, waiting=stage):
         is_resumed = directory.begin(job, corpus_hash=corpus.hash)
         run = RunInfo(directory.location.name, job, directory.location.uri, is_resumed)
         events = CallbackList([*([WatchEpochs(watch)] if watch is not None else []), *callbacks], run, base=Callback)
@@ -108,8 +113,20 @@ def check_job(job: JobConfig, corpus: Corpus | None = None) -> Corpus:
     if job.cluster.workers == 0:
         pick_device(job.train.device)
     else:
+        check_gpus(job.cluster.gpus_per_worker, "cluster.gpus_per_worker")
         check_machine(job)
     return corpus
+
+
+def check_gpus(gpus: float, setting: str) -> None:
+    """Check that each worker of a run gets one whole GPU, or none.
+
+    Raises:
+        ConfigError: workers would share a GPU, which NCCL refuses, or a worker would leave GPUs idle.
+    """
+    if gpus not in (0, 1):
+        reason = "NCCL refuses two workers on one GPU" if gpus < 1 else "a worker uses one GPU, and the others idle"
+        raise ConfigError(f"{setting} gives {gpus:g} GPUs to each worker, but {reason}; use 1, and choose the workers")
 
 
 def _train_here(
@@ -298,17 +315,3 @@ def _ray_storage(directory: RunDirectory) -> str:
     """Where Ray keeps its own state, which this package does not depend on."""
     location = directory.location.join(".ray")
     return location.uri
-
-
-def first_cause(error: BaseException) -> str:
-    """The error of the rank that failed first, in one line."""
-    failures = getattr(error, "worker_failures", None) or {}
-    if failures:
-        # A killed worker reports no time: it failed before the workers that waited for it.
-        rank = min(failures, key=lambda each: (getattr(failures[each], "failed_at", 0.0), each))
-        cause: BaseException = failures[rank]
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        lines = str(cause).strip().splitlines() or [type(cause).__name__]
-        return f"rank {rank}: {type(cause).__name__}: {lines[0]}"
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

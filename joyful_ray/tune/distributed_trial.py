@@ -16,7 +16,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from joyful_ray.config import JobConfig
 from joyful_ray.errors import TrainingError
 from joyful_ray.records import RunRecord
-from joyful_ray.train.launch import first_cause
+from joyful_ray.train.failure_cause import first_cause
 from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.train.worker import train_on_worker
 from joyful_ray.tune.goals import Goal

@@ -38,6 +38,7 @@ def search(
     watch: Watch | None = None,
     stage: Stage = lambda text: None,
     callbacks: Sequence[SearchCallback] = (),
+    take_over: bool = False,
 ) -> SearchRecord:
     """Run a search and return its record. An interrupted search with this name continues from its ledger.
 
@@ -49,6 +50,7 @@ def search(
         watch: called with the state of the search after each event.
         stage: called with a line before each stage.
         callbacks: receive the events of the search, in this process.
+        take_over: take the search from a command on another machine, without watching whether it still works.
 
     Raises:
         UserError: the job, the corpus or the folder of the search cannot be used; nothing was started.
@@ -58,7 +60,7 @@ def search(
     home = checked.home
     for place in merge:
         SearchDirectory(open_location(place)).config()
-    with run_lock(home.location):
+    with run_lock(home.location, take_over=take_over, waiting=stage):
         home.begin(job, corpus_hash=checked.corpus.hash, is_extended=add_trials > 0)
         from joyful_ray.tune.searcher import LedgerWriter
 

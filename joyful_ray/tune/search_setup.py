@@ -11,6 +11,7 @@ from joyful_ray.data.split_rows import split_rows
 from joyful_ray.errors import ConfigError
 from joyful_ray.search_settings import SearchConfig
 from joyful_ray.train.component_check import check_components
+from joyful_ray.train.launch import check_gpus
 from joyful_ray.tune.goals import Goal, goals_of
 from joyful_ray.tune.search_directory import SearchDirectory
 from joyful_ray.tune.space import Space
@@ -50,4 +51,7 @@ def setup(job: JobConfig, *, name: str | None = None) -> SearchSetup:
     widths_of(corpus.manifest, job)
     split_rows(corpus, job)
     check_components(space.job, corpus)
+    workers = space.search.workers_per_trial
+    if workers > 1:
+        check_gpus(space.search.gpus_per_trial / workers, f"search.gpus_per_trial with {workers} workers per trial")
     return SearchSetup(space, corpus, goals, SearchDirectory.of(job, name))

@@ -1,4 +1,4 @@
-"""A run with workers on different nodes."""
+"""Runs on several nodes of this machine: workers apart, and no core left beside them."""
 
 from __future__ import annotations
 
@@ -7,28 +7,82 @@ import secrets
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from joyful_ray.train.launch import train
 from tests.cluster.conftest import CHECKOUT, without_clouds_and_clusters
-from tests.tiny_corpus import write_tiny
+from tests.tiny_corpus import small_job, write_tiny
 
 pytestmark = [pytest.mark.cluster, pytest.mark.ray, pytest.mark.slow]
+SMALL_STORE = 90 * 2**20
 
 
-def test_two_workers_on_two_of_three_nodes_finish_a_run(tmp_path: Path) -> None:
-    corpus = write_tiny(tmp_path / "corpus")
+def on_nodes(scenario: dict[str, Any], *, timeout_s: float = 900) -> dict[str, Any]:
+    """What a scenario of `on_nodes.py` printed."""
     environment = without_clouds_and_clusters() | {"PYTHONPATH": str(CHECKOUT), "RAY_AUTH_MODE": "token"}
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("three_nodes.py")), corpus, str(tmp_path / "runs")],
+        [sys.executable, str(Path(__file__).with_name("on_nodes.py")), json.dumps(scenario)],
         cwd=CHECKOUT,
         env=environment | {"RAY_AUTH_TOKEN": secrets.token_hex(16)},
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=timeout_s,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
-    # Each node has one core and each worker needs one, so no node can run both workers.
-    assert found == {"nodes": 3, "cpus": 3.0, "workers": 2, "epochs": 2}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def nodes_of(count: int, **options: Any) -> list[dict[str, Any]]:
+    return [{"num_cpus": 1, **options} for _ in range(count)]
+
+
+def test_two_workers_on_two_of_three_nodes_finish_a_run(tmp_path: Path) -> None:
+    job = {"corpus": write_tiny(tmp_path / "corpus"), "storage": str(tmp_path / "runs"), "train": {"epochs": 2}}
+    found = on_nodes(
+        {"do": "train", "head": {"num_cpus": 1}, "nodes": nodes_of(2), "job": job | {"cluster": {"workers": 2}}}
+    )
+    assert {name: found[name] for name in ("nodes", "cpus", "workers", "epochs")} == {
+        "nodes": 3,
+        "cpus": 3.0,
+        "workers": 2,
+        "epochs": 2,
+    }
+
+
+@pytest.mark.long
+def test_streaming_needs_no_core_beside_the_workers(tmp_path: Path) -> None:
+    corpus = write_tiny(tmp_path / "corpus")
+    job = {"corpus": corpus, "storage": str(tmp_path / "runs"), "train": {"epochs": 2}, "data": {"ingest": "streaming"}}
+    options = {"object_store_memory": SMALL_STORE}
+    found = on_nodes(
+        {
+            "do": "train",
+            "head": {"num_cpus": 1, **options},
+            "nodes": nodes_of(1, **options),
+            "job": job | {"cluster": {"workers": 2}},
+        }
+    )
+    assert (found["cpus"], found["workers"], found["epochs"]) == (2.0, 2, 2)
+    alone = train(small_job(job, {"storage": str(tmp_path / "alone"), "cluster": {"workers": 0}}))
+    assert set(found["dev"]) == set(alone.dev.values)
+
+
+@pytest.mark.long
+def test_a_streaming_search_needs_no_core_beside_its_trials(tmp_path: Path) -> None:
+    job = {
+        "corpus": write_tiny(tmp_path / "corpus"),
+        "storage": str(tmp_path / "runs"),
+        "train": {"epochs": 2},
+        "data": {"ingest": "streaming"},
+        "search": {
+            "space": {"train.learning_rate": {"log": [1e-4, 1e-2]}},
+            "max_trials": 3,
+            "scheduler": "none",
+            "confirm": None,
+        },
+    }
+    found = on_nodes({"do": "search", "head": {"num_cpus": 1}, "nodes": nodes_of(1), "job": job})
+    assert found["trials"] == {"finished": 3}

@@ -5,7 +5,7 @@ import pytest
 
 from joyful_ray.corpora.shards import table_from_conversations
 from joyful_ray.data.encode import Encoding
-from joyful_ray.data.ingest import rows_of_rank
+from joyful_ray.data.ingest import rows_of_rank, smallest_store
 from joyful_ray.data.loader import ResidentLoader
 from joyful_ray.data.plan import plan_epoch
 from joyful_ray.data.store import SplitStore
@@ -74,3 +74,31 @@ def test_work_of_a_rank_is_the_plans() -> None:
     lengths = np.array([3, 1, 4, 1, 5])
     (step,) = plan_epoch(lengths, seed=0, epoch=0, batch_conversations=5, micro_batches=3)
     assert [micro.index for micro in step.of_rank(1, 2)] == [1]
+
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("nodes", "cluster", "expected"),
+    [
+        # The sum says nothing: every node that runs workers holds the whole corpus.
+        ([(2, 0, 90), (2, 0, 90), (2, 0, 400)], {}, 90),
+        # A head without cores runs no worker, however small its store is.
+        ([(0, 0, 20), (4, 0, 300)], {}, 300),
+        ([(1, 0, 50), (8, 0, 300)], {"cpus_per_worker": 4}, 300),
+        ([(8, 0, 50), (8, 1, 300)], {"gpus_per_worker": 1}, 300),
+        # A cluster that grows from nothing: what is there is all that is known.
+        ([(0, 0, 70)], {}, 70),
+        ([], {}, 0),
+    ],
+)
+def test_a_corpus_must_fit_into_the_smallest_store_of_the_nodes_that_run_workers(
+    nodes: list[tuple[int, int, int]], cluster: dict[str, int], expected: int
+) -> None:
+    found = [
+        {"Alive": True, "Resources": {"CPU": cpus, "GPU": gpus, "object_store_memory": store * MIB}}
+        for cpus, gpus, store in nodes
+    ]
+    dead = {"Alive": False, "Resources": {"CPU": 64, "GPU": 8, "object_store_memory": 1}}
+    assert smallest_store([*found, dead], small_job(cluster={"workers": 2, **cluster})) == expected * MIB

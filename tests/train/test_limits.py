@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from ray.train.v2.api.exceptions import WorkerGroupError
 
 from joyful_ray.errors import CheckpointError, ConfigError, TrainingError
 from joyful_ray.train import loop
-from joyful_ray.train.launch import cluster_address, first_cause, ray_cluster, train
+from joyful_ray.train.launch import check_gpus, cluster_address, ray_cluster, train
 from joyful_ray.train.run_directory import RunDirectory
 from tests.tiny_corpus import small_job
 
@@ -89,29 +88,6 @@ def test_a_time_limit_that_ends_before_the_first_epoch_says_so(tiny: Tiny, tmp_p
         train(job)
 
 
-def failed(*, at: float | None, cause: Exception) -> Exception:
-    if at is not None:
-        cause.failed_at = at  # type: ignore[attr-defined]
-    return cause
-
-
-def test_the_rank_that_failed_first_is_named_and_not_the_lowest() -> None:
-    failures = {
-        0: failed(at=12.0, cause=RuntimeError("Connection closed by peer")),
-        1: failed(at=11.0, cause=ValueError("the cause\nand more")),
-        2: failed(at=12.5, cause=RuntimeError("Connection closed by peer")),
-    }
-    assert first_cause(WorkerGroupError("failed", failures)) == "rank 1: ValueError: the cause"
-
-
-def test_a_killed_rank_failed_before_the_ranks_that_waited_for_it() -> None:
-    failures = {
-        0: failed(at=12.0, cause=RuntimeError("Connection closed by peer")),
-        1: failed(at=None, cause=RuntimeError("the actor died")),
-    }
-    assert first_cause(WorkerGroupError("failed", failures)) == "rank 1: RuntimeError: the actor died"
-
-
 @pytest.mark.parametrize(
     ("variable", "setting", "expected"),
     [
@@ -130,6 +106,21 @@ def test_a_run_joins_the_cluster_that_it_runs_on(
     if variable is not None:
         monkeypatch.setenv("RAY_ADDRESS", variable)
     assert cluster_address(small_job(cluster={"address": setting})) == expected
+
+
+@pytest.mark.parametrize(
+    ("gpus", "message"),
+    [(0.5, "NCCL refuses two workers on one GPU"), (2, "the others idle"), (1.5, "the others idle")],
+)
+def test_each_worker_has_one_whole_gpu_or_none(gpus: float, message: str, tiny: Tiny, tmp_path: Path) -> None:
+    check_gpus(0, "cluster.gpus_per_worker")
+    check_gpus(1, "cluster.gpus_per_worker")
+    job = small_job(corpus=tiny(), storage=str(tmp_path), cluster={"workers": 2, "gpus_per_worker": gpus})
+    with pytest.raises(
+        ConfigError, match=rf"cluster\.gpus_per_worker gives {gpus:g} GPUs to each worker, but .*{message}"
+    ):
+        train(job)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])
