@@ -88,8 +88,8 @@ TakeOver = Annotated[
     bool,
     typer.Option(
         "--take-over",
-        help="Take the run from a command on another machine at once, which then stops. Without it, a run whose command "
-        "still works there is refused, and one whose command died continues after half a minute.",
+        help="Take the run from a command on another machine at once, which then stops. Without it, a run that "
+        "is still at work there is refused, and one whose command died continues after half a minute.",
     ),
 ]
 Out = Annotated[str, typer.Option("--out", metavar="URI", help="Path or s3:// URI of the new corpus.")]
