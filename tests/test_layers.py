@@ -53,7 +53,7 @@ ROOMS = [
     "cli",
     "__main__",
 ]
-MAY_IMPORT_RAY = {"data.ingest", "train.worker", "train.launch", "tune", "predict", "submit"}
+MAY_IMPORT_RAY = {"data.ingest", "train.worker", "train.launch", "train.ray_connection", "tune", "predict", "submit"}
 # Rank and world size exist from here on.
 MAY_IMPORT_DISTRIBUTED = {"train", "tune", "predict"}
 BASICS = {"wording", "errors", "schema", "components"}

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus
 from joyful_ray.submit.resources import Resources
 from joyful_ray.train.dry_run import DryRun
+from joyful_ray.train.step_layout import StepLayout
 from joyful_ray.wording import counted
 
 SMALL_MICRO_BATCH_UTTERANCES = 64
-
-
-@dataclass(frozen=True)
-class _StepLayout:
-    """How a step is divided among workers."""
-
-    workers: int
-    micro_batches: int
-    utterances_per_micro_batch: float
-
-    @property
-    def idle_fraction(self) -> float:
-        """Fraction of the workers' time in a step that is idle, if all micro-batches take the same time."""
-        rounds = math.ceil(self.micro_batches / self.workers)
-        return 1.0 - self.micro_batches / (rounds * self.workers)
 
 
 def find_warnings(
@@ -34,16 +17,22 @@ def find_warnings(
 ) -> list[str]:
     """Return warnings about workers that would be idle, would wait, or would be stopped."""
     train, cluster, workers = job.train, job.cluster, max(job.cluster.workers, 1)
-    micro_batches = min(train.micro_batches, train.batch_conversations, conversations)
+    layout = StepLayout.of(job, conversations)
+    micro_batches = layout.micro_batches
     entry = corpus.manifest.splits["train"]
     utterances = entry.utterances / max(entry.conversations, 1) * train.batch_conversations / micro_batches
     warnings = []
     if train.micro_batches > micro_batches:
         warnings.append(
-            f"a step has {counted(min(train.batch_conversations, conversations), 'conversation')}, enough for "
+            f"a step has {counted(layout.conversations, 'conversation')}, enough for "
             f"{counted(micro_batches, 'micro-batch')} instead of the {train.micro_batches} of train.micro_batches"
         )
-    warnings += _layout_warnings(_StepLayout(workers, micro_batches, utterances))
+    warnings += layout.warnings()
+    if utterances < SMALL_MICRO_BATCH_UTTERANCES:
+        warnings.append(
+            f"a micro-batch has only about {utterances:.0f} utterances, so fixed costs dominate; increase "
+            "train.batch_conversations"
+        )
     warnings += _resource_warnings(job, resources, workers)
     if cluster.max_hours is not None and cluster.max_hours < hours:
         warnings.append(
@@ -63,29 +52,6 @@ def find_warnings(
     elif not resources.is_local:
         warnings.append(
             "measured on this machine; the cluster may be faster or slower. To measure there: joyful submit plan …"
-        )
-    return warnings
-
-
-def _layout_warnings(layout: _StepLayout) -> list[str]:
-    workers, micro_batches = layout.workers, layout.micro_batches
-    warnings = []
-    if workers > micro_batches:
-        idle = workers - micro_batches
-        warnings.append(
-            f"{idle} of {workers} workers {'is' if idle == 1 else 'are'} idle, because a step has "
-            f"{counted(micro_batches, 'micro-batch')}; use {counted(micro_batches, 'worker')}, or increase "
-            "train.micro_batches"
-        )
-    elif layout.idle_fraction > 0.1:
-        warnings.append(
-            f"workers are idle {layout.idle_fraction:.0%} of the time, because {micro_batches} micro-batches cannot be "
-            f"divided evenly among {workers} workers"
-        )
-    if layout.utterances_per_micro_batch < SMALL_MICRO_BATCH_UTTERANCES:
-        warnings.append(
-            f"a micro-batch has only about {layout.utterances_per_micro_batch:.0f} utterances, so fixed costs "
-            "dominate; increase train.batch_conversations"
         )
     return warnings
 

@@ -253,7 +253,7 @@ def _select_and_score(spec: RunSpec, process_group: ProcessGroup, trainer: Train
         test=test,
         seconds={},
         peak_memory_bytes=0,
-        warnings=warnings_of(dev) + warnings_from(_diagnostics(directory, progress)),
+        warnings=spec.warnings + warnings_of(dev) + warnings_from(_diagnostics(directory, progress)),
         locations={"bundle": directory.bundle.uri, "tensorboard": directory.location.join("tensorboard").uri},
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from joyful_ray.config import JobConfig
 from joyful_ray.data.loader import BatchLoader
@@ -25,6 +25,7 @@ class RunSpec:
         directory: where the run is written.
         both: makes the loader of train and dev together, for `train.refit`.
         workers: Ray Train workers, as the user set them; 0 is without Ray.
+        warnings: what the record says besides what training shows, such as idle workers.
         started: Unix time in seconds at which the command started.
     """
 
@@ -35,6 +36,7 @@ class RunSpec:
     workers: int
     started: float
     both: Callable[[], BatchLoader] | None = None
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def train(self) -> TrainConfig:

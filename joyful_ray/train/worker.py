@@ -10,13 +10,17 @@ import ray.train
 import ray.train.torch
 import torch
 
-from joyful_ray.data.ingest import IngestedSplit, train_and_dev
+from joyful_ray.config import JobConfig
+from joyful_ray.data.ingest import IngestedSplit, are_resident, train_and_dev
 from joyful_ray.data.loader import BatchLoader
+from joyful_ray.data.prepare import CorpusInfo
 from joyful_ray.errors import TrainingError, UserError
+from joyful_ray.schema import Split
 from joyful_ray.train.loop import run
 from joyful_ray.train.loop_spec import RunSpec
 from joyful_ray.train.process_group import ProcessGroup, use_cores
 from joyful_ray.train.run_directory import RunDirectory
+from joyful_ray.train.step_layout import StepLayout
 
 FIRST_RANK_TIMEOUT_S = 10
 
@@ -53,6 +57,7 @@ def train_on_worker(config: dict[str, Any]) -> None:
         workers=process_group.size,
         started=config["started"],
         both=lambda: train_and_dev(ingested).source(job, corpus_info.encoding),
+        warnings=idle_workers(job, corpus_info, ingested),
     )
     try:
         run(spec, process_group)
@@ -65,6 +70,13 @@ def train_on_worker(config: dict[str, Any]) -> None:
         # The rank that failed first is the cause. The others fail while waiting for it, and may be reported before it.
         error.failed_at = time.time()  # type: ignore[attr-defined]
         raise
+
+
+def idle_workers(job: JobConfig, corpus_info: CorpusInfo, ingested: Mapping[Split, IngestedSplit]) -> list[str]:
+    """What to say about workers without work; with streaming ingest, each has some."""
+    if not are_resident(ingested.values()):
+        return []
+    return StepLayout.of(job, corpus_info.conversations).warnings()
 
 
 def _first_rank_failed_too(directory: RunDirectory) -> bool:

@@ -14,7 +14,7 @@ from ray.tune.schedulers import FIFOScheduler
 from joyful_ray.config import JobConfig, setting
 from joyful_ray.data.ingest import ingest
 from joyful_ray.data.prepare import CorpusInfo
-from joyful_ray.train.launch import ray_cluster
+from joyful_ray.train.ray_connection import ray_cluster
 from joyful_ray.train.schedule import lengthened
 from joyful_ray.tune.confirm import planned
 from joyful_ray.tune.footprint import check_exploit, concurrent_trials, estimate_footprint

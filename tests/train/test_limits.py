@@ -13,7 +13,8 @@ import torch
 
 from joyful_ray.errors import CheckpointError, ConfigError, TrainingError
 from joyful_ray.train import loop
-from joyful_ray.train.launch import check_gpus, cluster_address, ray_cluster, train
+from joyful_ray.train.launch import check_gpus, train
+from joyful_ray.train.ray_connection import cluster_address, ray_cluster
 from joyful_ray.train.run_directory import RunDirectory
 from tests.tiny_corpus import small_job
 

@@ -1,0 +1,124 @@
+"""Connects a command to a Ray cluster: one that an address names, or a local one; and checks what fits there."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from joyful_ray.config import JobConfig
+from joyful_ray.errors import ConfigError, TrainingError
+
+SMALL_MACHINE, OVERSUBSCRIPTION = 4, 2
+CONNECT_S = 10
+
+
+@contextmanager
+def ray_cluster(job: JobConfig, *, runs: int = 1, dashboard: bool = False) -> Iterator[None]:
+    """Connect to a Ray cluster: the one already joined, the one that `cluster.address` names, or a new local one.
+
+    Args:
+        job: its `cluster` section decides.
+        runs: number of runs that a new local cluster should have room for, as far as this machine allows.
+        dashboard: start Ray's dashboard with a new local cluster. Without it, a Ray Train run inside a Ray Tune trial
+            keeps its workers forever once the trial is stopped.
+
+    Raises:
+        ConfigError: the job requests more than the cluster has, or the cluster cannot be reached.
+        TrainingError: Ray does not start on this machine.
+    """
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.3")
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    needed = job.cluster.workers * job.cluster.cpus_per_worker
+    needed = max(needed, min(needed * runs, _most_cpus()))
+    joined_before = ray.is_initialized()
+    if not joined_before:
+        address = cluster_address(job) or "local"
+        size: dict[str, Any] = (
+            {"num_cpus": max(os.cpu_count() or 1, math.ceil(needed) + 1)} if address == "local" else {}
+        )
+        _init(address, include_dashboard=dashboard if size else None, **size)
+    for name in ("ray.train", "ray.data", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        if cluster_address(job) is None or joined_before:
+            _check_fits(job, ray.cluster_resources())
+        yield
+    finally:
+        if not joined_before:
+            ray.shutdown()
+
+
+def _init(address: str, **settings: Any) -> None:
+    import ray
+
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    try:
+        if port.isdigit():  # Ray itself tries for minutes before it says that nothing answers
+            socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **settings)
+    except Exception as error:  # Ray raises no narrower class if a node does not start in time
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if address == "local":
+            raise TrainingError(f"Ray does not start on this machine: {reason}; joyful doctor checks it") from error
+        raise ConfigError(f"cannot join the Ray cluster at {address}: {reason}") from error
+
+
+def cluster_address(job: JobConfig) -> str | None:
+    """The address to join: the job's, or RAY_ADDRESS (set by Ray in a submitted job); None starts a local cluster."""
+    named = os.environ.get("RAY_ADDRESS", "")
+    # An address with a scheme is that of a job server, which takes submissions; it cannot be joined.
+    return job.cluster.address or (named if named and "://" not in named and named != "local" else None)
+
+
+def check_machine(job: JobConfig) -> None:
+    """Check that a local cluster would not get many more processes than this machine has cores.
+
+    Raises:
+        ConfigError: it would; the message has both numbers.
+    """
+    requested = job.cluster.workers * job.cluster.cpus_per_worker
+    if cluster_address(job) is None and requested > _most_cpus():
+        raise ConfigError(
+            f"cluster.workers needs {requested:g} CPUs, but this machine has {os.cpu_count() or 1}; "
+            "use fewer workers, or name a cluster with cluster.address"
+        )
+
+
+def _most_cpus() -> int:
+    """The number of CPUs that a local cluster may claim."""
+    return max(SMALL_MACHINE, OVERSUBSCRIPTION * (os.cpu_count() or 1))
+
+
+def runs_that_fit(job: JobConfig) -> int:
+    """How many runs of a job fit on the connected cluster at a time, with one CPU left for Ray Data; at least 1."""
+    import ray
+
+    cluster, resources = job.cluster, ray.cluster_resources()
+    room = [(resources.get("CPU", 0.0) - 1) / (cluster.workers * cluster.cpus_per_worker)]
+    if cluster.gpus_per_worker:
+        room.append(resources.get("GPU", 0.0) / (cluster.workers * cluster.gpus_per_worker))
+    return max(1, int(min(room)))
+
+
+def connected_address() -> str:
+    """The address at which other processes join the cluster that this process is connected to."""
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
+
+
+def _check_fits(job: JobConfig, resources: dict[str, float]) -> None:
+    for kind, each in (("CPU", job.cluster.cpus_per_worker), ("GPU", job.cluster.gpus_per_worker)):
+        requested, found = job.cluster.workers * each, resources.get(kind, 0.0)
+        if requested > found:
+            raise ConfigError(
+                f"cluster.workers is {job.cluster.workers} at {each:g} {kind} each; the cluster has {found:g} {kind}"
+            )
