@@ -211,6 +211,9 @@ class ClusterConfig(Section):
     """How often a run restarts after losing a worker or a node before it gives up; -1 means without limit."""
     collective_timeout_s: float = Field(120.0, gt=0.0)
     """Seconds that a worker waits for the others in a collective operation before it fails."""
+    start_timeout_s: float = Field(1800.0, gt=0.0)
+    """Seconds that a run waits for its workers, for example while a cluster grows, before it gives up. Meanwhile it
+    says what it waits for."""
     max_hours: float | None = Field(None, gt=0.0)
     """Hours after which a command stops: it starts no epoch that would end later, judged by the longest epoch so far.
     The same command continues the run; null means no limit."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus, open_corpus
@@ -25,6 +26,10 @@ from joyful_ray.train.loop_spec import RunSpec
 from joyful_ray.train.process_group import ProcessGroup, pick_device, use_cores
 from joyful_ray.train.ray_connection import check_machine, ray_cluster
 from joyful_ray.train.run_directory import RunDirectory
+from joyful_ray.train.start_watch import watching_start
+
+if TYPE_CHECKING:
+    from ray.train.torch import TorchTrainer
 
 Watch = Callable[[EpochMetrics], None]
 TRAIN_AND_DEV: tuple[Split, ...] = ("train", "dev")
@@ -176,6 +181,7 @@ def _train_on_ray(
         resources = {"CPU": cluster.cpus_per_worker}
         if cluster.gpus_per_worker:
             resources["GPU"] = cluster.gpus_per_worker
+        marker = directory.location.join(".ray", f"started-{time.time_ns()}")
         trainer = TorchTrainer(
             train_on_worker,
             train_loop_config={
@@ -184,6 +190,7 @@ def _train_on_ray(
                 "ingested": ingested,
                 "directory": directory,
                 "started": started,
+                "marker": marker,
             },
             torch_config=TorchConfig(timeout_s=math.ceil(cluster.collective_timeout_s)),
             scaling_config=ScalingConfig(
@@ -196,7 +203,8 @@ def _train_on_ray(
             ),
         )
         try:
-            trainer.fit()
+            with watching_start(cluster, marker, say=stage, started=started):
+                _fit(trainer)
         except TrainingFailedError as error:
             raise TrainingError(first_cause(error)) from error
     failure = directory.read_failure()
@@ -206,6 +214,24 @@ def _train_on_ray(
     if record is None:
         raise TrainingError(f"the workers ended without a record in {directory.location.uri}")
     return record
+
+
+def _fit(trainer: TorchTrainer) -> None:
+    """Train, and end the workers at once if this process is interrupted.
+
+    Ray's own handler of Ctrl-C waits for its controller, which may itself wait a minute for workers, and then ends the
+    process without a word.
+    """
+    import ray
+
+    controllers: list[Any] = []
+    vars(trainer)["_register_sigint_handler"] = controllers.append
+    try:
+        trainer.fit()
+    except (KeyboardInterrupt, SystemExit):
+        for controller in controllers:  # the workers end with it
+            ray.kill(controller)
+        raise
 
 
 def _ray_storage(directory: RunDirectory) -> str:

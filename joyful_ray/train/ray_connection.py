@@ -7,11 +7,12 @@ import math
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from joyful_ray.config import JobConfig
 from joyful_ray.errors import ConfigError, TrainingError
+from joyful_ray.wording import counted
 
 SMALL_MACHINE, OVERSUBSCRIPTION = 4, 2
 CONNECT_S = 10
@@ -122,3 +123,27 @@ def _check_fits(job: JobConfig, resources: dict[str, float]) -> None:
             raise ConfigError(
                 f"cluster.workers is {job.cluster.workers} at {each:g} {kind} each; the cluster has {found:g} {kind}"
             )
+
+
+def supply() -> str:
+    """What the connected cluster has, what of it is free, and what its autoscaler has ordered, in words."""
+    import ray
+
+    whole, free = ray.cluster_resources(), ray.available_resources()
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    kinds = [kind for kind in ("CPU", "GPU") if whole.get(kind)] or ["CPU"]
+    amounts = ", ".join(f"{whole.get(kind, 0.0):g} {kind} ({free.get(kind, 0.0):g} free)" for kind in kinds)
+    return f"the cluster has {counted(nodes, 'node')} with {amounts}{_ordered()}"
+
+
+def _ordered() -> str:
+    """Nodes that the autoscaler has ordered; nothing if there is no autoscaler."""
+    import ray
+    from ray.autoscaler.v2.sdk import get_cluster_status
+
+    # Without an autoscaler, Ray has no status of it, and says so in one of these ways.
+    with suppress(RuntimeError, ValueError, AssertionError, AttributeError):
+        status = get_cluster_status(ray.get_runtime_context().gcs_address)
+        count = len(status.pending_nodes) + sum(launch.count for launch in status.pending_launches)
+        return f"; the autoscaler has {counted(count, 'node')} pending" if count else "; no node is on its way"
+    return ""

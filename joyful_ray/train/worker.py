@@ -31,8 +31,9 @@ def train_on_worker(config: dict[str, Any]) -> None:
     An error that would happen again is written to the run's directory instead of raised, so that Ray does not retry.
 
     Args:
-        config: `job`, `corpus_info`, `ingested`, `directory` and `started` from the driver; `reporter` (optional)
-            returns the callable that receives each epoch's numbers instead of Ray Train.
+        config: `job`, `corpus_info`, `ingested`, `directory` and `started` from the driver; `marker` (optional) is a
+            file by which the driver sees that the workers run; `reporter` (optional) returns the callable that receives
+            each epoch's numbers instead of Ray Train.
     """
     job, corpus_info, ingested, directory = (config[name] for name in ("job", "corpus_info", "ingested", "directory"))
     context = ray.train.get_context()
@@ -45,6 +46,9 @@ def train_on_worker(config: dict[str, Any]) -> None:
         device=device,
         report=config["reporter"]() if "reporter" in config else _report,
     )
+
+    if process_group.is_first and "marker" in config:
+        config["marker"].write_text("")
 
     def source_of(split: IngestedSplit) -> Callable[[], BatchLoader]:
         return lambda: split.source(job, corpus_info.encoding)

@@ -1,7 +1,7 @@
 """Runs one scenario on several Ray nodes on this machine: `python on_nodes.py SCENARIO`, a JSON object.
 
-Its keys: `do` (`train` or `search`), `head` and `nodes` (options of each node, such as `num_cpus`), and `job`. Prints
-one JSON object.
+Its keys: `do` (`train`, `wait` or `search`), `head` and `nodes` (options of each node, such as `num_cpus`), and `job`.
+Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from ray.cluster_utils import Cluster
 
 from joyful_ray.config import JobConfig
+from joyful_ray.errors import TrainingError
 from joyful_ray.submit.resources import resources_of
 from joyful_ray.train.launch import train
 from tests.tiny_corpus import small_job
@@ -28,7 +29,7 @@ def main(scenario: dict[str, Any]) -> None:
         cluster.wait_for_nodes()
         job = small_job(scenario["job"], {"cluster": {"address": cluster.address}})
         began = time.monotonic()
-        found = {"train": train_on, "search": search_on}[scenario["do"]](job)
+        found = {"train": train_on, "wait": wait_on, "search": search_on}[scenario["do"]](job)
         print(json.dumps(found | {"seconds": time.monotonic() - began}))
     finally:
         cluster.shutdown()
@@ -45,6 +46,16 @@ def train_on(job: JobConfig) -> dict[str, Any]:
         "epochs": record.epochs,
         "dev": record.dev.values,
     }
+
+
+def wait_on(job: JobConfig) -> dict[str, Any]:
+    """Train what cannot start, and return the lines that are said, with their times, and the error."""
+    began, lines = time.monotonic(), []
+    try:
+        train(job, stage=lambda line: lines.append([time.monotonic() - began, line]))
+    except TrainingError as error:
+        return {"lines": lines, "error": str(error)}
+    return {"lines": lines, "error": None}
 
 
 def search_on(job: JobConfig) -> dict[str, Any]:

@@ -86,3 +86,16 @@ def test_a_streaming_search_needs_no_core_beside_its_trials(tmp_path: Path) -> N
     }
     found = on_nodes({"do": "search", "head": {"num_cpus": 1}, "nodes": nodes_of(1), "job": job})
     assert found["trials"] == {"finished": 3}
+
+
+@pytest.mark.long
+def test_a_run_that_waits_for_workers_says_so_and_gives_up(tmp_path: Path) -> None:
+    job = {"corpus": write_tiny(tmp_path / "corpus"), "storage": str(tmp_path / "runs"), "train": {"micro_batches": 3}}
+    job["cluster"] = {"workers": 3, "start_timeout_s": 15}
+    found = on_nodes({"do": "wait", "head": {"num_cpus": 1}, "nodes": nodes_of(1), "job": job})
+    (_, line), *_ = found["lines"]
+    assert line.startswith("waiting 10 s for 3 workers with 1 CPU each; the cluster has 2 nodes with 2 CPU (2 free)")
+    assert found["error"].startswith(
+        "3 workers with 1 CPU each did not start within cluster.start_timeout_s, 15 s; the"
+    )
+    assert not list((tmp_path / "runs").rglob("started-*"))

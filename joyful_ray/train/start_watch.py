@@ -1,0 +1,91 @@
+"""Watches whether the workers of a run start, says what they wait for, and gives up after a limit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from joyful_ray.errors import StorageError, TrainingError
+from joyful_ray.settings import ClusterConfig
+from joyful_ray.storage import Location
+from joyful_ray.train.ray_connection import supply
+from joyful_ray.wording import counted
+
+FIRST_LINE_S, NEXT_LINES_S, POLL_S = 10.0, 60.0, 1.0
+"""The first line comes after so many seconds, further ones at this distance."""
+
+
+@contextmanager
+def watching_start(
+    cluster: ClusterConfig, marker: Location, *, say: Callable[[str], None], started: float
+) -> Iterator[None]:
+    """Say what the workers wait for until the first one has written `marker`, and end the wait after its limit.
+
+    Args:
+        cluster: asks for the workers, and has the limits `start_timeout_s` and `max_hours`.
+        marker: a file that the first worker writes when all workers run.
+        say: called with each line.
+        started: Unix time at which the command started; `max_hours` counts from there.
+
+    Raises:
+        TrainingError: the workers did not start in time.
+    """
+    watch = _StartWatch(cluster, marker, say, started)
+    watch.start()
+    try:
+        yield
+    except BaseException as error:
+        if watch.reason is not None:
+            raise TrainingError(watch.reason) from error
+        raise
+    finally:
+        watch.done.set()
+        watch.join()
+        with suppress(StorageError):
+            marker.remove()
+
+
+class _StartWatch(threading.Thread):
+    def __init__(self, cluster: ClusterConfig, marker: Location, say: Callable[[str], None], started: float) -> None:
+        super().__init__(name="watch-start", daemon=True)
+        self.done = threading.Event()
+        self.reason: str | None = None
+        self._cluster, self._marker, self._say, self._command_began = cluster, marker, say, started
+
+    def run(self) -> None:
+        """Wait for the marker; interrupt the process if it does not come in time."""
+        began, next_line = time.monotonic(), FIRST_LINE_S
+        while not self.done.wait(POLL_S):
+            with suppress(StorageError):
+                if self._marker.exists():
+                    return
+            waited = time.monotonic() - began
+            if waited >= next_line:
+                self._say(f"waiting {waited:.0f} s for {demand(self._cluster)}; {supply()}")
+                next_line += NEXT_LINES_S
+            self.reason = self._limit_reached(waited)
+            if self.reason is not None:
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    def _limit_reached(self, waited: float) -> str | None:
+        cluster = self._cluster
+        if waited >= cluster.start_timeout_s:
+            limit = f"cluster.start_timeout_s, {cluster.start_timeout_s:g} s"
+        elif cluster.max_hours is not None and time.time() - self._command_began >= 3600 * cluster.max_hours:
+            limit = f"cluster.max_hours, {cluster.max_hours:g}"
+        else:
+            return None
+        return f"{demand(cluster)} did not start within {limit}; {supply()}"
+
+
+def demand(cluster: ClusterConfig) -> str:
+    """What a run asks for, in words."""
+    each = f"{cluster.cpus_per_worker:g} CPU" + (
+        f" and {cluster.gpus_per_worker:g} GPU" if cluster.gpus_per_worker else ""
+    )
+    return f"{counted(cluster.workers, 'worker')} with {each} each"
