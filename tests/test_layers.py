@@ -17,6 +17,7 @@ ROOMS = [
     "version",
     "wording",
     "errors",
+    "termination",
     "schema",
     "components",
     "sections",

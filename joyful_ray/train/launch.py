@@ -24,7 +24,7 @@ from joyful_ray.train.lock import run_lock
 from joyful_ray.train.loop import run
 from joyful_ray.train.loop_spec import RunSpec
 from joyful_ray.train.process_group import ProcessGroup, pick_device, use_cores
-from joyful_ray.train.ray_connection import check_machine, ray_cluster
+from joyful_ray.train.ray_connection import check_machine, cluster_address, ray_cluster
 from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.train.start_watch import watching_start
 
@@ -203,7 +203,8 @@ def _train_on_ray(
             ),
         )
         try:
-            with watching_start(cluster, marker, say=stage, started=started):
+            is_local = cluster_address(job) is None
+            with watching_start(cluster, marker, say=stage, started=started, is_local=is_local):
                 _fit(trainer)
         except TrainingFailedError as error:
             raise TrainingError(first_cause(error)) from error

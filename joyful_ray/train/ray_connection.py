@@ -12,6 +12,7 @@ from typing import Any
 
 from joyful_ray.config import JobConfig
 from joyful_ray.errors import ConfigError, TrainingError
+from joyful_ray.termination import keeping_sigterm
 from joyful_ray.wording import counted
 
 SMALL_MACHINE, OVERSUBSCRIPTION = 4, 2
@@ -64,7 +65,8 @@ def _init(address: str, **settings: Any) -> None:
     try:
         if port.isdigit():  # Ray itself tries for minutes before it says that nothing answers
             socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **settings)
+        with keeping_sigterm():  # Ray's own handler ends the process with a stack dump
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **settings)
     except Exception as error:  # Ray raises no narrower class if a node does not start in time
         reason = " ".join(str(error).split()) or type(error).__name__
         if address == "local":

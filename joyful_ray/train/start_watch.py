@@ -21,7 +21,7 @@ FIRST_LINE_S, NEXT_LINES_S, POLL_S = 10.0, 60.0, 1.0
 
 @contextmanager
 def watching_start(
-    cluster: ClusterConfig, marker: Location, *, say: Callable[[str], None], started: float
+    cluster: ClusterConfig, marker: Location, *, say: Callable[[str], None], started: float, is_local: bool = False
 ) -> Iterator[None]:
     """Say what the workers wait for until the first one has written `marker`, and end the wait after its limit.
 
@@ -29,12 +29,14 @@ def watching_start(
         cluster: asks for the workers, and has the limits `start_timeout_s` and `max_hours`.
         marker: a file that the first worker writes when all workers run.
         say: called with each line.
+        is_local: Ray was started for this run on this machine; its workers need no other node, but may start slowly, so
+            that the first line comes later.
         started: Unix time at which the command started; `max_hours` counts from there.
 
     Raises:
         TrainingError: the workers did not start in time.
     """
-    watch = _StartWatch(cluster, marker, say, started)
+    watch = _StartWatch(cluster, marker, say, started, first_line_s=NEXT_LINES_S if is_local else FIRST_LINE_S)
     watch.start()
     try:
         yield
@@ -50,15 +52,24 @@ def watching_start(
 
 
 class _StartWatch(threading.Thread):
-    def __init__(self, cluster: ClusterConfig, marker: Location, say: Callable[[str], None], started: float) -> None:
+    def __init__(
+        self,
+        cluster: ClusterConfig,
+        marker: Location,
+        say: Callable[[str], None],
+        started: float,
+        *,
+        first_line_s: float,
+    ) -> None:
         super().__init__(name="watch-start", daemon=True)
         self.done = threading.Event()
         self.reason: str | None = None
+        self._first_line_s = first_line_s
         self._cluster, self._marker, self._say, self._command_began = cluster, marker, say, started
 
     def run(self) -> None:
         """Wait for the marker; interrupt the process if it does not come in time."""
-        began, next_line = time.monotonic(), FIRST_LINE_S
+        began, next_line = time.monotonic(), self._first_line_s
         while not self.done.wait(POLL_S):
             with suppress(StorageError):
                 if self._marker.exists():

@@ -40,6 +40,15 @@ def test_the_first_line_comes_soon_and_others_at_a_distance(marker: Location) ->
     assert lines[0].endswith("s for 3 workers with 1 CPU and 1 GPU each; the cluster has 2 CPU")
 
 
+def test_a_local_start_is_given_more_time(marker: Location) -> None:
+    lines: list[str] = []
+    with watching_start(ClusterConfig(), marker, say=lines.append, started=time.time(), is_local=True):
+        time.sleep(0.25)
+        assert lines == []
+        time.sleep(0.25)
+    assert len(lines) == 1
+
+
 def test_workers_that_start_end_the_watch_and_nothing_is_said(marker: Location) -> None:
     lines: list[str] = []
     with watching_start(ClusterConfig(start_timeout_s=0.3), marker, say=lines.append, started=time.time()):
