@@ -48,6 +48,7 @@ def test_links_of_a_page_lead_to_files_and_headings(page: Path) -> None:
 def anchors(page: Path) -> set[str]:
     """The anchors that a code host gives to headings."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    headings = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading) for heading in headings]  # the text of a link counts
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
