@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import yaml
 
 from joyful_ray.config import merge
+from joyful_ray.termination import interrupt, interruptible
 from tests.tiny_corpus import SMALL, write_tiny
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+WITH_CTRL_C = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+)
 STOPPED = "joyful: stopped; the same command continues a run"
 
 
@@ -26,6 +33,41 @@ def start(folder: Path, workers: int) -> subprocess.Popen[str]:
     (folder / "job.yaml").write_text(yaml.safe_dump(merge(merge(SMALL, own), endless)))
     command = [sys.executable, "-m", "joyful_ray", "train", str(folder / "job.yaml")]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def test_a_handler_that_a_library_left_does_not_keep_a_run_from_being_interrupted() -> None:
+    def work() -> None:
+        with interruptible():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+
+    def left(number: int, frame: object) -> None:
+        pass
+
+    before = signal.signal(signal.SIGINT, left)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        assert signal.getsignal(signal.SIGINT) is left
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN], ids=["usual", "in the background"])
+def test_a_thread_interrupts_the_main_thread_also_where_ctrl_c_is_ignored(handler: Any) -> None:
+    def work() -> None:
+        with interruptible():
+            threading.Timer(0.1, interrupt).start()
+            time.sleep(5)
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        assert signal.getsignal(signal.SIGINT) is handler
+        interrupt()  # outside the block, nothing happens
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.slow

@@ -96,8 +96,8 @@ def predict(
     place = fspath(source) if isinstance(source, str | PathLike) else None
     target = None if out is None else fspath(out)
     is_corpus = place is not None and not place.endswith(".jsonl")
-    if not is_corpus and (splits is not None or workers):
-        raise ConfigError("splits and workers belong to a corpus, not to a .jsonl file or conversations")
+    if not is_corpus and (splits is not None or workers or gpus_per_worker or address):
+        raise ConfigError("splits, workers, gpus_per_worker and address belong to a corpus, not to conversations")
     if not isinstance(source, str | PathLike):
         if target is not None:
             raise ConfigError("conversations given as dicts are predicted in memory; write the result with to_pandas()")

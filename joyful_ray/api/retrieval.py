@@ -33,8 +33,9 @@ def retrieve(
         corpus: a path or s3:// URI.
         queries: utterances of the corpus: an utterance id, or `<conversation id>/<utterance id>`.
         texts: texts, if the model reads words.
-        source, target: the modality that searches, and the one that is searched, in the basis that all modalities
-            share; None for both compares the vectors of the graph encoder.
+        source: the modality that searches, in the basis that all modalities share; None for both this and `target`
+            compares the vectors of the graph encoder.
+        target: the modality that is searched.
         splits: where to search; None is all splits.
         count: matches per query.
         vectors: what `predict(…, embedding=True, shared=True)` wrote for this bundle and corpus; else it is computed.
@@ -95,9 +96,11 @@ def score_retrieval(
     Args:
         bundle: `<run>/bundle` or the run itself; a path or s3:// URI.
         corpus: a path or s3:// URI.
-        source, target: the modality that searches, and the one that is searched.
+        source: the modality that searches.
+        target: the modality that is searched.
         splits: where to search; None is test.
-        vectors, device: as for `retrieve`.
+        vectors: as for `retrieve`.
+        device: auto, cpu or cuda.
 
     Returns:
         Recall at 1, 5 and 10 and mean reciprocal rank, with intervals over conversations.

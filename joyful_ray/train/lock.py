@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import signal
 import socket
 import threading
 import time
@@ -21,6 +20,7 @@ from typing import Any
 
 from joyful_ray.errors import CheckpointError, StorageError
 from joyful_ray.storage import Location
+from joyful_ray.termination import interrupt, interruptible
 
 LOCK = "lock.json"
 RENEW_S = 10.0
@@ -78,7 +78,8 @@ def run_lock(
     renewal = _Renewal(place, lease)
     renewal.start()
     try:
-        yield
+        with interruptible():
+            yield
     except BaseException as error:
         if renewal.is_lost.is_set():
             raise _taken_over(place, directory.name) from error
@@ -139,7 +140,7 @@ class _Renewal(threading.Thread):
                 found = _read(self._place)
                 if found is None or found.token != self._lease.token:
                     self.is_lost.set()
-                    os.kill(os.getpid(), signal.SIGINT)
+                    interrupt()
                     return
                 self._lease = replace(self._lease, renewals=self._lease.renewals + 1)
                 self._place.write_bytes(_content(self._lease))

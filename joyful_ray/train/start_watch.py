@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +10,7 @@ from contextlib import contextmanager, suppress
 from joyful_ray.errors import StorageError, TrainingError
 from joyful_ray.settings import ClusterConfig
 from joyful_ray.storage import Location
+from joyful_ray.termination import interrupt, interruptible
 from joyful_ray.train.ray_connection import supply
 from joyful_ray.wording import counted
 
@@ -39,7 +38,8 @@ def watching_start(
     watch = _StartWatch(cluster, marker, say, started, first_line_s=NEXT_LINES_S if is_local else FIRST_LINE_S)
     watch.start()
     try:
-        yield
+        with interruptible():
+            yield
     except BaseException as error:
         if watch.reason is not None:
             raise TrainingError(watch.reason) from error
@@ -80,7 +80,7 @@ class _StartWatch(threading.Thread):
                 next_line += NEXT_LINES_S
             self.reason = self._limit_reached(waited)
             if self.reason is not None:
-                os.kill(os.getpid(), signal.SIGINT)
+                interrupt()
                 return
 
     def _limit_reached(self, waited: float) -> str | None:

@@ -164,6 +164,8 @@ def test_arguments_that_do_not_belong_together_are_refused(run: Any, settings: d
         joyful_ray.predict(run.bundle, settings["corpus"])
     with pytest.raises(ConfigError, match="belong to a corpus"):
         joyful_ray.predict(run.bundle, [{"speakers": ["A"]}], workers=2)
+    with pytest.raises(ConfigError, match="belong to a corpus"):
+        joyful_ray.predict(run.bundle, [{"speakers": ["A"]}], gpus_per_worker=0.5)
     with pytest.raises(ConfigError, match="in memory"):
         joyful_ray.predict(run.bundle, [{"speakers": ["A"]}], "out.csv")
     with pytest.raises(ConfigError, match=r"there is no split 'tests'; splits are train, dev, test"):
