@@ -191,7 +191,8 @@ class JointObjective(nn.Module):
 
     def _regression(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """The sums of the terms for numbers; the mean of both passes if there are two."""
-        config, sums = self.config, {}
+        config = self.config
+        sums: dict[str, Tensor] = {}
         if not {ORDINAL, CORRELATION} & set(self.weights):
             return sums
         passes = [scores.squeeze(1) for scores in (output.scores_NK, output.second_scores_NK) if scores is not None]
