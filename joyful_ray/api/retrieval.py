@@ -54,12 +54,11 @@ def retrieve(
     from joyful_ray.retrieval.search import Direction
     from joyful_ray.retrieval.search import retrieve as search
 
-    _check_queries(queries, texts, count)
     found = search(
         fspath(bundle),
         fspath(corpus),
-        queries=list(queries),
-        texts=list(texts),
+        queries=queries,
+        texts=texts,
         direction=Direction(source, target),
         splits=None if splits is None else list(splits),
         count=count,
@@ -67,18 +66,6 @@ def retrieve(
         device=device,
     )
     return RetrievalResult(found)
-
-
-def _check_queries(queries: Sequence[str], texts: Sequence[str], count: int) -> None:
-    from joyful_ray.errors import ConfigError
-
-    for name, given in (("queries", queries), ("texts", texts)):
-        if isinstance(given, str):
-            raise ConfigError(f"{name} is a list, such as {name}=[{given!r}]")
-    if not (queries or texts):
-        raise ConfigError("give queries or texts; score_retrieval measures how well one modality finds another")
-    if count < 1:
-        raise ConfigError(f"count must be at least 1, not {count}")
 
 
 def score_retrieval(

@@ -84,6 +84,7 @@ Callbacks = Annotated[
         show_default=False,
     ),
 ]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="Device to run on: auto, cpu or cuda.")]
 TakeOver = Annotated[
     bool,
     typer.Option(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from joyful_ray.commands.options import Json, one_of
+from joyful_ray.commands.options import Device, Json, one_of
 from joyful_ray.commands.runs import DEVICES
 
 BundleArgument = Annotated[
@@ -68,7 +68,6 @@ OutOption = Annotated[
         "--out", metavar="FILE", help="Also write all matches, to a .jsonl, .csv or .parquet file.", show_default=False
     ),
 ]
-DeviceOption = Annotated[str, typer.Option(help="Device of the model: auto, cpu or cuda.")]
 
 
 def retrieve(
@@ -82,7 +81,7 @@ def retrieve(
     split: SplitOption = None,
     vectors: VectorsOption = None,
     out: OutOption = None,
-    device: DeviceOption = "auto",
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Find the utterances nearest to an utterance or a text, or measure how well one modality finds another."""

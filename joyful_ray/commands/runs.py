@@ -10,6 +10,7 @@ import typer
 from joyful_ray.commands.options import (
     Bundles,
     Callbacks,
+    Device,
     Job,
     Json,
     MaxHours,
@@ -153,7 +154,7 @@ def evaluate(
             help="Also show scores by speaker, length, position and modality, and how far the features have shifted.",
         ),
     ] = False,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="Device to run on: auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Score a trained model on a split of any corpus, also on one from another domain with other labels."""

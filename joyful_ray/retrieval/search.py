@@ -95,9 +95,10 @@ def retrieve(
 
     Raises:
         CheckpointError: there is no bundle, or `vectors` are those of another bundle or corpus.
-        ConfigError: the bundle has no such vectors, or reads no words.
+        ConfigError: there is nothing to search with, or the bundle has no such vectors, or reads no words.
         CorpusError: there is no such utterance, or it lacks the modality.
     """
+    _check_queries(queries, texts, count)
     predictor, opened, chosen = _open(bundle, corpus, splits, direction, device=device)
     from_texts = [_vector_of_text(predictor, text, direction) for text in texts]
     collect = partial(collect_utterances, predictor, opened, choice=direction.choice, vectors=vectors)
@@ -119,6 +120,16 @@ def retrieve(
         kept = found[place] != (-1 if own is None or not is_same else own)
         tables.append(_matches(utterances, name, found[place][kept][:count], similarity[place][kept][:count]))
     return pa.concat_tables(tables)
+
+
+def _check_queries(queries: Sequence[str], texts: Sequence[str], count: int) -> None:
+    for name, given in (("queries", queries), ("texts", texts)):
+        if isinstance(given, str):
+            raise ConfigError(f"{name} is a list, such as {name}=[{given!r}]")
+    if not (queries or texts):
+        raise ConfigError("give queries or texts; score_retrieval measures how well one modality finds another")
+    if count < 1:
+        raise ConfigError(f"count must be at least 1, not {count}")
 
 
 def score_modalities(

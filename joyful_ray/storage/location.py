@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import shutil
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import pyarrow.fs
 
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+WITHOUT_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""How file systems without hard links refuse them."""
 URI_SETTINGS = ("endpoint_override", "region", "scheme")
 
 
@@ -126,11 +129,7 @@ class Location:
         """Write the whole file only if there is none; whether it was written. Of several callers, one succeeds."""
         with explained(self, "create"):
             if self.is_remote:
-                try:
-                    s3_filesystem(self).pipe_file(self.path, data, mode="create")
-                except FileExistsError:
-                    return False
-                return True
+                return _create_remote(s3_filesystem(self), self.path, data)
             return _create_local(self.path, data)
 
     def write_text(self, text: str) -> None:
@@ -257,6 +256,21 @@ def _open_local(path: str, mode: str) -> Iterator[IO[bytes]]:
             os.remove(unfinished)
 
 
+def _create_remote(filesystem: Any, path: str, data: bytes) -> bool:
+    try:
+        filesystem.pipe_file(path, data, mode="create")
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        # The store knows no conditional writes, so that two callers at the same moment may both succeed.
+        if filesystem.exists(path):
+            return False
+        filesystem.pipe_file(path, data)
+    return True
+
+
 def _create_local(path: str, data: bytes) -> bool:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     unfinished = f"{path}.{uuid.uuid4().hex[:8]}.unfinished"
@@ -268,6 +282,14 @@ def _create_local(path: str, data: bytes) -> bool:
         os.link(unfinished, path)  # fails if the file exists, and never shows a part of it
     except FileExistsError:
         return False
+    except OSError as error:
+        if error.errno not in WITHOUT_LINKS:
+            raise
+        try:
+            with open(path, "xb") as file:
+                file.write(data)
+        except FileExistsError:
+            return False
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(unfinished)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -62,7 +62,7 @@ class CheckpointContent:
             CheckpointError: the file is damaged.
         """
         limits: dict[str, Any] = {"best_score": -math.inf, "plateau_best": math.inf}
-        values = {name: value for name, value in self._described().items() if name != CHECKSUMS}
+        values, _ = self._described()
         try:
             return Progress(**{name: limits[name] if value is None else value for name, value in values.items()})
         except (TypeError, KeyError):
@@ -75,24 +75,22 @@ class CheckpointContent:
             CheckpointError: a file is damaged or missing.
         """
         self.progress()
-        described = self._described()
-        expected = described.pop(CHECKSUMS, {})
-        found = {name: hashlib.sha256(content).hexdigest() for name, content in self.files.items()}
-        found[PROGRESS] = _sum_of(described)
+        values, expected = self._described()
+        found = {name: hashlib.sha256(self.files[name]).hexdigest() for name in names if name in self.files}
+        found[PROGRESS] = _sum_of(values)
         for name in [name for name in (*names, PROGRESS) if name in expected]:
             if name not in found:
                 raise CheckpointError(f"{self.uri} has no {name}")
             if found[name] != expected[name]:
                 raise CheckpointError(f"{self.uri}/{name} is damaged (its sha256 differs from that in {PROGRESS})")
 
-    def _described(self) -> dict[str, Any]:
+    def _described(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """The values of `progress.json`, and the sha256 of each file."""
         try:
             values = json.loads(self.files[PROGRESS])
-        except (KeyError, ValueError):
-            values = None
-        if not isinstance(values, dict):
-            raise CheckpointError(f"{self.uri}/{PROGRESS} is damaged")
-        return values
+            return values, values.pop(CHECKSUMS, {})
+        except (KeyError, ValueError, TypeError, AttributeError):
+            raise CheckpointError(f"{self.uri}/{PROGRESS} is damaged") from None
 
 
 def _sum_of(values: Mapping[str, Any]) -> str:
@@ -217,15 +215,16 @@ def read_progress(location: Location) -> Progress:
     return read_checkpoint(location, ()).progress()
 
 
-def complete_checkpoints(checkpoints: Location) -> list[Location]:
-    """The complete checkpoints of a run, the latest first."""
-    names = sorted((name for name in checkpoints.list() if name.isdigit()), key=int, reverse=True)
-    return [checkpoints.join(name) for name in names if checkpoints.join(name, PROGRESS).exists()]
+def complete_checkpoints(checkpoints: Location) -> Iterator[Location]:
+    """The complete checkpoints of a run, the latest first; each is looked at when it is its turn."""
+    for name in sorted((name for name in checkpoints.list() if name.isdigit()), key=int, reverse=True):
+        if checkpoints.join(name, PROGRESS).exists():
+            yield checkpoints.join(name)
 
 
 def latest_checkpoint(checkpoints: Location) -> Location | None:
     """The latest complete checkpoint of a run; None if there is none."""
-    return next(iter(complete_checkpoints(checkpoints)), None)
+    return next(complete_checkpoints(checkpoints), None)
 
 
 def newest_intact(checkpoints: Location) -> CheckpointContent | None:

@@ -109,7 +109,7 @@ def _check_free(place: Location, name: str, *, take_over: bool, waiting: Callabl
                 f"run {name} is being trained by process {lease.process} on {lease.host}; wait for it, give this run "
                 "another --name, or take it from there with --take-over"
             )
-    with suppress(StorageError):
+    if _read(place) == lease:  # else another command has just taken it
         place.remove()
 
 
@@ -118,10 +118,8 @@ def _is_renewed(place: Location, lease: _Lease) -> bool:
     while time.monotonic() < deadline:
         time.sleep(POLL_S)
         found = _read(place)
-        if found is not None and found != lease:
-            return True
-        if found is None:
-            return False
+        if found != lease:
+            return found is not None
     return False
 
 
@@ -156,7 +154,9 @@ class _Renewal(threading.Thread):
 
 
 def _taken_over(place: Location, name: str) -> CheckpointError:
-    found = _read(place)
+    found = None
+    with suppress(StorageError):
+        found = _read(place)
     by = f"process {found.process} on {found.host}" if found is not None else "a command that has ended"
     return CheckpointError(f"run {name} was taken over by {by}; nothing more was written from here")
 

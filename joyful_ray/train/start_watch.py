@@ -40,7 +40,7 @@ def watching_start(
     try:
         with interruptible():
             yield
-    except BaseException as error:
+    except KeyboardInterrupt as error:
         if watch.reason is not None:
             raise TrainingError(watch.reason) from error
         raise

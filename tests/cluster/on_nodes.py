@@ -17,6 +17,7 @@ from joyful_ray.config import JobConfig
 from joyful_ray.errors import TrainingError
 from joyful_ray.submit.resources import resources_of
 from joyful_ray.train.launch import train
+from joyful_ray.train.run_directory import RunDirectory
 from tests.tiny_corpus import small_job
 
 
@@ -44,7 +45,7 @@ def train_on(job: JobConfig) -> dict[str, Any]:
         "cpus": resources.cpus,
         "workers": record.workers,
         "epochs": record.epochs,
-        "dev": record.dev.values,
+        "conversations": [line.conversations for line in RunDirectory.of(job).metrics()],
     }
 
 

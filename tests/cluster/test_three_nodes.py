@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from joyful_ray.train.launch import train
 from tests.cluster.conftest import CHECKOUT, without_clouds_and_clusters
-from tests.tiny_corpus import small_job, write_tiny
+from tests.tiny_corpus import COUNTS, write_tiny
 
 pytestmark = [pytest.mark.cluster, pytest.mark.ray, pytest.mark.slow]
 SMALL_STORE = 90 * 2**20
@@ -66,8 +65,7 @@ def test_streaming_needs_no_core_beside_the_workers(tmp_path: Path) -> None:
         }
     )
     assert (found["cpus"], found["workers"], found["epochs"]) == (2.0, 2, 2)
-    alone = train(small_job(job, {"storage": str(tmp_path / "alone"), "cluster": {"workers": 0}}))
-    assert set(found["dev"]) == set(alone.dev.values)
+    assert found["conversations"] == [COUNTS["train"]] * 2, "each once an epoch"
 
 
 @pytest.mark.long

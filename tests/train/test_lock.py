@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -11,8 +12,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from joyful_ray.errors import CheckpointError, StorageError
 from joyful_ray.records import EpochMetrics
@@ -157,6 +160,34 @@ def test_of_many_commands_that_start_together_one_holds_the_lease(tmp_path: Path
     assert found.count(True) == 1
     assert place.read_text() == str(found.index(True))
     assert os.listdir(tmp_path) == ["one"]
+
+
+def test_a_file_system_without_hard_links_has_leases_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(source: str, target: str) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuses)
+    place = open_location(str(tmp_path)).join("one")
+    assert (place.create_bytes(b"first"), place.create_bytes(b"second")) == (True, False)
+    assert place.read_bytes() == b"first"
+    assert os.listdir(tmp_path) == ["one"]
+
+
+class WithoutConditions(MemoryFileSystem):
+    """A store that knows no conditional writes, as s3fs reports it."""
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **more: Any) -> None:
+        if mode == "create":
+            raise OSError(errno.ENOSYS, "NotImplemented")
+        super().pipe_file(path, value, mode=mode, **more)
+
+
+def test_a_store_without_conditional_writes_has_leases_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = WithoutConditions()
+    monkeypatch.setattr("joyful_ray.storage.location.s3_filesystem", lambda location: store)
+    place = open_location("s3://bucket/run/lease")
+    assert (place.create_bytes(b"first"), place.create_bytes(b"second")) == (True, False)
+    assert place.read_bytes() == b"first"
 
 
 @pytest.mark.usefixtures("quick")
