@@ -156,7 +156,9 @@ class TrainConfig(Section):
     batch_conversations: int = Field(32, ge=1)
     """Number of conversations in one optimizer step, over all workers."""
     micro_batches: int = Field(2, ge=1)
-    """Number of parts into which a step is split; at most this many workers have work."""
+    """Number of fixed parts of a step, if a setting lets an utterance depend on other conversations, such as
+    `objective.negatives: micro-batch`, batch normalisation, or a part of your own; at most this many workers then have
+    work. Without such a setting each worker takes its share of the conversations, and this does nothing."""
     optimizer: Literal["adam", "adamw"] = "adamw"
     """Adam, or AdamW with decoupled weight decay."""
     learning_rate: float = Field(1e-3, gt=0.0)
@@ -207,6 +209,9 @@ class ClusterConfig(Section):
     """CPU cores per worker; without Ray, cores of the process."""
     gpus_per_worker: float = Field(0.0, ge=0.0)
     """GPUs per worker: 0 trains on CPUs, 1 on a GPU each. Only `joyful predict` shares a GPU by a fraction."""
+    utterances_per_pass: int | None = Field(None, ge=1)
+    """Largest number of utterances that a worker sends through the model at once, to save memory; a larger share of a
+    step goes in several passes, with the same result. Null takes the whole share at once."""
     max_failures: int = Field(2, ge=-1)
     """How often a run restarts after losing a worker or a node before it gives up; -1 means without limit."""
     collective_timeout_s: float = Field(120.0, gt=0.0)

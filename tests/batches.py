@@ -18,7 +18,7 @@ WIDTHS: dict[Modality, int] = {"text": 6, "audio": 4, "vision": 5}
 
 
 def layout_of(*lengths: int) -> Layout:
-    return Layout.of(torch.tensor(lengths))
+    return Layout.of(torch.tensor(lengths), torch.arange(len(lengths)))
 
 
 def spans(layout: Layout) -> list[slice]:
@@ -57,7 +57,13 @@ def random_batch(
         lengths_C=torch.tensor(lengths),
         labels=_labels(task, classes, known, draw),
         conversations=tuple(range(len(lengths))),
+        keys_C=torch.arange(len(lengths)),
     )
+
+
+def redrawn(batch: Batch, seed: int) -> Batch:
+    """The batch with other random draws; the same seed gives the same ones."""
+    return batch.apart(f"seed {seed}")
 
 
 def _speakers(lengths: Sequence[int], speakers: int, draw: torch.Generator) -> Tensor:
@@ -88,4 +94,5 @@ def pick(batch: Batch, *conversations: int) -> Batch:
         lengths_C=batch.lengths_C[list(conversations)],
         labels=batch.labels[rows],
         conversations=tuple(batch.conversations[chosen] for chosen in conversations),
+        keys_C=None if batch.keys_C is None else batch.keys_C[list(conversations)],
     )

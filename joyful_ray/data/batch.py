@@ -12,6 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from joyful_ray.data.draws import at, numbered
 from joyful_ray.schema import Modality
 
 
@@ -37,6 +38,7 @@ class Batch:
         conversations: positions of the conversations in their split.
         conversation_ids: their ids.
         ngrams: word n-grams of the texts; None if texts are not read.
+        keys_C: what the random draws of each conversation depend on in training (draws.py); None leaves them to torch.
     """
 
     features: dict[Modality, Tensor]
@@ -47,6 +49,7 @@ class Batch:
     conversations: tuple[int, ...] = ()
     conversation_ids: tuple[str, ...] = ()
     ngrams: NgramIds | None = None
+    keys_C: Tensor | None = None
 
     @property
     def utterances(self) -> int:
@@ -56,7 +59,11 @@ class Batch:
     @cached_property
     def layout(self) -> Layout:
         """Conversation and position of each utterance."""
-        return Layout.of(self.lengths_C)
+        return Layout.of(self.lengths_C, self.keys_C)
+
+    def apart(self, name: str) -> Batch:
+        """The same batch, with random draws of its own."""
+        return replace(self, keys_C=None if self.keys_C is None else at(self.keys_C, name))
 
     @cached_property
     def labeled_N(self) -> Tensor:
@@ -87,12 +94,13 @@ class Batch:
             lengths_C=self.lengths_C.to(device),
             labels=self.labels.to(device),
             ngrams=self.ngrams and NgramIds(self.ngrams.ids_T.to(device), self.ngrams.counts_N.to(device)),
+            keys_C=None if self.keys_C is None else self.keys_C.to(device),
         )
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Conversation and position of each utterance of a packed batch.
+    """Conversation and position of each utterance of a packed batch, and in training the key of its random draws.
 
     `pad` and `unpad` convert between packed (N, …) and padded (C, L, …).
     """
@@ -101,14 +109,38 @@ class Layout:
     conversation_N: Tensor
     position_N: Tensor
     longest: int
+    keys_C: Tensor | None = None
 
     @classmethod
-    def of(cls, lengths_C: Tensor) -> Layout:
-        """Layout of conversations of these lengths, one after the other."""
+    def of(cls, lengths_C: Tensor, keys_C: Tensor | None = None) -> Layout:
+        """Layout of conversations of these lengths, one after the other.
+
+        Args:
+            lengths_C: number of utterances of each conversation.
+            keys_C: keys of their random draws; None takes random ones from torch when they are needed.
+        """
         starts_C = torch.cumsum(lengths_C, 0) - lengths_C
         conversation_N = torch.repeat_interleave(torch.arange(len(lengths_C), device=lengths_C.device), lengths_C)
         position_N = torch.arange(len(conversation_N), device=lengths_C.device) - starts_C[conversation_N]
-        return cls(lengths_C, conversation_N, position_N, int(lengths_C.max()))
+        return cls(lengths_C, conversation_N, position_N, int(lengths_C.max()), keys_C)
+
+    def apart(self, name: str) -> Layout:
+        """The same layout, with random draws of its own."""
+        return replace(self, keys_C=None if self.keys_C is None else at(self.keys_C, name))
+
+    @cached_property
+    def key_N(self) -> Tensor:
+        """Key of the random draws of each utterance, (N,); see draws.py."""
+        if self.keys_C is None:
+            return torch.empty_like(self.conversation_N).random_(-(2**63), None)
+        return numbered(self.keys_C[self.conversation_N], self.position_N)
+
+    @cached_property
+    def own_key_C(self) -> Tensor:
+        """Key of the random draws that a conversation makes as a whole, (C,)."""
+        if self.keys_C is None:
+            return torch.empty_like(self.lengths_C).random_(-(2**63), None)
+        return at(self.keys_C, "conversation")
 
     @cached_property
     def slot_N(self) -> Tensor:

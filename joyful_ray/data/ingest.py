@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import add
 from typing import Any
@@ -19,8 +19,9 @@ from joyful_ray.corpora.shards import Corpus
 from joyful_ray.data.batch import Batch
 from joyful_ray.data.encode import Encoding, SplitStatistics
 from joyful_ray.data.loader import BatchLoader, ResidentLoader, Work
-from joyful_ray.data.plan import MicroBatch, cut_evenly, draw_seed
+from joyful_ray.data.plan import MicroBatch, cut_evenly, draw_key, draw_seed
 from joyful_ray.data.prepare import CorpusInfo, corpus_info_of, unscaled_encoding
+from joyful_ray.data.scope import step_rules
 from joyful_ray.data.split_rows import SplitRows, read_pieces, read_shard, split_rows
 from joyful_ray.data.store import SplitStore
 from joyful_ray.schema import SPLITS, Split
@@ -173,7 +174,7 @@ class StreamingLoader:
 
     def __init__(self, split: StreamedSplit, job: JobConfig, encoding: Encoding) -> None:
         self._split, self._encoding, self._seed = split, encoding, job.seed
-        self._batch, self._parts = job.train.batch_conversations, job.train.micro_batches
+        self._rules = step_rules(job)
         self._buffer = job.data.streaming_buffer_conversations
         self._evaluation = job.train.evaluation_utterances
 
@@ -184,17 +185,19 @@ class StreamingLoader:
 
     def epoch(self, epoch: int, *, rank: int, world_size: int) -> Iterator[Work]:
         """This rank's share of each step; empty once its rows have ended."""
-        share, parts, step = self._share(world_size), max(self._parts // world_size, 1), 0
+        share, key, step = self._share(world_size), draw_key(self._seed, epoch), 0
+        parts = self._rules.micro_batches
+        rules = self._rules if parts is None else replace(self._rules, micro_batches=max(parts // world_size, 1))
         order = np.random.default_rng([self._seed, epoch, _SHARDS]).permutation(len(self._split.rows))
         for index, store in enumerate(self._stores(order, rank, world_size, -(-self._buffer // share) * share)):
             places = np.random.default_rng([self._seed, epoch, rank, index, _ROWS]).permutation(len(store))
             for start in range(0, len(places), share):
-                groups = cut_evenly(places[start : start + share], store.lengths, parts)
+                units = rules.cut(places[start : start + share], store.lengths)
                 micro_batches = [
                     MicroBatch(step, part, chosen, draw_seed(self._seed, epoch, step, part * world_size + rank))
-                    for part, chosen in enumerate(groups)
+                    for part, chosen in enumerate(rules.passes(units, store.lengths))
                 ]
-                yield [(micro, store.batch(micro.conversations)) for micro in micro_batches]
+                yield [(micro, store.batch(micro.conversations, draw_key=key)) for micro in micro_batches]
                 step += 1
         yield from ([] for _ in range(step, self.steps(world_size=world_size)))
 
@@ -206,7 +209,7 @@ class StreamingLoader:
                 yield store.batch(chosen)
 
     def _share(self, world_size: int) -> int:
-        return -(-self._batch // world_size)
+        return -(-self._rules.batch_conversations // world_size)
 
     def _stores(self, order: np.ndarray, rank: int, world_size: int, buffer: int) -> Iterator[SplitStore]:
         pieces = rows_of_rank([self._split.rows[shard] for shard in order], rank, world_size)

@@ -14,7 +14,8 @@ import torch
 from joyful_ray.config import JobConfig
 from joyful_ray.data.batch import Batch, NgramIds
 from joyful_ray.data.encode import Encoding
-from joyful_ray.data.plan import MicroBatch, plan_epoch, plan_evaluation
+from joyful_ray.data.plan import MicroBatch, StepRules, draw_key, plan_epoch, plan_evaluation
+from joyful_ray.data.scope import step_rules
 from joyful_ray.data.store import SplitStore
 
 Work = list[tuple[MicroBatch, Batch]]
@@ -43,8 +44,7 @@ class ResidentLoader:
 
     store: SplitStore
     seed: int
-    batch_conversations: int
-    micro_batches: int
+    rules: StepRules
     evaluation_utterances: int
 
     @classmethod
@@ -53,26 +53,20 @@ class ResidentLoader:
         return cls(
             store,
             seed=job.seed,
-            batch_conversations=job.train.batch_conversations,
-            micro_batches=job.train.micro_batches,
+            rules=step_rules(job),
             evaluation_utterances=job.train.evaluation_utterances,
         )
 
     def steps(self, *, world_size: int) -> int:
         """Number of steps per epoch."""
-        return -(-len(self.store) // self.batch_conversations)
+        return -(-len(self.store) // self.rules.batch_conversations)
 
     def epoch(self, epoch: int, *, rank: int, world_size: int) -> Iterator[Work]:
         """This rank's share of each step."""
-        plan = plan_epoch(
-            self.store.lengths,
-            seed=self.seed,
-            epoch=epoch,
-            batch_conversations=self.batch_conversations,
-            micro_batches=self.micro_batches,
-        )
-        for step in plan:
-            yield [(micro, self.store.batch(micro.conversations)) for micro in step.of_rank(rank, world_size)]
+        lengths, key = self.store.lengths, draw_key(self.seed, epoch)
+        for step in plan_epoch(lengths, self.rules, seed=self.seed, epoch=epoch):
+            mine = step.of_rank(rank, world_size, lengths)
+            yield [(micro, self.store.batch(micro.conversations, draw_key=key)) for micro in mine]
 
     def once(self, *, rank: int, world_size: int) -> Iterator[Batch]:
         """This rank's share of one pass."""
@@ -94,6 +88,7 @@ def blank_batch(encoding: Encoding) -> Batch:
         present={name: torch.zeros(2, dtype=torch.bool) for name in encoding.widths},
         speakers_N=torch.zeros(2, dtype=torch.long),
         lengths_C=torch.tensor([2]),
+        keys_C=torch.zeros(1, dtype=torch.int64),
         labels=labels,
         ngrams=NgramIds(torch.zeros(0, dtype=torch.int32), torch.zeros(2, dtype=torch.int32))
         if encoding.ngrams

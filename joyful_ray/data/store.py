@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from joyful_ray.data.batch import Batch, NgramIds
+from joyful_ray.data.draws import at, key_of
 from joyful_ray.data.encode import Encoding
 from joyful_ray.schema import Modality
 
@@ -65,6 +66,7 @@ class SplitStore:
         rows = [(block, row) for block, table in enumerate(tables) for row in range(table.num_rows)]
         lengths = np.array([n for table in tables for n in table["length"].to_pylist()], np.int64)
         self.conversation_ids = [ids[int(place)] for place in order]
+        self._keys = torch.tensor([key_of(name) for name in self.conversation_ids], dtype=torch.int64)
         self._places = [rows[int(place)] for place in order]
         self.rows: NDArray[np.int64] = order
         self.lengths: NDArray[np.int64] = lengths[order] if ids else lengths
@@ -77,11 +79,12 @@ class SplitStore:
         """Number of utterances of the split."""
         return int(self.lengths.sum())
 
-    def batch(self, conversations: Sequence[int]) -> Batch:
+    def batch(self, conversations: Sequence[int], *, draw_key: int | None = None) -> Batch:
         """A batch of conversations; only their rows are copied.
 
         Args:
             conversations: positions in the split.
+            draw_key: of the epoch's random draws; None for a batch that is not trained on.
         """
         spans = []
         for chosen in conversations:
@@ -104,6 +107,7 @@ class SplitStore:
             conversations=tuple(int(chosen) for chosen in conversations),
             conversation_ids=tuple(self.conversation_ids[chosen] for chosen in conversations),
             ngrams=self._words(conversations),
+            keys_C=None if draw_key is None else at(self._keys[list(conversations)] + draw_key, "epoch"),
         )
 
     def _words(self, conversations: Sequence[int]) -> NgramIds | None:

@@ -1,4 +1,4 @@
-"""Augmentations: masked features, perturbed edges and rewired edges. All random draws come from a generator.
+"""Augmentations: masked features, perturbed edges and rewired edges. All random draws belong to conversations.
 
 Shapes: as in edges.py, with D = width of a node, G = groups, A = added edges.
 """
@@ -8,30 +8,32 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
+from joyful_ray.data.batch import Layout
+from joyful_ray.data.draws import at, grouped, kept, numbered, uniform
 from joyful_ray.graph.edges import Graph, Relations, Windows, relation_ids
 
 
-def mask_features(nodes_ND: Tensor, *, ratio: float, by_element: bool, generator: Generator) -> Tensor:
+def mask_features(nodes_ND: Tensor, layout: Layout, *, ratio: float, by_element: bool) -> Tensor:
     """Set a share of the features to zero, without rescaling.
 
     Args:
         nodes_ND: the nodes.
+        layout: their conversations.
         ratio: share of the features.
         by_element: mask each value independently (the released code); otherwise mask exactly round(ratio * D)
-            dimensions, the same for all nodes (the paper).
-        generator: source of the draws.
+            dimensions, the same for all nodes of a conversation (the paper).
     """
     if ratio == 0.0:
         return nodes_ND
     if by_element:
-        keep = torch.rand(nodes_ND.shape, generator=generator, device=nodes_ND.device) >= ratio
-    else:
-        keep = torch.ones(nodes_ND.shape[1], dtype=torch.bool, device=nodes_ND.device)
-        order_D = torch.randperm(len(keep), generator=generator, device=nodes_ND.device)
-        keep[order_D[: round(ratio * len(keep))]] = False
-    return nodes_ND * keep
+        return nodes_ND * kept(at(layout.key_N, "masked values"), nodes_ND.shape[1], ratio)
+    dimensions = torch.arange(nodes_ND.shape[1], device=nodes_ND.device)
+    draw_CD = uniform(numbered(at(layout.own_key_C, "masked dimensions")[:, None], dimensions))
+    keep_CD = torch.ones_like(draw_CD, dtype=torch.bool)
+    keep_CD.scatter_(1, draw_CD.argsort(dim=1)[:, : round(ratio * nodes_ND.shape[1])], False)
+    return nodes_ND * keep_CD[layout.conversation_N]
 
 
 def perturb_edges(
@@ -42,7 +44,6 @@ def perturb_edges(
     ratio: float,
     relations: Relations,
     speakers: int,
-    generator: Generator,
     causal: bool = False,
 ) -> Graph:
     """In every conversation, drop round(ratio * edges) edges and add as many absent ones, or all if there are fewer.
@@ -58,14 +59,14 @@ def perturb_edges(
     conversation_E = layout.conversation_N[graph.target_E]
     edges_C = torch.bincount(conversation_E, minlength=len(layout.lengths_C))
     dropped_C = torch.round(edges_C * ratio).long()
-    kept_E = random_rank(conversation_E, edges_C, generator) >= dropped_C[conversation_E]
+    kept_E = random_rank(conversation_E, edges_C, _key_of_edges(graph, "dropped edges")) >= dropped_C[conversation_E]
 
     absent_N = windows.first_N
     if not causal:
         absent_N = absent_N + layout.lengths_C[layout.conversation_N] - 1 - windows.last_N
     absent_C = torch.zeros_like(edges_C).index_add(0, layout.conversation_N, absent_N)
     added_C = torch.minimum(dropped_C, absent_C)
-    place_A = _one_of_each_stratum(added_C, absent_C, generator)
+    place_A = _one_of_each_stratum(added_C, absent_C, at(layout.own_key_C, "added edges"))
     ends_N = absent_N.cumsum(0)
     target_A = torch.searchsorted(ends_N, place_A, right=True)
     rest_A = place_A - (ends_N - absent_N)[target_A]
@@ -82,7 +83,7 @@ def perturb_edges(
     )
 
 
-def rewire_edges(graph: Graph, *, ratio: float, generator: Generator, causal: bool = False) -> Graph:
+def rewire_edges(graph: Graph, *, ratio: float, causal: bool = False) -> Graph:
     """Give round(ratio * edges) edges a random target in the whole micro-batch, and keep their relations.
 
     Such edges may connect two conversations. The released code does this (METHOD.md, R5). With `causal`, the
@@ -91,31 +92,38 @@ def rewire_edges(graph: Graph, *, ratio: float, generator: Generator, causal: bo
     """
     if ratio == 0.0:
         return graph
-    device = graph.target_E.device
-    count = round(ratio * graph.edges)
-    chosen = torch.randperm(graph.edges, generator=generator, device=device)[:count]
+    key_E = _key_of_edges(graph, "rewired edges")
+    chosen = torch.argsort(uniform(key_E))[: round(ratio * graph.edges)]
+    draws = uniform(at(key_E[chosen], "target"))
     target_E = graph.target_E.clone()
     if causal:
         target, layout = graph.target_E[chosen], graph.layout
         later = layout.lengths_C[layout.conversation_N[target]] - layout.position_N[target]
-        draws = torch.rand(count, generator=generator, device=device, dtype=torch.float64)
         target_E[chosen] = target + (draws * later).long()
     else:
-        target_E[chosen] = torch.randint(graph.nodes, (count,), generator=generator, device=device)
+        target_E[chosen] = (draws * graph.nodes).long()
     return replace(graph, target_E=target_E)
 
 
-def random_rank(group_E: Tensor, size_G: Tensor, generator: Generator) -> Tensor:
+def key_of_pairs(layout: Layout, source_E: Tensor, target_E: Tensor, place: str) -> Tensor:
+    """The key of the draws of each pair of utterances of a conversation, (E,)."""
+    return numbered(at(layout.key_N, place)[target_E], layout.position_N[source_E])
+
+
+def _key_of_edges(graph: Graph, place: str) -> Tensor:
+    return key_of_pairs(graph.layout, graph.source_E, graph.target_E, place)
+
+
+def random_rank(group_E: Tensor, size_G: Tensor, key_E: Tensor) -> Tensor:
     """The rank of each element in a random order of its group; elements must be sorted by group."""
-    keys_E = torch.rand(len(group_E), generator=generator, device=group_E.device, dtype=torch.float64)
-    order_E = torch.argsort(group_E + keys_E)
+    order_E = torch.argsort(grouped(key_E, group_E))
     starts_G = size_G.cumsum(0) - size_G
     rank_E = torch.empty_like(group_E)
     rank_E[order_E] = torch.arange(len(group_E), device=group_E.device) - starts_G[group_E[order_E]]
     return rank_E
 
 
-def _one_of_each_stratum(count_G: Tensor, size_G: Tensor, generator: Generator) -> Tensor:
+def _one_of_each_stratum(count_G: Tensor, size_G: Tensor, key_G: Tensor) -> Tensor:
     """Draw `count` distinct positions of each group of `size`, one from each of `count` equally large strata.
 
     Positions are counted over all groups together.
@@ -124,6 +132,6 @@ def _one_of_each_stratum(count_G: Tensor, size_G: Tensor, generator: Generator) 
     stratum_A = torch.arange(len(group_A), device=count_G.device) - (count_G.cumsum(0) - count_G)[group_A]
     low_A = stratum_A * size_G[group_A] // count_G[group_A]
     high_A = (stratum_A + 1) * size_G[group_A] // count_G[group_A]
-    draw_A = torch.rand(len(group_A), generator=generator, device=count_G.device, dtype=torch.float64)
+    draw_A = uniform(numbered(key_G[group_A], stratum_A))
     within_A = low_A + (draw_A * (high_A - low_A)).long()
     return (size_G.cumsum(0) - size_G)[group_A] + within_A

@@ -45,6 +45,10 @@ class Graph:
         """Number of edges, E."""
         return self.source_E.shape[0]
 
+    def apart(self, name: str) -> Graph:
+        """The same graph, with random draws of its own."""
+        return replace(self, layout=self.layout.apart(name))
+
     @cached_property
     def relation_CLL(self) -> Tensor:
         """Relation id of the edge from column to row, -1 if there is none; only for edges within conversations."""
@@ -136,11 +140,13 @@ def stack(graphs: Sequence[Graph]) -> Graph:
     if len(graphs) == 1:
         return graphs[0]
     first = graphs[0]
-    lengths = torch.cat([graph.layout.lengths_C for graph in graphs])
+    lengths_C = torch.cat([graph.layout.lengths_C for graph in graphs])
+    keys = [graph.layout.keys_C for graph in graphs if graph.layout.keys_C is not None]
+    layout = Layout.of(lengths_C, torch.cat(keys) if len(keys) == len(graphs) else None)
     return replace(
         first,
         source_E=torch.cat([graph.source_E + place * first.nodes for place, graph in enumerate(graphs)]),
         target_E=torch.cat([graph.target_E + place * first.nodes for place, graph in enumerate(graphs)]),
         relation_E=torch.cat([graph.relation_E for graph in graphs]),
-        layout=Layout.of(lengths),
+        layout=layout,
     )

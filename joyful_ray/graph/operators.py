@@ -115,7 +115,6 @@ class GraphTransformerConvolution(nn.Module):
                 None if edge_R is None else edge_R[:, first : first + at_once],
                 graph,
                 numbers=numbers,
-                is_random=False,
             )
             for first in range(0, self.heads, at_once)
         ]

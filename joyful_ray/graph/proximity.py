@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from joyful_ray.graph.augment import random_rank
+from joyful_ray.graph.augment import key_of_pairs, random_rank
 from joyful_ray.graph.edges import Graph, Relations, relation_ids
 
 PART_UTTERANCES = 512
@@ -30,7 +30,6 @@ def add_proximity_edges(
     attenuation: float,
     relations: Relations,
     speakers: int,
-    generator: Generator,
     causal: bool = False,
 ) -> Graph:
     """In every conversation, add edges between pairs that have none and whose Katz index is above the threshold.
@@ -46,7 +45,6 @@ def add_proximity_edges(
         threshold: as a share of the greatest Katz index among the pairs of the conversation without an edge.
         attenuation: of the Katz index, as a share of the largest at which it converges.
         relations, speakers: as for `windowed_graph`.
-        generator: source of the draws.
         causal: add only edges to a later utterance.
 
     Source: JOYFUL, section 3.4.2 and appendix A (global proximity); METHOD.md, choice 13.
@@ -64,7 +62,8 @@ def add_proximity_edges(
         is_candidate &= source_K < target_K
     source_K, target_K, conversation_K = (each[is_candidate] for each in (source_K, target_K, conversation_K))
     size_C = torch.bincount(conversation_K, minlength=len(edges_C))
-    is_drawn = random_rank(conversation_K, size_C, generator) < added_C[conversation_K]
+    key_K = key_of_pairs(layout, source_K, target_K, "proximity")
+    is_drawn = random_rank(conversation_K, size_C, key_K) < added_C[conversation_K]
     source_A, target_A = source_K[is_drawn], target_K[is_drawn]
     relation_A = relation_ids(source_A, target_A, speakers_N, relations=relations, speakers=speakers)
     return replace(

@@ -11,15 +11,14 @@ from torch.utils.checkpoint import checkpoint
 MIN_NUMBERS = 1 << 22
 
 
-def recomputed(function: Callable[..., Tensor], *inputs: Any, numbers: int, is_random: bool) -> Tensor:
+def recomputed(function: Callable[..., Tensor], *inputs: Any, numbers: int) -> Tensor:
     """Call a function; its intermediate values are recomputed in the backward pass if they are large.
 
     Args:
-        function: the function to call.
+        function: the function to call; it draws no random numbers from torch.
         inputs: its arguments.
         numbers: about how many intermediate numbers it computes; below 4 million, recomputing does not pay.
-        is_random: whether the function draws random numbers; the recomputation must then draw the same.
     """
     if numbers < MIN_NUMBERS:
         return function(*inputs)
-    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=is_random)
+    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)

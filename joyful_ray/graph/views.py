@@ -5,15 +5,17 @@ Shapes: N = utterances, D = node width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from torch import Generator, Tensor
+from torch import Tensor
 
 from joyful_ray.data.batch import Batch, Layout
 from joyful_ray.graph.augment import mask_features, perturb_edges, rewire_edges
 from joyful_ray.graph.edges import Graph, Windows, relation_count, windowed_graph
 from joyful_ray.graph.proximity import add_proximity_edges
 from joyful_ray.graph_settings import AugmentConfig, GraphConfig, ViewConfig
+
+VIEWS = ("first view", "second view")
 
 
 @dataclass(frozen=True)
@@ -57,30 +59,29 @@ class GraphBuilder:
             speakers=self.speakers,
         )
 
-    def views(self, batch: Batch, generator: Generator) -> tuple[Graph, Graph, Graph]:
-        """The graph that is classified, and its two views."""
-        whole = self.whole(batch)
-        first, second = self.augment.first_view, self.augment.second_view
+    def views(self, batch: Batch) -> tuple[Graph, Graph, Graph]:
+        """The graph that is classified, and its two views; each has random draws of its own."""
+        whole, views = self.whole(batch), (self.augment.first_view, self.augment.second_view)
         if self.augment.shared_edge_noise:
-            for view in (first, second):
-                whole = rewire_edges(whole, ratio=view.edge_ratio, causal=self.causal, generator=generator)
-            return whole, whole, whole
-        return whole, self._view(batch, whole, first, generator), self._view(batch, whole, second, generator)
+            for name, view in zip(VIEWS, views, strict=True):
+                whole = rewire_edges(whole.apart(name), ratio=view.edge_ratio, causal=self.causal)
+            return replace(whole, layout=batch.layout), whole.apart(VIEWS[0]), whole.apart(VIEWS[1])
+        first, second = (self._view(batch, whole.apart(name), view) for name, view in zip(VIEWS, views, strict=True))
+        return whole, first, second
 
-    def _view(self, batch: Batch, whole: Graph, view: ViewConfig, generator: Generator) -> Graph:
+    def _view(self, batch: Batch, graph: Graph, view: ViewConfig) -> Graph:
         relations, speakers = self.graph.relations, self.speakers
         if view.edge_mode == "rewire":
-            changed = rewire_edges(whole, ratio=view.edge_ratio, causal=self.causal, generator=generator)
+            changed = rewire_edges(graph, ratio=view.edge_ratio, causal=self.causal)
         else:
             changed = perturb_edges(
-                whole,
+                graph,
                 batch.speakers_N,
                 Windows.of(batch.layout, self.graph.window_past, self.future),
                 ratio=view.edge_ratio,
                 relations=relations,
                 speakers=speakers,
                 causal=self.causal,
-                generator=generator,
             )
         return add_proximity_edges(
             changed,
@@ -91,11 +92,9 @@ class GraphBuilder:
             relations=relations,
             speakers=speakers,
             causal=self.causal,
-            generator=generator,
         )
 
 
-def masked(nodes_ND: Tensor, view: ViewConfig, generator: Generator) -> Tensor:
+def masked(nodes_ND: Tensor, layout: Layout, view: ViewConfig) -> Tensor:
     """The nodes, with the view's share of features set to zero."""
-    by_element = view.feature_mask == "element"
-    return mask_features(nodes_ND, ratio=view.feature_ratio, by_element=by_element, generator=generator)
+    return mask_features(nodes_ND, layout, ratio=view.feature_ratio, by_element=view.feature_mask == "element")

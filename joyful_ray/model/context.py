@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from joyful_ray.components import build_component, is_component
 from joyful_ray.data.batch import Layout
+from joyful_ray.model.dropout import Dropout
 from joyful_ray.model.memory import PartMemory, gru_step
 from joyful_ray.model.recurrence import build_gru, output_width, through_gru
 from joyful_ray.model.transformer import ConversationTransformer
@@ -62,13 +63,15 @@ class RecurrentContext(nn.Module):
     def __init__(self, width: int, config: ContextConfig, *, causal: bool = False) -> None:
         super().__init__()
         self.gru = build_gru(width, config, causal=causal)
-        self.drop = nn.Dropout(config.dropout)
+        self.drop, self.between = Dropout(config.dropout), Dropout(config.dropout)
+        self.drop_out = Dropout(config.dropout)
         self.leave = nn.Linear(output_width(self.gru), config.width)
         self.width = config.width
 
     def forward(self, nodes_ND: Tensor, layout: Layout) -> Tensor:
         """Contextual vectors."""
-        return self.leave(self.drop(through_gru(self.gru, self.drop(nodes_ND), layout)))
+        states = through_gru(self.gru, self.drop(nodes_ND, layout), layout, between=self.between, key_N=layout.key_N)
+        return self.leave(self.drop_out(states, layout))
 
     def step(self, node_1D: Tensor, memory: PartMemory) -> Tensor:
         """The contextual vector of the next utterance, (1, K), if the context is causal."""

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from joyful_ray.components import build_component, is_component
 from joyful_ray.graph.edges import Graph
 from joyful_ray.graph.operators import neighbour_convolution, relational_convolution, transformer_convolution
+from joyful_ray.model.dropout import Dropout
 from joyful_ray.model.stars import Stars
 from joyful_ray.model_settings import EncoderConfig
 
@@ -57,7 +58,7 @@ class RelationalTransformerEncoder(nn.Module):
         self.transformer = transformer_convolution(inner, inner, config.heads, operators=config.operators)
         self.embedding_width, self.width = inner, inner * config.heads
         self.norm = build_norm(config.normalisation, self.width)
-        self.dropout = config.dropout
+        self.drop = Dropout(config.dropout)
 
     def embed(self, x_ND: Tensor, graph: Graph) -> list[Tensor]:
         """The output of every relational convolution."""
@@ -70,7 +71,7 @@ class RelationalTransformerEncoder(nn.Module):
     def refine(self, embedding_NK: Tensor, graph: Graph) -> Tensor:
         """The input of the classifier."""
         refined = F.leaky_relu(self.norm(self.transformer(embedding_NK, graph)))
-        return F.dropout(refined, self.dropout, self.training)
+        return self.drop(refined, graph.layout)
 
     def step(self, x_1D: Tensor, stars: Stars) -> tuple[Tensor, Tensor]:
         """The embedding and the output of the next utterance."""
@@ -105,7 +106,7 @@ class LayeredEncoder(nn.Module):
         )
         self.norms = nn.ModuleList(build_norm(config.normalisation, out) for _ in self.convolutions)
         self.residual = config.residual
-        self.dropout = config.dropout
+        self.drop = Dropout(config.dropout)
         self.width = out
 
     def embed(self, x_ND: Tensor, graph: Graph) -> list[Tensor]:
@@ -118,7 +119,7 @@ class LayeredEncoder(nn.Module):
 
     def refine(self, embedding_NK: Tensor, graph: Graph) -> Tensor:
         """The embedding, with dropout."""
-        return F.dropout(embedding_NK, self.dropout, self.training)
+        return self.drop(embedding_NK, graph.layout)
 
     def step(self, x_1D: Tensor, stars: Stars) -> tuple[Tensor, Tensor]:
         """The embedding and the output of the next utterance."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from joyful_ray.data.batch import Layout
+from joyful_ray.model.dropout import ReluDropout
 from joyful_ray.model_settings import ClassifierConfig
 
 
@@ -21,13 +23,12 @@ class Classifier(nn.Module):
     def __init__(self, width: int, classes: int, config: ClassifierConfig) -> None:
         super().__init__()
         self.hidden = nn.Linear(width, config.hidden)
-        self.activation = nn.ReLU()
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = ReluDropout(config.dropout)
         self.scores = nn.Linear(config.hidden, classes)
 
-    def forward(self, x_ND: Tensor) -> Tensor:
+    def forward(self, x_ND: Tensor, layout: Layout) -> Tensor:
         """Score every label."""
-        return self.scores(self.drop(self.activation(self.hidden(x_ND))))
+        return self.scores(self.drop(self.hidden(x_ND), layout))
 
 
 class ProjectionHead(nn.Sequential):

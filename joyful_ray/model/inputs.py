@@ -10,16 +10,17 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from joyful_ray.data.batch import Batch
+from joyful_ray.data.draws import at, uniform
+from joyful_ray.model.dropout import DrawingPart, Dropout
 from joyful_ray.schema import Modality
 
 SpeakerScaling = Literal["none", "instead", "beside"]
 SMALLEST_DEVIATION = 1e-6
 
 
-class MissingEmbeddings(nn.Module):
+class MissingEmbeddings(DrawingPart):
     """Replaces missing cells and missing modalities by trained embeddings, or by zeros.
 
     Shapes: output per modality (N, W), or (N, 2 W) with speaker scaling `beside`; without NaN.
@@ -45,7 +46,8 @@ class MissingEmbeddings(nn.Module):
         super().__init__()
         self.names = list(widths)
         self.vectors = nn.ParameterDict({name: torch.zeros(width) for name, width in widths.items()} if learned else {})
-        self.modality_dropout, self.feature_dropout = modality_dropout, feature_dropout
+        self.modality_dropout = modality_dropout
+        self.drops = nn.ModuleDict({name: Dropout(feature_dropout) for name in self.names})
         self.speaker_scaling = speaker_scaling
         factor = 2 if speaker_scaling == "beside" else 1
         self.widths: dict[Modality, int] = {name: factor * width for name, width in widths.items()}
@@ -61,12 +63,13 @@ class MissingEmbeddings(nn.Module):
                 values = scaled
             missing = torch.isnan(values)
             if self.training and self.modality_dropout:
-                missing = missing | (torch.rand(len(values), 1, device=values.device) < self.modality_dropout)
+                draw_N = uniform(at(batch.layout.key_N, f"{self.place}.{name}"))
+                missing = missing | (draw_N < self.modality_dropout)[:, None]
             fill_W = self.vectors[name] if name in self.vectors else values.new_zeros(values.shape[1])
             given = torch.where(missing, fill_W, values)
             if self.speaker_scaling == "beside" and scaled is not None:
                 given = torch.cat([given, scaled.masked_fill(missing, 0.0)], dim=1)
-            filled[name] = F.dropout(given, self.feature_dropout, self.training)
+            filled[name] = self.drops[name](given, batch.layout)
         return filled
 
 

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
-from joyful_ray.data.batch import Batch
+from joyful_ray.data.batch import Batch, Layout
 from joyful_ray.graph.edges import Graph, stack
 from joyful_ray.graph.views import GraphBuilder, masked
 from joyful_ray.graph_settings import AugmentConfig, GraphConfig
 from joyful_ray.model.context import build_context
+from joyful_ray.model.dropout import name_places
 from joyful_ray.model.encoder import build_encoder
 from joyful_ray.model.fusion import build_fusion
 from joyful_ray.model.heads import Classifier, ProjectionHead
@@ -27,6 +28,8 @@ from joyful_ray.model.pretraining import FusionTarget, PretrainingHead
 from joyful_ray.model.released import unused_layers
 from joyful_ray.model_settings import ModelConfig
 from joyful_ray.schema import Modality
+
+SECOND_PASS = "second pass"
 
 
 @dataclass(frozen=True)
@@ -124,28 +127,30 @@ class Joyful(nn.Module):
         )
         if config.unused_layers:
             self.unused_layers = unused_layers(self.fusion.width, classified, config.classifier.hidden, classes)
+        name_places(self)
 
-    def forward(self, batch: Batch, generator: Generator | None = None) -> Output:
+    def forward(self, batch: Batch, *, with_views: bool = False) -> Output:
         """Score every utterance.
 
         Args:
             batch: utterances of several conversations.
-            generator: draws the augmented views; None makes no views, as in evaluation.
+            with_views: whether to make the augmented views, as in training.
         """
-        if generator is None:
+        if not with_views:
             whole = self.graphs.whole(batch)
             output = self._score(batch, whole)
         else:
-            whole, *graphs = self.graphs.views(batch, generator)
-            output = self._score_with_views(batch, whole, graphs, generator)
+            whole, *graphs = self.graphs.views(batch)
+            output = self._score_with_views(batch, whole, graphs)
         if self.training and self.pretraining is not None:
             output = replace(output, pretraining=self.pretraining(output.fused.nodes_ND))
         if not (self.training and self.has_second_pass):
             return output
-        if generator is None or self.augment.classify == "graph":
-            again = self._score(batch, whole)
+        batch = batch.apart(SECOND_PASS)
+        if not with_views or self.augment.classify == "graph":
+            again = self._score(batch, whole.apart(SECOND_PASS))
         else:
-            again = self._score_with_views(batch, whole, graphs, generator)
+            again = self._score_with_views(batch, whole, [graph.apart(SECOND_PASS) for graph in graphs])
         return replace(output, second_scores_NK=again.scores_NK)
 
     def contextual(self, fused: Fused, batch: Batch) -> Tensor:
@@ -160,7 +165,7 @@ class Joyful(nn.Module):
         """What enters the fusion, by modality."""
         features = self.missing_embeddings(batch)
         if self.ngrams is not None and batch.ngrams is not None:
-            words_NE = self.ngrams(batch.ngrams)
+            words_NE = self.ngrams(batch.ngrams, batch.layout)
             features["text"] = torch.cat([features["text"], words_NE], dim=1) if "text" in features else words_NE
         return features
 
@@ -168,29 +173,30 @@ class Joyful(nn.Module):
         fused = self.fusion(self.features(batch), batch.layout)
         nodes_ND = self.contextual(fused, batch)
         layers, encoded = self._encode(nodes_ND, whole)
-        return Output(self.classified(encoded, nodes_ND), fused, None, layers)
+        return Output(self.classified(encoded, nodes_ND, batch.layout), fused, None, layers)
 
-    def classified(self, encoded: Tensor, nodes_ND: Tensor) -> Tensor:
+    def classified(self, encoded: Tensor, nodes_ND: Tensor, layout: Layout) -> Tensor:
         """Scores from the encoding of the unaugmented graph; where views are classified, it stands for both."""
-        return self._classify(2.0 * encoded if self.augment.classify == "views" else encoded, nodes_ND)
+        return self._classify(2.0 * encoded if self.augment.classify == "views" else encoded, nodes_ND, layout)
 
-    def _score_with_views(self, batch: Batch, whole: Graph, graphs: Sequence[Graph], generator: Generator) -> Output:
+    def _score_with_views(self, batch: Batch, whole: Graph, graphs: Sequence[Graph]) -> Output:
         fused = self.fusion(self.features(batch), batch.layout)
         nodes_ND = self.contextual(fused, batch)
         configs = (self.augment.first_view, self.augment.second_view)
-        inputs = [masked(nodes_ND, config, generator) for config in configs]
+        inputs = [masked(nodes_ND, graph.layout, config) for graph, config in zip(graphs, configs, strict=True)]
         embedded = self.encoder.embed(torch.cat(inputs), stack(graphs))[-1]
         views = self.projection(embedded).chunk(2)
         if self.augment.classify == "views":
             first, second = embedded.chunk(2)
             encoded = self.encoder.refine(first, graphs[0]) + self.encoder.refine(second, graphs[1])
-            return Output(self._classify(encoded, nodes_ND), fused, views, [])
+            return Output(self._classify(encoded, nodes_ND, batch.layout), fused, views, [])
         layers, encoded = self._encode(nodes_ND, whole)
-        return Output(self._classify(encoded, nodes_ND), fused, views, layers, self.projection(layers[-1]))
+        scores_NK = self._classify(encoded, nodes_ND, batch.layout)
+        return Output(scores_NK, fused, views, layers, self.projection(layers[-1]))
 
     def _encode(self, nodes_ND: Tensor, graph: Graph) -> tuple[list[Tensor], Tensor]:
         layers = self.encoder.embed(nodes_ND, graph)
         return layers, self.encoder.refine(layers[-1], graph)
 
-    def _classify(self, encoded: Tensor, nodes_ND: Tensor) -> Tensor:
-        return self.classifier(torch.cat([encoded, nodes_ND], dim=1) if self.skip_graph else encoded)
+    def _classify(self, encoded: Tensor, nodes_ND: Tensor, layout: Layout) -> Tensor:
+        return self.classifier(torch.cat([encoded, nodes_ND], dim=1) if self.skip_graph else encoded, layout)

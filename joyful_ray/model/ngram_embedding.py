@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from joyful_ray.data.batch import NgramIds
+from joyful_ray.data.batch import Layout, NgramIds
+from joyful_ray.data.draws import numbered
+from joyful_ray.model.dropout import Dropout
 from joyful_ray.model_settings import NgramsConfig
 
 
@@ -26,12 +28,16 @@ class NgramEmbedding(nn.Module):
     def __init__(self, buckets: int, config: NgramsConfig) -> None:
         super().__init__()
         self.vectors_BE = nn.Parameter(torch.zeros(buckets, config.width))
-        self.width, self.dropout = config.width, config.dropout
+        self.width, self.drop = config.width, Dropout(config.dropout)
 
-    def forward(self, ngrams: NgramIds) -> Tensor:
-        """One vector per utterance."""
+    def forward(self, ngrams: NgramIds, layout: Layout) -> Tensor:
+        """One vector per utterance of the layout."""
         counts_N = ngrams.counts_N.long()
         scale_N = counts_N.clamp(min=1).to(self.vectors_BE.dtype).rsqrt()
-        weights_T = F.dropout(torch.repeat_interleave(scale_N, counts_N), self.dropout, self.training)
         starts_N = torch.cumsum(counts_N, 0) - counts_N
+        weights_T = torch.repeat_interleave(scale_N, counts_N)
+        if self.drop.is_active:
+            start_T, key_T = (torch.repeat_interleave(each, counts_N) for each in (starts_N, layout.key_N))
+            key_T = numbered(key_T, torch.arange(len(start_T), device=start_T.device) - start_T)
+            weights_T = self.drop.rows(weights_T[:, None], key_T).squeeze(1)
         return F.embedding_bag(ngrams.ids_T.long(), self.vectors_BE, starts_N, mode="sum", per_sample_weights=weights_T)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from joyful_ray.data.batch import Batch, Layout
+from joyful_ray.model.dropout import Dropout
 from joyful_ray.model.inputs import speaker_groups
 from joyful_ray.model.memory import PartMemory, gru_step
 from joyful_ray.model.recurrence import build_gru, output_width, through_gru
@@ -32,14 +33,18 @@ class PartyState(nn.Module):
     def __init__(self, width: int, out: int, config: ContextConfig, *, causal: bool = False) -> None:
         super().__init__()
         self.gru = build_gru(width, config, causal=causal)
-        self.drop = nn.Dropout(config.dropout)
+        self.drop, self.between = Dropout(config.dropout), Dropout(config.dropout)
+        self.drop_out = Dropout(config.dropout)
         self.leave = nn.Linear(output_width(self.gru), out)
 
     def forward(self, nodes_ND: Tensor, batch: Batch) -> Tensor:
         """The state of each utterance's speaker."""
         order_N, layout = by_speaker(batch)
-        states = through_gru(self.gru, self.drop(nodes_ND).index_select(0, order_N), layout)
-        return self.leave(self.drop(states.index_select(0, torch.argsort(order_N))))
+        entering, key_N = (
+            each.index_select(0, order_N) for each in (self.drop(nodes_ND, batch.layout), batch.layout.key_N)
+        )
+        states = through_gru(self.gru, entering, layout, between=self.between, key_N=key_N)
+        return self.leave(self.drop_out(states.index_select(0, torch.argsort(order_N)), batch.layout))
 
     def step(self, node_1D: Tensor, speaker: int, memory: PartMemory) -> Tensor:
         """The state of the next utterance's speaker, (1, K), if it is causal."""

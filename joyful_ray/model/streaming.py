@@ -42,7 +42,7 @@ class ConversationState:
             context_1D = context_1D + model.party_state.step(node_1D, speaker, self.memory.of("party state"))
         embedding_1E, encoded = self._encoded(context_1D, utterance)
         self._last_speaker = speaker
-        return model.classified(encoded, context_1D), embedding_1E
+        return model.classified(encoded, context_1D, utterance.layout), embedding_1E
 
     def _fused(self, features: dict[str, Tensor]) -> Tensor:
         fusion, memory = self.model.fusion, self.memory.of("fusion")

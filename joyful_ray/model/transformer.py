@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from joyful_ray.data.batch import Layout
 from joyful_ray.graph.recomputation import recomputed
-from joyful_ray.model.dropout import dropout, relu_dropout
+from joyful_ray.model.dropout import AttentionDropout, Dropout, ReluDropout
 from joyful_ray.model.memory import PartMemory
 
 GROUP_SLOTS, GROUP_PADDING = 256, 0.125
@@ -55,21 +55,21 @@ class TransformerLayer(nn.Module):
         self.contract = nn.Linear(feedforward, width)
         self.attention_norm = nn.LayerNorm(width)
         self.feedforward_norm = nn.LayerNorm(width)
-        self.dropout = dropout
+        self.attention_drop = AttentionDropout(dropout)
+        self.attended_drop, self.inner_drop, self.out_drop = Dropout(dropout), ReluDropout(dropout), Dropout(dropout)
         nn.init.xavier_uniform_(self.queries_keys_values.weight)
         nn.init.zeros_(self.queries_keys_values.bias)
         nn.init.zeros_(self.attended.bias)
 
-    def forward(self, x_ND: Tensor, groups: Sequence[Group]) -> Tensor:
-        """Attend within each conversation of each group; the utterances are ordered by group."""
+    def forward(self, x_ND: Tensor, layout: Layout, groups: Sequence[Group]) -> Tensor:
+        """Attend within each conversation of each group; the layout's conversations are ordered by group."""
         sizes = [len(group.layout.position_N) for group in groups]
         parts = self.queries_keys_values(x_ND).split(sizes)
         mixed = [self._attend_recomputed(part, group) for part, group in zip(parts, groups, strict=True)]
         attended_ND = self.attended(torch.cat(mixed))
-        x_ND = self.attention_norm(x_ND + dropout(attended_ND, self.dropout, is_training=self.training))
-        inner_NF = relu_dropout(self.expand(x_ND), self.dropout, is_training=self.training)
-        out_ND = dropout(self.contract(inner_NF), self.dropout, is_training=self.training)
-        return self.feedforward_norm(x_ND + out_ND)
+        x_ND = self.attention_norm(x_ND + self.attended_drop(attended_ND, layout))
+        inner_NF = self.inner_drop(self.expand(x_ND), layout)
+        return self.feedforward_norm(x_ND + self.out_drop(self.contract(inner_NF), layout))
 
     def step(self, x_1D: Tensor, memory: PartMemory, *, name: str) -> Tensor:
         """The output for the next utterance, (1, D); without dropout."""
@@ -83,18 +83,24 @@ class TransformerLayer(nn.Module):
     def _attend_recomputed(self, qkv: Tensor, group: Group) -> Tensor:
         conversations, longest = group.bias_CL.shape
         numbers = conversations * longest * (2 * qkv.shape[1] + 3 * self.heads * longest)
-        return recomputed(self._attend, qkv, group, numbers=numbers, is_random=self.training)
+        return recomputed(self._attend, qkv, group, numbers=numbers)
 
     def _attend(self, qkv: Tensor, group: Group) -> Tensor:
         padded = group.layout.pad(qkv)
         conversations, longest, _ = padded.shape
         query, key, value = padded.view(conversations, longest, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         mask = None if group.is_causal else group.bias_CL[:, None, None, :].to(query.dtype)
-        drop = self.dropout if self.training else 0.0
-        out = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, dropout_p=drop, is_causal=group.is_causal
-        )
-        return group.layout.unpad(out.transpose(1, 2).flatten(2))
+        if not self.attention_drop.is_active:
+            out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=group.is_causal)
+            return group.layout.unpad(out.transpose(1, 2).flatten(2))
+        logits = (query * query.shape[-1] ** -0.5) @ key.transpose(2, 3)
+        if mask is None:
+            later = torch.ones(longest, longest, dtype=torch.bool, device=qkv.device).triu(1)
+            logits = logits.masked_fill(later, float("-inf"))
+        else:
+            logits = logits + mask
+        weights = self.attention_drop(torch.softmax(logits, dim=3), group.layout)
+        return group.layout.unpad((weights @ value).transpose(1, 2).flatten(2))
 
 
 class ConversationTransformer(nn.Module):
@@ -151,7 +157,7 @@ class ConversationTransformer(nn.Module):
 
     def _attend_to_padding(self, x_ND: Tensor, layout: Layout) -> Tensor:
         padding_C = layout.longest - layout.lengths_C
-        wider = Layout.of(layout.lengths_C + 1)
+        wider = Layout.of(layout.lengths_C + 1, layout.keys_C)
         is_padding = wider.position_N == layout.lengths_C[wider.conversation_N]
         real = (~is_padding).nonzero().squeeze(1)
         bias_CL = x_ND.new_zeros(wider.valid_CL.shape)
@@ -163,23 +169,26 @@ class ConversationTransformer(nn.Module):
         order_C = torch.argsort(layout.lengths_C, descending=True, stable=True)
         rank_C = torch.argsort(order_C)
         order_N = torch.argsort(rank_C[layout.conversation_N], stable=True)
-        groups = groups_of(layout.lengths_C[order_C], bias_CL[order_C], causal=self.causal)
+        keys_C = None if layout.keys_C is None else layout.keys_C[order_C]
+        ordered = Layout.of(layout.lengths_C[order_C], keys_C)
+        groups = groups_of(ordered, bias_CL[order_C], causal=self.causal)
         x_ND = x_ND.index_select(0, order_N)
         for layer in self.layers:
-            x_ND = layer(x_ND, groups)
+            x_ND = layer(x_ND, ordered, groups)
         return x_ND.index_select(0, torch.argsort(order_N))
 
 
-def groups_of(lengths_C: Tensor, bias_CL: Tensor, *, causal: bool = False) -> list[Group]:
+def groups_of(ordered: Layout, bias_CL: Tensor, *, causal: bool = False) -> list[Group]:
     """Group conversations, longest first; a group ends when it is large and the next would add much padding."""
-    groups, start, lengths = [], 0, lengths_C.tolist()
+    groups, start, lengths = [], 0, ordered.lengths_C.tolist()
     for end in range(1, len(lengths) + 1):
         longest, slots = lengths[start], (end - start) * lengths[start]
         if end < len(lengths):
             padding = slots + longest - sum(lengths[start : end + 1])
             if slots < GROUP_SLOTS or padding <= GROUP_PADDING * (slots + longest):
                 continue
-        layout = Layout.of(lengths_C[start:end])
+        keys_C = None if ordered.keys_C is None else ordered.keys_C[start:end]
+        layout = Layout.of(ordered.lengths_C[start:end], keys_C)
         bias = bias_CL[start:end, :longest].masked_fill(~layout.valid_CL, float("-inf"))
         groups.append(Group(layout, bias, causal))
         start = end

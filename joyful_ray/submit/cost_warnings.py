@@ -18,11 +18,11 @@ def find_warnings(
     """Return warnings about workers that would be idle, would wait, or would be stopped."""
     train, cluster, workers = job.train, job.cluster, max(job.cluster.workers, 1)
     layout = StepLayout.of(job, conversations)
-    micro_batches = layout.micro_batches
+    micro_batches, passes = layout.micro_batches, layout.micro_batches or min(workers, max(layout.units, 1))
     entry = corpus.manifest.splits["train"]
-    utterances = entry.utterances / max(entry.conversations, 1) * train.batch_conversations / micro_batches
+    utterances = entry.utterances / max(entry.conversations, 1) * layout.conversations / passes
     warnings = []
-    if train.micro_batches > micro_batches:
+    if micro_batches is not None and train.micro_batches > micro_batches:
         warnings.append(
             f"a step has {counted(layout.conversations, 'conversation')}, enough for "
             f"{counted(micro_batches, 'micro-batch')} instead of the {train.micro_batches} of train.micro_batches"
@@ -30,7 +30,7 @@ def find_warnings(
     warnings += layout.warnings()
     if utterances < SMALL_MICRO_BATCH_UTTERANCES:
         warnings.append(
-            f"a micro-batch has only about {utterances:.0f} utterances, so fixed costs dominate; increase "
+            f"a worker has only about {utterances:.0f} utterances in a pass, so fixed costs dominate; increase "
             "train.batch_conversations"
         )
     warnings += _resource_warnings(job, resources, workers)

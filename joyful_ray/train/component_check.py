@@ -34,7 +34,7 @@ def check_components(job: JobConfig, corpus: Corpus) -> None:
                 raise ConfigError(
                     f"model.{name}: {getattr(job.model, name).kind} needs an attribute width, its output width"
                 )
-        output = model(batch, torch.Generator().manual_seed(0))
+        output = model(batch, with_views=True)
         _check_shape(job, "fusion", output.fused.nodes_ND, (batch.utterances, model.fusion.width))
         for name, term in objective.extra.items():
             losses = term.losses(output, batch)

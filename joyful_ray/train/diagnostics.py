@@ -33,7 +33,7 @@ def diagnose(model: Joyful, objective: JointObjective, batch: Batch, *, seed: in
         model: the model in training mode.
         objective: its terms are measured one by one.
         batch: the micro-batch, on the model's device.
-        seed: seed of dropout and views.
+        seed: for parts of the user's own that draw from torch.
 
     Returns:
         `gradient/<term>`: norm of the weighted term's gradient with respect to fusion and context.
@@ -47,10 +47,9 @@ def diagnose(model: Joyful, objective: JointObjective, batch: Batch, *, seed: in
     for part in norms:
         part.eval()
     torch.manual_seed(seed)
-    generator = torch.Generator(batch.speakers_N.device).manual_seed(seed) if objective.needs_views else None
     inputs = {name: values.detach().clone().requires_grad_() for name, values in batch.features.items()}
     tracked = replace(batch, features=inputs)
-    output = model(tracked, generator)
+    output = model(tracked, with_views=objective.needs_views)
     sums = objective.sums(output, tracked)
     counts = objective.counts(tracked)
     found = _gradient_numbers(model, {n: objective.weights[n] * s / counts[n].clamp(min=1e-9) for n, s in sums.items()})

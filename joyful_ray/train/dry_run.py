@@ -26,8 +26,9 @@ from joyful_ray.corpora.shards import Corpus
 from joyful_ray.data.batch import Batch
 from joyful_ray.data.encode import SplitStatistics
 from joyful_ray.data.loader import ResidentLoader, Work
-from joyful_ray.data.plan import Step, plan_epoch, plan_evaluation
+from joyful_ray.data.plan import Step, draw_key, plan_epoch, plan_evaluation
 from joyful_ray.data.prepare import CorpusInfo, corpus_info_of, unscaled_encoding
+from joyful_ray.data.scope import step_rules
 from joyful_ray.data.split_rows import SplitRows, read_shard, split_rows
 from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import TrainingError
@@ -95,7 +96,8 @@ class _PlannedSteps:
 
     def epoch(self, epoch: int, *, rank: int, world_size: int) -> Iterator[Work]:
         for step in self.plan:
-            yield [(micro, self.store.batch(micro.conversations)) for micro in step.of_rank(rank, self.workers)]
+            mine = step.of_rank(rank, self.workers, self.store.lengths)
+            yield [(micro, self.store.batch(micro.conversations, draw_key=draw_key(0, epoch))) for micro in mine]
 
     def once(self, *, rank: int, world_size: int) -> Iterator[Batch]:
         return (batch for work in self.epoch(0, rank=rank, world_size=world_size) for _, batch in work)
@@ -221,13 +223,7 @@ def _utterances(corpus: Corpus, split: Split, stores: Mapping[Split, SplitStore]
 def _time_steps(job: JobConfig, trainer: Trainer, store: SplitStore, process_group: ProcessGroup) -> list[float]:
     """Seconds per step, in several samples spread over an epoch; a first sample, which also allocates, is discarded."""
     train, workers = job.train, max(job.cluster.workers, 1)
-    plan = plan_epoch(
-        store.lengths,
-        seed=job.seed,
-        epoch=0,
-        batch_conversations=train.batch_conversations,
-        micro_batches=train.micro_batches,
-    )
+    plan = plan_epoch(store.lengths, step_rules(job), seed=job.seed, epoch=0)
     progress = Progress(next_epoch=train.fusion_epochs if train.stages == "two-phase" else 0)
 
     def time_sample(start: int) -> float:

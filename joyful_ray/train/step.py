@@ -73,11 +73,10 @@ def train_step(state: TrainState, work: Work, *, place: str) -> StepResult:
     state.optimizer.zero_grad(set_to_none=True)
     sums = {name: torch.zeros((), device=process_group.device) for name in objective.weights}
     for index, (micro, _) in enumerate(work):
-        torch.manual_seed(micro.seed)
-        generator = torch.Generator(process_group.device).manual_seed(micro.seed) if state.draws_views else None
+        torch.manual_seed(micro.seed)  # for parts of the user's own
         with process_group.no_sync(state.model, is_last=index + 1 == len(work)):
             with torch.autocast(process_group.device.type, torch.bfloat16, enabled=state.precision == "bf16"):
-                output = state.model(batches[index], generator)
+                output = state.model(batches[index], with_views=state.draws_views)
             parts = objective.sums(output, batches[index])
             (objective.total(parts, counts) * process_group.size).backward()
         for name, value in parts.items():
@@ -102,9 +101,8 @@ def _global_counts(state: TrainState, batches: list[Batch]) -> dict[str, Tensor]
 
 
 def _run_blank(state: TrainState) -> None:
-    generator = torch.Generator(state.process_group.device).manual_seed(0) if state.draws_views else None
     blank = state.blank.to(state.process_group.device)
-    parts = state.objective.sums(state.model(blank, generator), blank)
+    parts = state.objective.sums(state.model(blank, with_views=state.draws_views), blank)
     (torch.stack(list(parts.values())).sum() * 0.0).backward()
 
 

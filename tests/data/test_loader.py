@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from joyful_ray.corpora.shards import table_from_conversations
 from joyful_ray.data.encode import Encoding
 from joyful_ray.data.ingest import rows_of_rank, smallest_store
 from joyful_ray.data.loader import ResidentLoader
-from joyful_ray.data.plan import plan_epoch
+from joyful_ray.data.plan import draw_key
 from joyful_ray.data.store import SplitStore
 from tests.tiny_corpus import LABELS, WIDTHS, small_job, tiny_conversations
 
@@ -41,12 +40,14 @@ def test_all_ranks_have_the_same_number_of_steps(source: ResidentLoader, world_s
 
 
 @pytest.mark.parametrize("world_size", WORLDS)
-def test_a_step_has_the_same_micro_batches_for_every_world_size(source: ResidentLoader, world_size: int) -> None:
-    plan = plan_epoch(source.store.lengths, seed=0, epoch=2, batch_conversations=6, micro_batches=2)
+def test_a_step_has_the_same_conversations_and_draws_on_any_ranks(source: ResidentLoader, world_size: int) -> None:
+    whole = [batch for (_, batch), *_ in source.epoch(2, rank=0, world_size=1)]
     ranks = [list(source.epoch(2, rank=rank, world_size=world_size)) for rank in range(world_size)]
-    for place, step in enumerate(plan):
-        micro = [its for rank in ranks for its, _ in rank[place]]
-        assert sorted(micro, key=lambda m: m.index) == list(step.micro_batches)
+    for place, batch in enumerate(whole):
+        parts = [part for rank in ranks for _, part in rank[place]]
+        key = dict(zip(batch.conversations, batch.keys_C.tolist(), strict=True))
+        found = {c: k for part in parts for c, k in zip(part.conversations, part.keys_C.tolist(), strict=True)}
+        assert found == key, "a conversation draws alike wherever it is"
 
 
 @pytest.mark.parametrize("world_size", WORLDS)
@@ -70,10 +71,14 @@ def test_the_streamed_rows_of_the_ranks_are_disjoint_and_complete(rows: list[int
     assert max(sizes) <= -(-sum(rows) // world_size)
 
 
-def test_work_of_a_rank_is_the_plans() -> None:
-    lengths = np.array([3, 1, 4, 1, 5])
-    (step,) = plan_epoch(lengths, seed=0, epoch=0, batch_conversations=5, micro_batches=3)
-    assert [micro.index for micro in step.of_rank(1, 2)] == [1]
+def test_draws_differ_between_conversations_epochs_and_seeds() -> None:
+    table = table_from_conversations(
+        tiny_conversations("train", 5), task="single-label", modalities=list(WIDTHS), has_texts=False
+    )
+    store = SplitStore([ENCODING.table(table)], ENCODING)
+    keys = [store.batch(range(5), draw_key=draw_key(seed, epoch)).keys_C for seed in (0, 1) for epoch in (0, 1)]
+    assert len({key for each in keys for key in each.tolist()}) == 20
+    assert store.batch(range(5)).keys_C is None, "nothing is drawn in evaluation"
 
 
 MIB = 2**20

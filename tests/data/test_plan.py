@@ -7,67 +7,93 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from joyful_ray.data.plan import cut_dev, cut_evenly, draw_seed, plan_epoch, plan_evaluation
+from joyful_ray.data.plan import (
+    Step,
+    StepRules,
+    cut_dev,
+    cut_evenly,
+    draw_key,
+    draw_seed,
+    plan_epoch,
+    plan_evaluation,
+    share_out,
+)
 from tests.batches import quick
 
 lengths = st.lists(st.integers(1, 110), min_size=1, max_size=60).map(np.array)
 counts = st.integers(1, 9)
+rules = st.one_of(st.none(), counts)
 
 
-def plan(lengths: np.ndarray, *, seed: int = 0, epoch: int = 0, batch: int = 4, parts: int = 2):
-    return plan_epoch(lengths, seed=seed, epoch=epoch, batch_conversations=batch, micro_batches=parts)
+def plan(lengths: np.ndarray, *, seed: int = 0, epoch: int = 0, batch: int = 4, parts: int | None = 2) -> list[Step]:
+    return plan_epoch(lengths, StepRules(batch, parts), seed=seed, epoch=epoch)
 
 
 @quick
-@given(lengths, st.integers(1, 70), counts, st.integers(0, 3))
+@given(lengths, st.integers(1, 70), rules, st.integers(0, 3))
 def test_every_conversation_comes_exactly_once_per_epoch(
-    lengths: np.ndarray, batch: int, parts: int, epoch: int
+    lengths: np.ndarray, batch: int, parts: int | None, epoch: int
 ) -> None:
     steps = plan(lengths, epoch=epoch, batch=batch, parts=parts)
-    seen = [c for step in steps for micro in step.micro_batches for c in micro.conversations]
-    assert sorted(seen) == list(range(len(lengths)))
-
-
-@quick
-@given(lengths, st.integers(1, 70), counts)
-def test_a_step_has_its_global_batch_in_at_most_so_many_micro_batches(
-    lengths: np.ndarray, batch: int, parts: int
-) -> None:
-    steps = plan(lengths, batch=batch, parts=parts)
-    assert len(steps) == -(-len(lengths) // batch)
+    assert sorted(c for step in steps for unit in step.units for c in unit) == list(range(len(lengths)))
+    assert [step.index for step in steps] == list(range(-(-len(lengths) // batch)))
     for place, step in enumerate(steps):
-        assert step.index == place
-        assert 1 <= len(step.micro_batches) <= parts
-        assert [(micro.step, micro.index) for micro in step.micro_batches] == [
-            (place, k) for k in range(len(step.micro_batches))
-        ]
-        conversations = sum(len(micro.conversations) for micro in step.micro_batches)
-        assert conversations == min(batch, len(lengths) - place * batch)
-        assert all(micro.conversations for micro in step.micro_batches)
+        assert all(step.units)
+        assert sum(len(unit) for unit in step.units) == min(batch, len(lengths) - place * batch)
+        assert len(step.units) <= (batch if parts is None else parts)
 
 
 @quick
-@given(lengths, st.integers(1, 70), counts, st.integers(1, 5))
+@given(lengths, st.integers(1, 70), rules, st.integers(1, 18))
 def test_the_shares_of_the_ranks_are_disjoint_and_complete(
-    lengths: np.ndarray, batch: int, parts: int, world_size: int
+    lengths: np.ndarray, batch: int, parts: int | None, world_size: int
 ) -> None:
     for step in plan(lengths, batch=batch, parts=parts):
-        shares = [step.of_rank(rank, world_size) for rank in range(world_size)]
-        assert sorted(micro.index for share in shares for micro in share) == list(range(len(step.micro_batches)))
-        for rank, share in enumerate(shares):
-            assert all(micro.index % world_size == rank for micro in share)
+        shares = [step.of_rank(rank, world_size, lengths) for rank in range(world_size)]
+        seen = [c for share in shares for micro in share for c in micro.conversations]
+        assert sorted(seen) == sorted(c for unit in step.units for c in unit)
+        assert sum(bool(share) for share in shares) == min(world_size, len(step.units)), "someone is idle for nothing"
+        if parts is None:
+            assert all(len(share) <= 1 for share in shares), "a share is one pass"
+        else:
+            assert {micro.conversations for share in shares for micro in share} == set(step.units)
 
 
-def test_a_rank_beyond_the_last_micro_batch_has_nothing_to_do() -> None:
-    (step,) = plan(np.array([3, 4]), batch=2, parts=2)
-    assert step.of_rank(2, 4) == ()
+@quick
+@given(lengths, st.integers(1, 400), st.integers(1, 5))
+def test_a_large_share_goes_in_passes_of_so_many_utterances(lengths: np.ndarray, most: int, world_size: int) -> None:
+    for step in plan_epoch(lengths, StepRules(20, None, most), seed=0, epoch=0):
+        for rank in range(world_size):
+            whole = plan_epoch(lengths, StepRules(20), seed=0, epoch=0)[step.index].of_rank(rank, world_size, lengths)
+            passes = step.of_rank(rank, world_size, lengths)
+            assert sorted(c for micro in passes for c in micro.conversations) == sorted(
+                c for micro in whole for c in micro.conversations
+            )
+            assert all(lengths[list(m.conversations)].sum() <= most + lengths.max() for m in passes)
+
+
+@quick
+@given(st.lists(st.integers(1, 100), min_size=1, max_size=40), st.integers(1, 12))
+def test_units_are_shared_out_nearly_evenly(sizes: list[int], parts: int) -> None:
+    shares = share_out(sizes, parts)
+    assert sorted(place for share in shares for place in share) == list(range(len(sizes)))
+    totals = [sum(sizes[place] for place in share) for share in shares]
+    # Graham, 1969: the largest part is at most 4/3 of the smallest possible one.
+    assert max(totals) <= 4 / 3 * max(sum(sizes) / parts, max(sizes), sum(sorted(sizes)[-parts - 1 :][:2])) + 1e-9
+
+
+def test_a_rank_beyond_the_last_unit_has_nothing_to_do() -> None:
+    lengths = np.array([3, 4])
+    for parts in (2, None):
+        (step,) = plan(lengths, batch=2, parts=parts)
+        assert step.of_rank(2, 4, lengths) == []
 
 
 def test_the_plan_is_a_function_of_seed_and_epoch_alone() -> None:
     lengths = np.random.default_rng(0).integers(1, 20, 50)
     assert plan(lengths, seed=1, epoch=2) == plan(lengths, seed=1, epoch=2)
     orders = [
-        tuple(c for step in plan(lengths, seed=seed, epoch=epoch) for m in step.micro_batches for c in m.conversations)
+        tuple(c for step in plan(lengths, seed=seed, epoch=epoch) for unit in step.units for c in unit)
         for seed, epoch in [(0, 0), (0, 1), (1, 0), (1, 1)]
     ]
     assert len(set(orders)) == 4
@@ -78,11 +104,12 @@ def test_no_two_micro_batches_of_a_run_have_the_same_seed() -> None:
         micro.seed
         for epoch in range(5)
         for step in plan(np.ones(40, int), epoch=epoch, parts=3)
-        for micro in step.micro_batches
+        for micro in step.of_rank(0, 1, np.ones(40, int))
     ]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert draw_seed(0, 1, 2, 3) != draw_seed(0, 1, 3, 2)
+    assert len({draw_key(seed, epoch) for seed in range(5) for epoch in range(5)}) == 25
 
 
 @quick
@@ -121,9 +148,7 @@ def test_the_last_conversation_of_a_micro_batch_is_not_the_longest_as_a_rule() -
     # the released reconstruction looks at the last alone, which is any conversation of the authors' batch
     lengths = np.arange(1, 41)
     steps = [step for epoch in range(20) for step in plan(lengths, epoch=epoch, batch=20, parts=1)]
-    longest = sum(
-        lengths[m.conversations[-1]] == max(lengths[list(m.conversations)]) for s in steps for m in s.micro_batches
-    )
+    longest = sum(lengths[unit[-1]] == max(lengths[list(unit)]) for step in steps for unit in step.units)
     assert longest < 10  # of 40; 2 are expected
 
 

@@ -10,15 +10,11 @@ from hypothesis import strategies as st
 from joyful_ray.data.batch import Batch
 from joyful_ray.graph.augment import mask_features, perturb_edges, rewire_edges
 from joyful_ray.graph.edges import Graph, Relations, Windows, relation_ids, windowed_graph
-from tests.batches import quick, random_batch
+from tests.batches import layout_of, quick, random_batch, redrawn
 
 lengths = st.lists(st.integers(1, 12), min_size=1, max_size=5)
 windows = st.one_of(st.none(), st.integers(0, 4))
 ratios = st.sampled_from([0.05, 0.1, 0.2, 0.25, 0.5, 0.9])
-
-
-def draw(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def perturbed(
@@ -31,7 +27,8 @@ def perturbed(
     seed: int = 0,
 ) -> tuple[Graph, Graph]:
     """The graph before and after."""
-    graph = windowed_graph(batch.speakers_N, batch.layout, past=past, future=future, relations=relations, speakers=2)
+    layout = redrawn(batch, seed).layout
+    graph = windowed_graph(batch.speakers_N, layout, past=past, future=future, relations=relations, speakers=2)
     view = perturb_edges(
         graph,
         batch.speakers_N,
@@ -39,7 +36,6 @@ def perturbed(
         ratio=ratio,
         relations=relations,
         speakers=2,
-        generator=draw(seed),
     )
     return graph, view
 
@@ -96,9 +92,9 @@ def test_a_ratio_of_zero_changes_nothing() -> None:
     batch = random_batch(4, 1, 6)
     graph, view = perturbed(batch, 2, 2, 0.0)
     assert view is graph
-    assert rewire_edges(graph, ratio=0.0, generator=draw()) is graph
+    assert rewire_edges(graph, ratio=0.0) is graph
     nodes = torch.randn(3, 4)
-    assert mask_features(nodes, ratio=0.0, by_element=True, generator=draw()) is nodes
+    assert mask_features(nodes, layout_of(3), ratio=0.0, by_element=True) is nodes
 
 
 def test_the_same_seed_gives_the_same_view_and_another_seed_another() -> None:
@@ -112,7 +108,7 @@ def test_the_input_graph_is_not_modified() -> None:
     batch = random_batch(9, 5)
     graph = windowed_graph(batch.speakers_N, batch.layout, past=2, future=2)
     before = (pairs(graph), graph.relation_E.tolist())
-    rewire_edges(graph, ratio=0.5, generator=draw())
+    rewire_edges(graph, ratio=0.5)
     perturb_edges(
         graph,
         batch.speakers_N,
@@ -120,7 +116,6 @@ def test_the_input_graph_is_not_modified() -> None:
         ratio=0.5,
         relations="same-other",
         speakers=2,
-        generator=draw(),
     )
     assert (pairs(graph), graph.relation_E.tolist()) == before
 
@@ -162,7 +157,7 @@ def test_every_edge_of_a_conversation_is_dropped_equally_often() -> None:
 def test_rewiring_gives_the_ratio_of_edges_new_targets_anywhere_and_keeps_sources_and_relations() -> None:
     batch = random_batch(20, 30, 10)
     graph = windowed_graph(batch.speakers_N, batch.layout, past=4, future=4)
-    view = rewire_edges(graph, ratio=0.1, generator=draw())
+    view = rewire_edges(graph, ratio=0.1)
     changed = (view.target_E != graph.target_E).sum()
     count = round(0.1 * graph.edges)
     assert count - 5 <= changed <= count  # a new target may be the old one, once in 60
@@ -174,26 +169,26 @@ def test_rewiring_gives_the_ratio_of_edges_new_targets_anywhere_and_keeps_source
 
 @quick
 @given(st.integers(1, 40), st.floats(0.01, 0.99))
-def test_a_dimension_mask_zeroes_exactly_the_ratio_of_dimensions_for_all_nodes(width: int, ratio: float) -> None:
-    nodes = torch.ones(7, width)
-    masked = mask_features(nodes, ratio=ratio, by_element=False, generator=draw())
-    assert (masked == masked[0]).all()
-    assert int((masked[0] == 0).sum()) == round(ratio * width)
+def test_a_dimension_mask_zeroes_exactly_the_ratio_of_dimensions_for_a_conversation(width: int, ratio: float) -> None:
+    masked = mask_features(torch.ones(7, width), layout_of(4, 3), ratio=ratio, by_element=False)
+    for conversation in masked.split([4, 3]):
+        assert (conversation == conversation[0]).all()
+        assert int((conversation[0] == 0).sum()) == round(ratio * width)
     assert set(masked.unique().tolist()) <= {0.0, 1.0}, "what is kept is not rescaled"
 
 
 def test_an_element_mask_draws_each_value_by_itself() -> None:
-    masked = mask_features(torch.ones(400, 50), ratio=0.25, by_element=True, generator=draw())
+    masked = mask_features(torch.ones(400, 50), layout_of(150, 250), ratio=0.25, by_element=True)
     assert float((masked == 0).float().mean()) == pytest.approx(0.25, abs=0.015)  # 5 standard deviations
     assert (masked != masked[0]).any()
     assert set(masked.unique().tolist()) == {0.0, 1.0}
 
 
 @pytest.mark.parametrize("by_element", [True, False])
-def test_the_generator_decides_the_mask(by_element: bool) -> None:
-    nodes = torch.randn(5, 30)
+def test_the_key_decides_the_mask(by_element: bool) -> None:
+    nodes, layout = torch.randn(5, 30), layout_of(5)
     one, same, other = (
-        mask_features(nodes, ratio=0.5, by_element=by_element, generator=draw(seed)) for seed in (1, 1, 2)
+        mask_features(nodes, layout.apart(name), ratio=0.5, by_element=by_element) for name in ("a", "a", "b")
     )
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
@@ -201,7 +196,7 @@ def test_the_generator_decides_the_mask(by_element: bool) -> None:
 
 def test_gradients_pass_where_features_are_kept() -> None:
     nodes = torch.randn(4, 10, requires_grad=True)
-    masked = mask_features(nodes, ratio=0.3, by_element=False, generator=draw())
+    masked = mask_features(nodes, layout_of(4), ratio=0.3, by_element=False)
     masked.sum().backward()
     assert nodes.grad is not None
     assert torch.equal(nodes.grad == 0, masked == 0)

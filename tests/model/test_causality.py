@@ -15,7 +15,7 @@ from joyful_ray.errors import ConfigError
 from joyful_ray.graph_settings import AugmentConfig, GraphConfig, ViewConfig
 from joyful_ray.model.joyful import Joyful, Output
 from tests.batches import random_batch
-from tests.model.test_joyful import CONTEXTS, ENCODERS, FUSIONS, draw, model
+from tests.model.test_joyful import CONTEXTS, ENCODERS, FUSIONS, model
 
 KNOWN, LATER = 12, 8
 SPEAKERS = ["none", "flag", "party-state"]
@@ -37,7 +37,7 @@ def with_another_future(batch: Batch) -> Batch:
     features = {}
     for name, values in batch.features.items():
         changed = values.clone()
-        changed[later] = 3.0 * torch.randn(changed[later].shape, generator=draw(5))
+        changed[later] = 3.0 * torch.randn(changed[later].shape, generator=torch.Generator().manual_seed(5))
         features[name] = changed
     speakers = batch.speakers_N.clone()
     speakers[later] = 1 - speakers[later]
@@ -46,9 +46,8 @@ def with_another_future(batch: Batch) -> Batch:
 
 @torch.no_grad()
 def outputs(net: Joyful, batch: Batch, *, training: bool) -> list[torch.Tensor]:
-    torch.manual_seed(3)
     net.train(training)
-    output: Output = net(batch, draw(1) if training else None)
+    output: Output = net(batch, with_views=training)
     known = [output.scores_NK[:KNOWN]]
     if training and output.views is not None:
         known += [view[:KNOWN] for view in output.views]

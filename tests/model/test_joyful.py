@@ -12,7 +12,7 @@ from joyful_ray.graph_settings import AugmentConfig, GraphConfig, ViewConfig
 from joyful_ray.model.joyful import Joyful, Output
 from joyful_ray.model_settings import ModelConfig
 from joyful_ray.schema import Modality
-from tests.batches import WIDTHS, pick, random_batch, spans
+from tests.batches import WIDTHS, pick, random_batch, redrawn, spans
 from tests.tiny_corpus import SMALL
 
 SUBSETS: list[tuple[Modality, ...]] = [("text",), ("audio", "vision"), ("text", "audio", "vision")]
@@ -48,10 +48,6 @@ def model(
     )
 
 
-def draw(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def parameters(net: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in net.parameters())
 
@@ -65,7 +61,7 @@ def total(output: Output) -> torch.Tensor:
 
 
 def assert_gradients_reach_everything(net: Joyful, batch: Batch) -> None:
-    total(net(batch, draw())).backward()
+    total(net(batch, with_views=True)).backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
@@ -76,7 +72,7 @@ def assert_gradients_reach_everything(net: Joyful, batch: Batch) -> None:
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_every_fusion_runs_and_learns_with_any_modalities(fusion: str, modalities: tuple[Modality, ...]) -> None:
     net = model(modalities=modalities, fusion=FUSIONS[fusion])
-    assert net(random_batch(1), draw()).scores_NK.shape == (1, CLASSES)
+    assert net(random_batch(1), with_views=True).scores_NK.shape == (1, CLASSES)
     assert_gradients_reach_everything(net, random_batch(5, 1, 7, absent_vectors=0.3))
 
 
@@ -84,7 +80,7 @@ def test_every_fusion_runs_and_learns_with_any_modalities(fusion: str, modalitie
 @pytest.mark.parametrize("context", CONTEXTS)
 def test_every_context_and_encoder_runs_and_learns(context: str, encoder: str) -> None:
     net = model(context={"kind": context}, encoder={"kind": encoder})
-    assert net(random_batch(1), draw()).scores_NK.shape == (1, CLASSES)
+    assert net(random_batch(1), with_views=True).scores_NK.shape == (1, CLASSES)
     assert_gradients_reach_everything(net, random_batch(5, 1, 7, absent_vectors=0.3))
 
 
@@ -143,14 +139,14 @@ def test_without_the_padding_mask_they_depend_on_it_as_in_the_released_code() ->
 def test_any_number_of_speakers(relations: str, speakers: int) -> None:
     graph = GraphConfig(window_past=None, window_future=0, relations=relations)
     net = model(graph=graph, speakers=speakers)
-    scores = net(random_batch(12, 3, speakers=speakers + 1), draw()).scores_NK
+    scores = net(random_batch(12, 3, speakers=speakers + 1), with_views=True).scores_NK
     assert torch.isfinite(scores).all()
 
 
 @pytest.mark.parametrize("absent", [{"absent_vectors": 0.5}, {"absent_cells": 0.5}, {"absent_vectors": 1.0}])
 def test_missing_values_never_become_nan(absent: dict[str, float]) -> None:
     net = model()
-    output = net(random_batch(5, 1, 4, **absent), draw())
+    output = net(random_batch(5, 1, 4, **absent), with_views=True)
     total(output).backward()
     assert torch.isfinite(output.scores_NK).all()
     assert all(torch.isfinite(parameter.grad).all() for parameter in net.parameters())
@@ -168,7 +164,7 @@ def test_evaluation_makes_no_views_and_training_two() -> None:
     net = model()
     batch = random_batch(5, 2)
     assert net(batch).views is None
-    first, second = net(batch, draw()).views
+    first, second = net(batch, with_views=True).views
     assert first.shape == second.shape == (7, 8)
     assert not torch.equal(first, second)
 
@@ -176,15 +172,15 @@ def test_evaluation_makes_no_views_and_training_two() -> None:
 def test_views_with_zero_ratios_equal_the_graph() -> None:
     plain = ViewConfig()
     net = model(augment=AugmentConfig(first_view=plain, second_view=plain)).eval()
-    output = net(random_batch(5, 2), draw())
+    output = net(random_batch(5, 2), with_views=True)
     for view in output.views:
         torch.testing.assert_close(view, output.layers[-1])
 
 
-def test_the_generator_decides_the_views() -> None:
+def test_the_keys_decide_the_views() -> None:
     net = model().eval()
     batch = random_batch(9, 8)
-    one, same, other = (net(batch, draw(seed)).views[0] for seed in (1, 1, 2))
+    one, same, other = (net(redrawn(batch, seed), with_views=True).views[0] for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
@@ -193,7 +189,7 @@ def test_classifying_unaugmented_views_is_classifying_twice_the_graph() -> None:
     augment = AugmentConfig(first_view=ViewConfig(), second_view=ViewConfig(), classify="views")
     net = model(augment=augment).eval()
     batch = random_batch(5, 2)
-    torch.testing.assert_close(net(batch, draw()).scores_NK, net(batch).scores_NK)
+    torch.testing.assert_close(net(batch, with_views=True).scores_NK, net(batch).scores_NK)
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -211,8 +207,8 @@ def test_shared_edge_noise_reaches_the_classified_graph_only_in_training() -> No
     )
     batch = random_batch(9, 7)
     assert torch.equal(shared(batch).scores_NK, clean(batch).scores_NK)
-    assert torch.equal(clean(batch, draw()).scores_NK, clean(batch).scores_NK)
-    assert not torch.allclose(shared(batch, draw()).scores_NK, clean(batch).scores_NK)
+    assert torch.equal(clean(batch, with_views=True).scores_NK, clean(batch).scores_NK)
+    assert not torch.allclose(shared(batch, with_views=True).scores_NK, clean(batch).scores_NK)
 
 
 def test_the_classifier_may_skip_the_graph() -> None:

@@ -112,13 +112,13 @@ def test_dropout_acts_only_in_training() -> None:
     layout = layout_of(3, 2)
     module = transformer(dropout=0.5)
     x_ND = torch.randn(5, WIDTH, dtype=torch.double)
-    assert not torch.equal(module.train()(x_ND, layout), module(x_ND, layout))
-    assert torch.equal(module.eval()(x_ND, layout), module(x_ND, layout))
+    assert not torch.equal(module.train()(x_ND, layout), module(x_ND, layout.apart("again")))
+    assert torch.equal(module.eval()(x_ND, layout), module(x_ND, layout.apart("again")))
 
 
 def test_groups_contain_every_conversation_once_and_little_padding() -> None:
     lengths = torch.randint(1, 200, (300,), generator=torch.Generator().manual_seed(0)).sort(descending=True).values
-    groups = groups_of(lengths, torch.zeros(300, 200))
+    groups = groups_of(Layout.of(lengths), torch.zeros(300, 200))
     assert torch.cat([group.layout.lengths_C for group in groups]).equal(lengths)
     large = [g for g in groups if g.bias_CL.numel() > 2 * GROUP_SLOTS]
     assert large
@@ -127,12 +127,13 @@ def test_groups_contain_every_conversation_once_and_little_padding() -> None:
 
 
 def test_small_batches_are_one_group() -> None:
-    assert len(groups_of(torch.tensor([12, 9, 5, 1]), torch.zeros(4, 12))) == 1
+    assert len(groups_of(layout_of(12, 9, 5, 1), torch.zeros(4, 12))) == 1
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
 @pytest.mark.parametrize("mask", [True, False])
-def test_groups_change_nothing(mask: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    module, layout = transformer(padding_mask=mask), layout_of(3, 9, 1, 9, 2, 7)
+def test_groups_change_nothing(mask: bool, dropout: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, layout = transformer(padding_mask=mask, dropout=dropout), layout_of(3, 9, 1, 9, 2, 7)
     x_ND = torch.randn(31, WIDTH, dtype=torch.float64)
     together = module(x_ND, layout)
     monkeypatch.setattr(conversation_transformer, "GROUP_SLOTS", 1)

@@ -49,7 +49,7 @@ def model_and_objective(*overrides: dict[str, Any], task: str = "single-label") 
 def gradient_of(net: Joyful, objective: JointObjective, batch: Batch, term: str, *, seed: int) -> Tensor:
     """The gradient of one weighted term with respect to fusion and context, from a separate forward pass."""
     torch.manual_seed(seed)
-    output = net(batch, torch.Generator().manual_seed(seed))
+    output = net(batch, with_views=True)
     loss = objective.weights[term] * objective.sums(output, batch)[term] / objective.counts(batch)[term]
     shared = [*net.fusion.parameters(), *net.context.parameters()]
     found = torch.autograd.grad(loss, shared, allow_unused=True)
