@@ -21,7 +21,7 @@ from joyful_ray.commands import (
 )
 from joyful_ray.commands.options import join_seeds
 from joyful_ray.errors import TrainingError, UserError
-from joyful_ray.termination import exit_status, stop_on_sigterm
+from joyful_ray.termination import exit_status, last_line, stop_on_sigterm
 from joyful_ray.version import __version__
 
 app = typer.Typer(
@@ -70,7 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = app(args=given, prog_name="joyful", standalone_mode=False) or 0
         # Typer turns Ctrl-C into this status without a message.
-        return _ends(given, STOPPED, kind="interrupt", status=exit_status()) if status == 130 else status
+        if status != 130:
+            return status
+        return _ends(given, last_line(STOPPED), kind="interrupt", status=exit_status())
     except typer.TyperException as error:  # an unknown command or option, or a value that is missing or of a wrong type
         if (
             type(error).__name__ == "NoArgsIsHelpError"
@@ -82,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TrainingError as error:
         return _ends(given, str(error), kind=type(error).__name__, status=1)
     except (KeyboardInterrupt, typer.Abort):
-        return _ends(given, STOPPED, kind="interrupt", status=exit_status())
+        return _ends(given, last_line(STOPPED), kind="interrupt", status=exit_status())
 
 
 def _ends(given: list[str], message: str, *, kind: str, status: int, more: str = "") -> int:

@@ -102,6 +102,8 @@ class JobConfig(Section):
         """Hash of the settings that determine a result, which name, storage, cluster and corpus path do not."""
         irrelevant = {"name", "storage", "cluster", "corpus", "transfer", "search", "study"}
         relevant = self.model_dump(mode="json", exclude=irrelevant)
+        for name in ("checkpoint_every_steps", "checkpoint_every_minutes"):
+            del relevant["train"][name]
         return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -193,6 +193,11 @@ class TrainConfig(Section):
     `cluster.gpus_per_worker` decides."""
     evaluation_utterances: int = Field(512, ge=1)
     """Approximate number of utterances in an evaluation batch."""
+    checkpoint_every_steps: int | None = Field(None, ge=1)
+    """Also write a checkpoint after so many steps, in mid-epoch, while training goes on, so that a run that is killed
+    repeats at most so many steps; null writes one at the end of each epoch only."""
+    checkpoint_every_minutes: float | None = Field(None, gt=0.0)
+    """Also write a checkpoint in mid-epoch when the last one is so many minutes old."""
     keep_checkpoints: int = Field(1, ge=1)
     """Number of latest checkpoints kept in addition to the selected one."""
     diagnostics: bool = True

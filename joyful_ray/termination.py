@@ -5,12 +5,61 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 INTERRUPT = signal.SIGUSR2
 _received = threading.Event()
+_last_words: list[str] = []
+
+
+class Stopped(KeyboardInterrupt):
+    """A run that was asked to stop has been saved.
+
+    Args:
+        place: where it stopped.
+    """
+
+    def __init__(self, place: str) -> None:
+        super().__init__(place)
+        # Typer replaces the exception on its way.
+        _last_words.append(place)
+
+
+def last_line(default: str) -> str:
+    """The last line of an interrupted command: where a run stopped and was saved, or else the default."""
+    return f"stopped at {_last_words[-1]}, and saved; the same command continues the run" if _last_words else default
+
+
+def is_sigterm() -> bool:
+    """Whether this process was asked to end by SIGTERM."""
+    return _received.is_set()
+
+
+@contextmanager
+def stopping_softly() -> Iterator[Callable[[], bool]]:
+    """Let the first SIGTERM only be noted in the block, which must look whether it came; a second one ends it.
+
+    Yields:
+        Whether SIGTERM came. Without `stop_on_sigterm`, nothing changes and it never came.
+    """
+    came = threading.Event()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if came.is_set():
+            _raise(number, frame)
+        _received.set()
+        came.set()
+
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not _raise:
+        yield lambda: False
+        return
+    signal.signal(signal.SIGTERM, note)
+    try:
+        yield came.is_set
+    finally:
+        signal.signal(signal.SIGTERM, _raise)
 
 
 def exit_status() -> int:

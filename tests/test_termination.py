@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,9 @@ WITH_CTRL_C = (
     "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 )
 STOPPED = "joyful: stopped; the same command continues a run"
+SAVED = (
+    r"joyful: stopped at (the end of epoch \d+|epoch \d+, step \d of \d), and saved; the same command continues the run"
+)
 
 
 def start(folder: Path, workers: int) -> subprocess.Popen[str]:
@@ -31,7 +35,9 @@ def start(folder: Path, workers: int) -> subprocess.Popen[str]:
     own = {"name": "endless", "corpus": write_tiny(folder / "corpus"), "storage": str(folder / "runs")}
     endless = {"train": {"epochs": 100_000, "patience": 100_000}, "cluster": {"workers": workers}}
     (folder / "job.yaml").write_text(yaml.safe_dump(merge(merge(SMALL, own), endless)))
-    command = [sys.executable, "-m", "joyful_ray", "train", str(folder / "job.yaml")]
+    # The tests themselves may run in the background of a script, where Ctrl-C is ignored.
+    own_ctrl_c = [sys.executable, "-c", WITH_CTRL_C]
+    command = [*own_ctrl_c, sys.executable, "-m", "joyful_ray", "train", str(folder / "job.yaml")]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -85,7 +91,11 @@ def test_a_signal_ends_a_run_with_one_line(number: signal.Signals, workers: int,
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == STATUS[number]
-    assert [line for line in errors.splitlines() if line.startswith("joyful:")] == [STOPPED]
+    (line,) = [line for line in errors.splitlines() if line.startswith("joyful:")]
+    if number == signal.SIGTERM:
+        assert re.fullmatch(SAVED, line), "SIGTERM saves"
+    else:
+        assert line == STOPPED
     assert "Traceback" not in errors
     assert "SIGTERM received" not in errors
     assert not (metrics.parent / "lock.json").exists()

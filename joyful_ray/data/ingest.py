@@ -172,6 +172,8 @@ class StreamingLoader:
     of (seed, epoch, workers).
     """
 
+    depends_on_workers = True
+
     def __init__(self, split: StreamedSplit, job: JobConfig, encoding: Encoding) -> None:
         self._split, self._encoding, self._seed = split, encoding, job.seed
         self._rules = step_rules(job)
@@ -183,22 +185,26 @@ class StreamingLoader:
         largest = -(-sum(self._split.rows) // world_size)
         return max(-(-largest // self._share(world_size)), 1)
 
-    def epoch(self, epoch: int, *, rank: int, world_size: int) -> Iterator[Work]:
-        """This rank's share of each step; empty once its rows have ended."""
-        share, key, step = self._share(world_size), draw_key(self._seed, epoch), 0
+    def epoch(self, epoch: int, *, rank: int, world_size: int, start: int = 0) -> Iterator[Work]:
+        """This rank's share of each step; empty once its rows have ended. Buffers before `start` are not read."""
+        share, key, step = self._share(world_size), draw_key(self._seed, epoch), start
         parts = self._rules.micro_batches
         rules = self._rules if parts is None else replace(self._rules, micro_batches=max(parts // world_size, 1))
         order = np.random.default_rng([self._seed, epoch, _SHARDS]).permutation(len(self._split.rows))
-        for index, store in enumerate(self._stores(order, rank, world_size, -(-self._buffer // share) * share)):
+        buffer = -(-self._buffer // share) * share
+        skipped, begin = divmod(start * share, buffer)
+        stores = self._stores(order, rank, world_size, buffer, skip=skipped * buffer)
+        for index, store in enumerate(stores, start=skipped):
             places = np.random.default_rng([self._seed, epoch, rank, index, _ROWS]).permutation(len(store))
-            for start in range(0, len(places), share):
-                units = rules.cut(places[start : start + share], store.lengths)
+            for place in range(begin, len(places), share):
+                units = rules.cut(places[place : place + share], store.lengths)
                 micro_batches = [
                     MicroBatch(step, part, chosen, draw_seed(self._seed, epoch, step, part * world_size + rank))
                     for part, chosen in enumerate(rules.passes(units, store.lengths))
                 ]
                 yield [(micro, store.batch(micro.conversations, draw_key=key)) for micro in micro_batches]
                 step += 1
+            begin = 0
         yield from ([] for _ in range(step, self.steps(world_size=world_size)))
 
     def once(self, *, rank: int, world_size: int) -> Iterator[Batch]:
@@ -211,8 +217,10 @@ class StreamingLoader:
     def _share(self, world_size: int) -> int:
         return -(-self._rules.batch_conversations // world_size)
 
-    def _stores(self, order: np.ndarray, rank: int, world_size: int, buffer: int) -> Iterator[SplitStore]:
-        pieces = rows_of_rank([self._split.rows[shard] for shard in order], rank, world_size)
+    def _stores(
+        self, order: np.ndarray, rank: int, world_size: int, buffer: int, *, skip: int = 0
+    ) -> Iterator[SplitStore]:
+        pieces = without_first(rows_of_rank([self._split.rows[shard] for shard in order], rank, world_size), skip)
         if not pieces:
             return
         uris = self._split.reading.uris
@@ -238,3 +246,14 @@ def rows_of_rank(rows: Sequence[int], rank: int, world_size: int) -> list[tuple[
             pieces.append((shard, start, stop))
         begin += count
     return pieces
+
+
+def without_first(pieces: Sequence[tuple[int, int, int]], rows: int) -> list[tuple[int, int, int]]:
+    """Pieces without so many rows at their beginning."""
+    left = []
+    for shard, start, stop in pieces:
+        gone = min(rows, stop - start)
+        rows -= gone
+        if start + gone < stop:
+            left.append((shard, start + gone, stop))
+    return left

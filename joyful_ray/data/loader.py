@@ -25,12 +25,17 @@ Work = list[tuple[MicroBatch, Batch]]
 class BatchLoader(Protocol):
     """Gives each rank its share of a split: every conversation once per pass, and equally many steps to all ranks."""
 
+    @property
+    def depends_on_workers(self) -> bool:
+        """Whether the conversations of a step depend on the number of ranks."""
+        ...
+
     def steps(self, *, world_size: int) -> int:
         """Number of steps per epoch, the same on every rank."""
         ...
 
-    def epoch(self, epoch: int, *, rank: int, world_size: int) -> Iterator[Work]:
-        """This rank's share of each step of an epoch."""
+    def epoch(self, epoch: int, *, rank: int, world_size: int, start: int = 0) -> Iterator[Work]:
+        """This rank's share of each step of an epoch, from the step `start` on."""
         ...
 
     def once(self, *, rank: int, world_size: int) -> Iterator[Batch]:
@@ -46,6 +51,7 @@ class ResidentLoader:
     seed: int
     rules: StepRules
     evaluation_utterances: int
+    depends_on_workers: bool = False
 
     @classmethod
     def of(cls, job: JobConfig, store: SplitStore) -> ResidentLoader:
@@ -61,10 +67,10 @@ class ResidentLoader:
         """Number of steps per epoch."""
         return -(-len(self.store) // self.rules.batch_conversations)
 
-    def epoch(self, epoch: int, *, rank: int, world_size: int) -> Iterator[Work]:
+    def epoch(self, epoch: int, *, rank: int, world_size: int, start: int = 0) -> Iterator[Work]:
         """This rank's share of each step."""
         lengths, key = self.store.lengths, draw_key(self.seed, epoch)
-        for step in plan_epoch(lengths, self.rules, seed=self.seed, epoch=epoch):
+        for step in plan_epoch(lengths, self.rules, seed=self.seed, epoch=epoch)[start:]:
             mine = step.of_rank(rank, world_size, lengths)
             yield [(micro, self.store.batch(micro.conversations, draw_key=key)) for micro in mine]
 

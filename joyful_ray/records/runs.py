@@ -61,6 +61,9 @@ class RunRecord(Record):
         selected_by: the split that selected the epoch.
         refit_epochs: number of epochs trained once more, on train and dev together, whose weights are kept and tested;
             `dev` is that of the weights before. 0 without `train.refit`.
+        resumes: how often the run was continued after an interruption.
+        repeated_steps: number of steps that were trained again because of that; those that are known, because a run
+            notes every few seconds how far it is.
         test_reads: how often the test split was read.
         dev: dev scores of the selected epoch.
         test: test scores of the selected epoch; None if the corpus has no test split.
@@ -82,6 +85,8 @@ class RunRecord(Record):
     epochs: int
     selected_epoch: int
     refit_epochs: int = 0
+    resumes: int = 0
+    repeated_steps: int = 0
     selected_by: str = "dev"
     test_reads: int
     dev: Scores

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from joyful_ray.errors import CheckpointError
 from joyful_ray.storage import Location
-from joyful_ray.train.schedule import Progress
+from joyful_ray.train.schedule import PartialEpoch, Progress
 
 MODEL, EMA, OPTIMIZER, PROGRESS = (
     "model.safetensors",
@@ -61,10 +61,12 @@ class CheckpointContent:
         Raises:
             CheckpointError: the file is damaged.
         """
-        limits: dict[str, Any] = {"best_score": -math.inf, "plateau_best": math.inf}
+        limits: dict[str, Any] = {"best_score": -math.inf, "plateau_best": math.inf, "partial": None}
         values, _ = self._described()
         try:
-            return Progress(**{name: limits[name] if value is None else value for name, value in values.items()})
+            found = {name: limits[name] if value is None else value for name, value in values.items()}
+            partial = found.pop("partial", None)
+            return Progress(**found, partial=None if partial is None else PartialEpoch(**partial))
         except (TypeError, KeyError):
             raise CheckpointError(f"{self.uri}/{PROGRESS} is damaged") from None
 
@@ -166,32 +168,42 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], *, source: str
     model.load_state_dict(dict(tensors))
 
 
-def save_checkpoint(
-    location: Location,
-    *,
+Snapshot = dict[str, dict[str, Tensor]]
+"""By file of a checkpoint, its tensors."""
+
+
+def snapshot(
     model: nn.Module,
     ema_weights: Mapping[str, Tensor] | None,
     optimizer: torch.optim.Optimizer,
-    progress: Progress,
-) -> None:
-    """Write a checkpoint, replacing an existing one.
+    *,
+    is_copy: bool = False,
+) -> Snapshot:
+    """What a checkpoint has of a training state.
 
     Args:
-        location: folder of the checkpoint.
         model: its weights are saved.
         ema_weights: the exponential moving average of the weights; None if the run has none.
         optimizer: its state is saved.
-        progress: saved last, which marks the checkpoint as complete.
+        is_copy: copy the tensors to the CPU, so that training can go on while they are written.
     """
-    sums = {MODEL: write_tensors(location.join(MODEL), model.state_dict())}
+    files: dict[str, Mapping[str, Tensor]] = {MODEL: model.state_dict()}
     if ema_weights is not None:
-        sums[EMA] = write_tensors(location.join(EMA), ema_weights)
-    state = {
+        files[EMA] = ema_weights
+    files[OPTIMIZER] = {
         f"{index}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
         for index, values in optimizer.state_dict()["state"].items()
         for name, value in values.items()
     }
-    sums[OPTIMIZER] = write_tensors(location.join(OPTIMIZER), state)
+    return {
+        file: {name: tensor.detach().to("cpu", copy=True) if is_copy else tensor for name, tensor in tensors.items()}
+        for file, tensors in files.items()
+    }
+
+
+def write_checkpoint(location: Location, tensors: Snapshot, progress: Progress) -> None:
+    """Write a checkpoint, replacing an existing one; `progress.json` comes last, which marks it as complete."""
+    sums = {name: write_tensors(location.join(name), content) for name, content in tensors.items()}
     described = _finite(dataclasses.asdict(progress))
     sums[PROGRESS] = _sum_of(described)
     location.join(PROGRESS).write_text(json.dumps(described | {CHECKSUMS: sums}, indent=1))
@@ -217,7 +229,8 @@ def read_progress(location: Location) -> Progress:
 
 def complete_checkpoints(checkpoints: Location) -> Iterator[Location]:
     """The complete checkpoints of a run, the latest first; each is looked at when it is its turn."""
-    for name in sorted((name for name in checkpoints.list() if name.isdigit()), key=int, reverse=True):
+    names = {name: place for name in checkpoints.list() if (place := _place(name)) is not None}
+    for name in sorted(names, key=lambda name: names[name], reverse=True):
         if checkpoints.join(name, PROGRESS).exists():
             yield checkpoints.join(name)
 
@@ -227,10 +240,16 @@ def latest_checkpoint(checkpoints: Location) -> Location | None:
     return next(complete_checkpoints(checkpoints), None)
 
 
-def newest_intact(checkpoints: Location) -> CheckpointContent | None:
+def newest_intact(
+    checkpoints: Location, *, fits: Callable[[Progress], bool] = lambda progress: True
+) -> CheckpointContent | None:
     """Read the latest checkpoint, or the one before it if it is damaged; None if the run has none.
 
     A warning names the damaged one and the one that is used.
+
+    Args:
+        checkpoints: folder of all checkpoints.
+        fits: whether a run may continue from a checkpoint; one that does not fit is passed over.
 
     Raises:
         CheckpointError: all of them are damaged; the message is about the latest.
@@ -242,6 +261,8 @@ def newest_intact(checkpoints: Location) -> CheckpointContent | None:
         except CheckpointError as error:
             first = first or error
             continue
+        if not fits(content.progress()):
+            continue
         if first is not None:
             warnings.warn(f"{first}; continuing from {place.uri}", stacklevel=2)
         return content
@@ -250,22 +271,35 @@ def newest_intact(checkpoints: Location) -> CheckpointContent | None:
     return None
 
 
-def prune_checkpoints(checkpoints: Location, *, keep: set[int]) -> None:
-    """Remove the checkpoints of all other epochs.
+def prune_checkpoints(checkpoints: Location, *, keep: set[int] | None, partial: str | None = None) -> None:
+    """Remove all other checkpoints.
 
     `progress.json` is removed first, so that a half-removed checkpoint does not count as complete.
 
     Args:
         checkpoints: folder of all checkpoints.
-        keep: epochs, counted from 0, whose checkpoints stay.
+        keep: epochs, counted from 0, whose checkpoints stay; None keeps those of all epochs.
+        partial: name of the checkpoint of mid-epoch that stays.
     """
     for name in checkpoints.list():
-        if name.isdigit() and int(name) not in keep:
+        is_partial = _place(name) is not None and not name.isdigit()
+        is_old = name.isdigit() and keep is not None and int(name) not in keep
+        if is_old or (is_partial and name != partial):
             place = checkpoints.join(name)
             if place.join(PROGRESS).exists():
                 place.join(PROGRESS).remove()
             place.remove()
 
 
-def _finite(values: dict[str, float]) -> dict[str, Any]:
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+def _place(name: str) -> tuple[int, int] | None:
+    """Epochs and further steps before a checkpoint, by the name of its folder; None if it is no checkpoint."""
+    epoch, _, step = name.partition("-")
+    if not epoch.isdigit() or (step and not step.isdigit()):
+        return None
+    return (int(epoch), int(step)) if step else (int(epoch) + 1, 0)
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
+    }

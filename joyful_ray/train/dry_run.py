@@ -90,12 +90,13 @@ class _PlannedSteps:
     store: SplitStore
     plan: list[Step]
     workers: int
+    depends_on_workers: bool = False
 
     def steps(self, *, world_size: int) -> int:
         return len(self.plan)
 
-    def epoch(self, epoch: int, *, rank: int, world_size: int) -> Iterator[Work]:
-        for step in self.plan:
+    def epoch(self, epoch: int, *, rank: int, world_size: int, start: int = 0) -> Iterator[Work]:
+        for step in self.plan[start:]:
             mine = step.of_rank(rank, self.workers, self.store.lengths)
             yield [(micro, self.store.batch(micro.conversations, draw_key=draw_key(0, epoch))) for micro in mine]
 

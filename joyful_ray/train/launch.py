@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from joyful_ray.config import JobConfig
@@ -13,9 +14,11 @@ from joyful_ray.data.loader import ResidentLoader
 from joyful_ray.data.prepare import prepare_here, task_of, widths_of
 from joyful_ray.data.split_rows import split_rows
 from joyful_ray.data.store import SplitStore
-from joyful_ray.errors import ConfigError, TrainingError
+from joyful_ray.errors import ConfigError, StorageError, TrainingError
 from joyful_ray.records import EpochMetrics, RunRecord
 from joyful_ray.schema import SPLITS, Split
+from joyful_ray.storage import Location
+from joyful_ray.termination import Stopped, is_sigterm
 from joyful_ray.train.callbacks import Callback, CallbackList, RunInfo, WatchEpochs
 from joyful_ray.train.component_check import check_components
 from joyful_ray.train.failure_cause import first_cause
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
 
 Watch = Callable[[EpochMetrics], None]
+SAVING_S = 20.0
+"""Seconds that workers may take to save after SIGTERM; most schedulers send SIGKILL after 30."""
 TRAIN_AND_DEV: tuple[Split, ...] = ("train", "dev")
 
 
@@ -202,10 +207,11 @@ def _train_on_ray(
                 failure_config=FailureConfig(max_failures=cluster.max_failures),
             ),
         )
+        directory.forget_stop()
         try:
             is_local = cluster_address(job) is None
             with watching_start(cluster, marker, say=stage, started=started, is_local=is_local):
-                _fit(trainer)
+                _fit(trainer, directory, marker)
         except TrainingFailedError as error:
             raise TrainingError(first_cause(error)) from error
     failure = directory.read_failure()
@@ -217,8 +223,8 @@ def _train_on_ray(
     return record
 
 
-def _fit(trainer: TorchTrainer) -> None:
-    """Train, and end the workers at once if this process is interrupted.
+def _fit(trainer: TorchTrainer, directory: RunDirectory, marker: Location) -> None:
+    """Train, and end the workers if this process is interrupted: at once by Ctrl-C, saved by SIGTERM.
 
     Ray's own handler of Ctrl-C waits for its controller, which may itself wait a minute for workers, and then ends the
     process without a word.
@@ -230,9 +236,30 @@ def _fit(trainer: TorchTrainer) -> None:
     try:
         trainer.fit()
     except (KeyboardInterrupt, SystemExit):
+        place = saved_place(directory) if is_sigterm() and marker.exists() else None
         for controller in controllers:  # the workers end with it
             ray.kill(controller)
+        if place is not None:
+            raise Stopped(place) from None
         raise
+
+
+def saved_place(directory: RunDirectory) -> str | None:
+    """Ask the workers to save and stop, and wait until they have, but not for long.
+
+    Returns:
+        Where they stopped; None if they did not answer in time.
+    """
+    deadline = time.monotonic() + SAVING_S
+    with suppress(StorageError):
+        directory.request_stop()
+        while time.monotonic() < deadline:
+            place = directory.read_stopped()
+            if place is not None:
+                directory.forget_stop()
+                return place
+            time.sleep(0.2)
+    return None
 
 
 def _ray_storage(directory: RunDirectory) -> str:

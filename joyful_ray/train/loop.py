@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import math
 import resource
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, replace
 
 import torch
 from torch import Tensor
 
 from joyful_ray.data.loader import BatchLoader
-from joyful_ray.errors import CheckpointError, TrainingError, UserError
+from joyful_ray.errors import CheckpointError, UserError
 from joyful_ray.records import EpochMetrics, RunRecord, Scores, versions
+from joyful_ray.termination import stopping_softly
 from joyful_ray.train.bundle import write_bundle
 from joyful_ray.train.calibration import fit_temperature
 from joyful_ray.train.checkpoint import newest_intact, prune_checkpoints, read_checkpoint
 from joyful_ray.train.diagnostics import warnings_from
+from joyful_ray.train.epoch_checks import check_finite, check_stop, check_time
 from joyful_ray.train.evaluate import Keep, evaluate
 from joyful_ray.train.loop_spec import RunSpec
 from joyful_ray.train.process_group import ProcessGroup
 from joyful_ray.train.refit import refit
 from joyful_ray.train.run_directory import RunDirectory
+from joyful_ray.train.saving import Saving, steps_repeated
 from joyful_ray.train.schedule import Progress
 from joyful_ray.train.tensorboard import TensorBoardWriter
-from joyful_ray.train.trainer import EpochNumbers, Trainer
+from joyful_ray.train.trainer import Trainer
 from joyful_ray.wording import counted
 
 
@@ -52,18 +54,24 @@ def run(spec: RunSpec, process_group: ProcessGroup) -> RunRecord:
 
 
 def fit(spec: RunSpec, process_group: ProcessGroup, trainer: Trainer) -> Progress:
-    """Train epoch by epoch from the last checkpoint, each with dev scores, a checkpoint and a report."""
+    """Train epoch by epoch from the last checkpoint, each with dev scores, a checkpoint and a report.
+
+    Raises:
+        Stopped: the run was asked to stop; it has been saved.
+    """
     train, directory = spec.train, spec.directory
-    progress = _resume(directory, trainer, process_group)
     source, dev = spec.sources["train"](), spec.sources["dev"]()
+    progress, steps = _resume(directory, trainer, process_group, source), source.steps(world_size=process_group.size)
     longest_s = 0.0
-    with _tensorboard(directory, process_group, progress) as tensorboard:
+    with _saving(spec, process_group) as saving, _tensorboard(directory, process_group, progress) as tensorboard:
+        saving.saved(progress.steps(steps))
         while not progress.is_done(train):
-            _check_time(spec, process_group, progress, longest_s)
+            check_stop(process_group, progress, saving)
+            check_time(spec, process_group, progress, longest_s)
             began = time.perf_counter()
-            numbers = trainer.train_epoch(source, progress)
+            numbers = trainer.train_epoch(source, progress, saving)
             scores = _evaluate(spec, process_group, trainer, dev)
-            _check_finite(numbers, scores, number=progress.next_epoch + 1)
+            check_finite(numbers, scores, number=progress.next_epoch + 1)
             before, progress = (
                 progress,
                 progress.after(
@@ -85,7 +93,9 @@ def fit(spec: RunSpec, process_group: ProcessGroup, trainer: Trainer) -> Progres
                 # The checkpoint is written last: after a crash before it, the epoch runs again and rewrites its line.
                 directory.add_metrics(metrics)
                 tensorboard.epoch(metrics)
+                saving.wait()
                 _save(directory, trainer, progress, keep=train.keep_checkpoints)
+            saving.saved(progress.steps(steps))
             process_group.report(report_of(metrics, is_last=progress.is_done(train)))
             longest_s = max(longest_s, time.perf_counter() - began)
     # The first rank may still be writing the last checkpoint, which the other ranks are about to read.
@@ -106,44 +116,32 @@ def report_of(metrics: EpochMetrics, *, is_last: bool) -> dict[str, float]:
     } | {f"dev/{name}": value for name, value in metrics.dev.values.items()}
 
 
-def _check_time(spec: RunSpec, process_group: ProcessGroup, progress: Progress, longest_s: float) -> None:
-    """Stop before an epoch that would end after `cluster.max_hours`; the first rank's clock decides for all ranks."""
-    limit = spec.job.cluster.max_hours
-    if limit is None:
-        return
-    left_s = spec.started + 3600 * limit - time.time()
-    is_over = torch.tensor(float(process_group.is_first and left_s < longest_s), device=process_group.device)
-    if process_group.all_reduce(is_over) > 0:
-        done = progress.next_epoch
-        raise TrainingError(
-            f"stopped after {done} of {counted(spec.train.epochs, 'epoch')}: another would end after "
-            f"cluster.max_hours ({limit:g}); "
-            + ("the same command continues the run" if done else "raise it; nothing was trained")
+@contextmanager
+def _saving(spec: RunSpec, process_group: ProcessGroup) -> Iterator[Saving]:
+    with stopping_softly() as was_asked:
+        saving = Saving(
+            spec.directory,
+            spec.train,
+            is_first=process_group.is_first,
+            stop_requested=was_asked,
+            notified=spec.notified,
+            looks_for_request=spec.workers > 0,
         )
+        try:
+            yield saving
+        finally:
+            saving.close()
 
 
-def _check_finite(numbers: EpochNumbers, dev: Scores, *, number: int) -> None:
-    """Stop the run if an epoch has no valid score; all ranks have the same numbers, so they stop together.
-
-    Args:
-        numbers, dev: results of the epoch.
-        number: of the epoch, counted from 1, for the message.
-    """
-    if not dev.utterances:
-        raise TrainingError(f"epoch {number}: no utterance of dev is labeled; raise data.dev_fraction, or label some")
-    values = numbers.losses | {"dev loss": dev.loss, "dev score": dev.selection}
-    bad = [name for name, value in values.items() if not math.isfinite(value)]
-    if bad:
-        verb = "is" if len(bad) == 1 else "are"
-        raise TrainingError(
-            f"epoch {number}: {', '.join(bad)} {verb} not finite; look for extreme features or labels in train and "
-            "dev, or try a smaller train.learning_rate"
-        )
-
-
-def _resume(directory: RunDirectory, trainer: Trainer, process_group: ProcessGroup) -> Progress:
+def _resume(directory: RunDirectory, trainer: Trainer, process_group: ProcessGroup, source: BatchLoader) -> Progress:
     """Load the latest intact checkpoint, which the first rank reads for all, so that no rank takes another one."""
-    content = process_group.from_first(lambda: newest_intact(directory.checkpoints))
+
+    def fits(progress: Progress) -> bool:
+        """Where the order of conversations depends on the ranks, only as many can continue in mid-epoch."""
+        partial = progress.partial
+        return partial is None or not source.depends_on_workers or partial.workers == process_group.size
+
+    content = process_group.from_first(lambda: newest_intact(directory.checkpoints, fits=fits))
     progress = Progress()
     if content is not None:
         try:
@@ -151,6 +149,11 @@ def _resume(directory: RunDirectory, trainer: Trainer, process_group: ProcessGro
         except UserError as error:
             raise CheckpointError(f"{error}; remove {content.uri} to continue from the checkpoint before it") from None
     if process_group.is_first:
+        repeated = steps_repeated(directory, progress, steps_per_epoch=source.steps(world_size=process_group.size))
+        if content is not None or repeated:
+            progress = replace(
+                progress, resumes=progress.resumes + 1, repeated_steps=progress.repeated_steps + repeated
+            )
         directory.drop_metrics_from(progress.next_epoch)
     return progress
 
@@ -248,6 +251,8 @@ def _select_and_score(spec: RunSpec, process_group: ProcessGroup, trainer: Train
         epochs=progress.next_epoch,
         selected_epoch=progress.best_epoch,
         refit_epochs=refit_epochs,
+        resumes=progress.resumes,
+        repeated_steps=progress.repeated_steps,
         test_reads=0 if test is None else 1,
         dev=dev,
         test=test,

@@ -27,6 +27,7 @@ class RunSpec:
         workers: Ray Train workers, as the user set them; 0 is without Ray.
         warnings: what the record says besides what training shows, such as idle workers.
         started: Unix time in seconds at which the command started.
+        notified: whether the machine of this rank is about to be taken away, and the run should be saved before.
     """
 
     job: JobConfig
@@ -37,6 +38,7 @@ class RunSpec:
     started: float
     both: Callable[[], BatchLoader] | None = None
     warnings: list[str] = field(default_factory=list)
+    notified: Callable[[], bool] = lambda: False
 
     @property
     def train(self) -> TrainConfig:

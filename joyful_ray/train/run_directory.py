@@ -14,7 +14,8 @@ from joyful_ray.records import EpochMetrics, RunRecord, read_as, read_lines_as
 from joyful_ray.storage import Location, open_location
 
 CONFIG, METRICS, RECORD, FAILURE = "config.yaml", "metrics.jsonl", "record.json", "failure.json"
-MAY_DIFFER = ("name", "storage", "corpus", "cluster.", "search", "study")
+POSITION, STOP, STOPPED = "checkpoints/position.json", ".ray/stop", ".ray/stopped"
+MAY_DIFFER = ("name", "storage", "corpus", "cluster.", "search", "study", "train.checkpoint_every_")
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class RunDirectory:
 
     @property
     def checkpoints(self) -> Location:
-        """The folder of the checkpoints, `checkpoints/<epoch>/`."""
+        """The folder of the checkpoints, `checkpoints/<epoch>/` and `checkpoints/<epoch>-<step>/`."""
         return self.location.join("checkpoints")
 
     @property
@@ -51,9 +52,14 @@ class RunDirectory:
         """The folder of the selected model."""
         return self.location.join("bundle")
 
-    def checkpoint(self, epoch: int) -> Location:
-        """The folder of the checkpoint after an epoch; folder names, like `epoch`, count from 0."""
-        return self.checkpoints.join(f"{epoch:05d}")
+    def checkpoint(self, epoch: int, step: int | None = None) -> Location:
+        """The folder of the checkpoint after an epoch, or after some of its steps.
+
+        Args:
+            epoch: counted from 0, as in the name of the folder.
+            step: number of steps of the epoch; None is the whole epoch.
+        """
+        return self.checkpoints.join(f"{epoch:05d}" if step is None else f"{epoch:05d}-{step:06d}")
 
     def begin(self, job: JobConfig, *, corpus_hash: str) -> bool:
         """Write the config of a new run, or check that an unfinished run has the same settings and corpus.
@@ -137,6 +143,37 @@ class RunDirectory:
         """
         place = self.location.join(RECORD)
         return read_as(RunRecord, place.read_text(), place=place.uri) if place.exists() else None
+
+    def note_steps(self, steps: int) -> None:
+        """Note how many steps have been trained."""
+        self.location.join(POSITION).write_text(json.dumps({"steps": steps}))
+
+    def noted_steps(self) -> int:
+        """How many steps had been trained at the last note; 0 without one."""
+        place = self.location.join(POSITION)
+        return int(json.loads(place.read_text())["steps"]) if place.exists() else 0
+
+    def request_stop(self) -> None:
+        """Ask the workers to save and stop."""
+        self.location.join(STOP).write_text("")
+
+    def stop_is_requested(self) -> bool:
+        """Whether the workers shall save and stop."""
+        return self.location.join(STOP).exists()
+
+    def write_stopped(self, message: str) -> None:
+        """Say where the workers stopped."""
+        self.location.join(STOPPED).write_text(message)
+
+    def read_stopped(self) -> str | None:
+        """Where the workers stopped; None if they have not."""
+        place = self.location.join(STOPPED)
+        return place.read_text() if place.exists() else None
+
+    def forget_stop(self) -> None:
+        """Remove what an earlier command asked of the workers, and their answer."""
+        for name in (STOP, STOPPED):
+            self.location.join(name).remove()
 
     def write_failure(self, message: str) -> None:
         """Write down why the workers stopped."""

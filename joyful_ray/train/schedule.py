@@ -3,11 +3,36 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from joyful_ray.settings import TrainConfig
 
 PLATEAU_PATIENCE, PLATEAU_FACTOR, PLATEAU_THRESHOLD = 8, 0.1, 1e-4
+
+
+@dataclass(frozen=True)
+class PartialEpoch:
+    """What an epoch has come to after some of its steps, over all ranks.
+
+    Attributes:
+        step: number of steps.
+        workers: number of ranks; with streaming ingest, the rest of the epoch needs as many.
+        sums, counts: of each term of the objective.
+        conversations: number of conversations trained on.
+        seconds, waited: wall time so far, and how much of it the first rank waited for data.
+        gradient_norm: sum of the norms.
+        diagnostics: those of the epoch's first step.
+    """
+
+    step: int
+    workers: int
+    sums: dict[str, float]
+    counts: dict[str, float]
+    conversations: int
+    seconds: float
+    waited: float
+    gradient_norm: float
+    diagnostics: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -21,6 +46,9 @@ class Progress:
         stale_epochs: epochs since the best one.
         plateau_best, plateau_stale: lowest dev loss so far, and epochs since then.
         plateau_factor: factor of the learning rate under `plateau`.
+        partial: what the next epoch has come to, if the run was saved in the middle of it.
+        resumes: how often the run was continued.
+        repeated_steps: number of steps that were trained again because of that, as far as known.
     """
 
     next_epoch: int = 0
@@ -30,6 +58,13 @@ class Progress:
     plateau_best: float = math.inf
     plateau_stale: int = 0
     plateau_factor: float = 1.0
+    partial: PartialEpoch | None = None
+    resumes: int = 0
+    repeated_steps: int = 0
+
+    def steps(self, steps_per_epoch: int) -> int:
+        """Number of steps trained."""
+        return self.next_epoch * steps_per_epoch + (self.partial.step if self.partial is not None else 0)
 
     def after(self, *, score: float, dev_loss: float, counts: bool = True) -> Progress:
         """The progress after one more epoch.
@@ -40,7 +75,7 @@ class Progress:
             counts: False for an epoch that trained only the fusion, whose dev score says nothing.
         """
         if not counts:
-            return replace(self, next_epoch=self.next_epoch + 1)
+            return replace(self, next_epoch=self.next_epoch + 1, partial=None)
         is_best = score > self.best_score
         improved = dev_loss < self.plateau_best * (1.0 - PLATEAU_THRESHOLD)
         stale = 0 if improved else self.plateau_stale + 1
@@ -48,6 +83,7 @@ class Progress:
         return replace(
             self,
             next_epoch=self.next_epoch + 1,
+            partial=None,
             best_epoch=self.next_epoch if is_best else self.best_epoch,
             best_score=score if is_best else self.best_score,
             stale_epochs=0 if is_best else self.stale_epochs + 1,

@@ -48,28 +48,32 @@ class StepResult:
     Attributes:
         sums: sum of each term over this rank's utterances.
         counts: count of each term over all ranks.
+        saves, stops: whether any rank wants a checkpoint after this step, or the run to stop there.
         gradient_norm: norm of the whole gradient before clipping.
     """
 
     sums: dict[str, Tensor]
     counts: dict[str, Tensor]
     gradient_norm: float
+    saves: bool = False
+    stops: bool = False
 
 
-def train_step(state: TrainState, work: Work, *, place: str) -> StepResult:
+def train_step(state: TrainState, work: Work, *, place: str, wishes: tuple[bool, bool] = (False, False)) -> StepResult:
     """Run this rank's micro-batches, synchronise gradients once, and update the parameters.
 
     Args:
         state: model, objective and optimizer.
         work: this rank's micro-batches of the step; may be empty.
         place: epoch and step, for error messages.
+        wishes: whether this rank wants a checkpoint after this step, and the run to stop there.
 
     Raises:
         TrainingError: on every rank, if the loss or the gradient is not finite.
     """
     objective, process_group = state.objective, state.process_group
     batches = [batch.to(process_group.device) for _, batch in work]
-    counts = _global_counts(state, batches)
+    counts, (saves, stops) = _global_counts(state, batches, wishes)
     state.optimizer.zero_grad(set_to_none=True)
     sums = {name: torch.zeros((), device=process_group.device) for name in objective.weights}
     for index, (micro, _) in enumerate(work):
@@ -87,17 +91,22 @@ def train_step(state: TrainState, work: Work, *, place: str) -> StepResult:
     if not torch.isfinite(norm):
         _raise_not_finite(state, sums, counts, place)
     state.optimizer.step()
-    return StepResult(sums, counts, float(norm))
+    return StepResult(sums, counts, float(norm), saves, stops)
 
 
-def _global_counts(state: TrainState, batches: list[Batch]) -> dict[str, Tensor]:
-    names = list(state.objective.weights)
-    totals = torch.zeros(len(names), dtype=torch.float64, device=state.process_group.device)
+def _global_counts(
+    state: TrainState, batches: list[Batch], wishes: tuple[bool, bool]
+) -> tuple[dict[str, Tensor], tuple[bool, bool]]:
+    """The count of each term, and the wishes, over all ranks, in one collective operation."""
+    names, device = list(state.objective.weights), state.process_group.device
+    totals = torch.zeros(len(names) + len(wishes), dtype=torch.float64, device=device)
     for batch in batches:
         counted = state.objective.counts(batch)
-        totals += torch.stack([counted[name].double() for name in names])
+        totals[: len(names)] += torch.stack([counted[name].double() for name in names])
+    totals[len(names) :] = torch.tensor(wishes, dtype=torch.float64, device=device)
     totals = state.process_group.all_reduce(totals).float()
-    return dict(zip(names, totals, strict=True))
+    saves, stops = (bool(total > 0) for total in totals[len(names) :])
+    return dict(zip(names, totals[: len(names)], strict=True)), (saves, stops)
 
 
 def _run_blank(state: TrainState) -> None:

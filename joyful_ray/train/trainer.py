@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +14,16 @@ from joyful_ray.data.loader import BatchLoader, blank_batch
 from joyful_ray.data.prepare import CorpusInfo
 from joyful_ray.objective.joint import ALIGNMENT, FUSION_TERMS, PRETRAINING, JointObjective
 from joyful_ray.storage import Location
+from joyful_ray.termination import Stopped
 from joyful_ray.train import checkpoint
 from joyful_ray.train.allocator import return_large_blocks
 from joyful_ray.train.build import build_model, build_objective, build_optimizer
-from joyful_ray.train.checkpoint import CheckpointContent
+from joyful_ray.train.checkpoint import CheckpointContent, Snapshot
 from joyful_ray.train.diagnostics import diagnose
+from joyful_ray.train.epoch_tally import EpochTally
 from joyful_ray.train.process_group import ProcessGroup
-from joyful_ray.train.schedule import Progress, learning_rate, lengthened
+from joyful_ray.train.saving import Saving
+from joyful_ray.train.schedule import PartialEpoch, Progress, learning_rate, lengthened
 from joyful_ray.train.step import TrainState, train_step
 
 
@@ -81,55 +84,72 @@ class Trainer:
             return "joint"
         return "fusion" if epoch < self.config.fusion_epochs else "rest"
 
-    def train_epoch(self, loader: BatchLoader, progress: Progress) -> EpochNumbers:
-        """Train one pass over the training split."""
-        epoch, config = progress.next_epoch, self.config
+    def train_epoch(self, loader: BatchLoader, progress: Progress, saving: Saving | None = None) -> EpochNumbers:
+        """Train one pass over the training split, or the rest of it if the run was saved in the middle.
+
+        Raises:
+            Stopped: the run was asked to stop; it has been saved.
+        """
+        epoch, config, group = progress.next_epoch, self.config, self.process_group
         state = self._state_of(self.stage_of(epoch))
         self.model.train()
-        steps = loader.steps(world_size=self.process_group.size)
-        diagnostics: dict[str, float] = {}
-        names = list(state.objective.weights)
-        totals = torch.zeros(2, len(names), dtype=torch.float64, device=self.process_group.device)
-        seen = torch.zeros((), dtype=torch.float64, device=self.process_group.device)
-        began, waited, norms, rate = time.perf_counter(), 0.0, 0.0, 0.0
-        work = loader.epoch(epoch, rank=self.process_group.rank, world_size=self.process_group.size)
-        for index in range(steps):
+        steps, names = loader.steps(world_size=group.size), list(state.objective.weights)
+        first, tally = self._begin(progress.partial, names)
+        rate = 0.0
+        work = loader.epoch(epoch, rank=group.rank, world_size=group.size, start=first)
+        for index in range(first, steps):
             asked = time.perf_counter()
             mine = next(work)
-            waited += time.perf_counter() - asked
-            seen += sum(len(micro.conversations) for micro, _ in mine)
+            tally.waited += time.perf_counter() - asked
+            tally.conversations += sum(len(micro.conversations) for micro, _ in mine)
             rate = learning_rate(
                 config,
                 step=epoch * steps + index,
                 steps_per_epoch=steps,
                 plateau_factor=progress.plateau_factor,
             )
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
+            for parameters in self.optimizer.param_groups:
+                parameters["lr"] = rate
             if index == 0 and mine and config.diagnostics and self.process_group.is_first:
                 micro, batch = mine[0]
                 batch = batch.to(self.process_group.device)
-                diagnostics = diagnose(self.model, state.objective, batch, seed=micro.seed)
-            result = train_step(state, mine, place=f"epoch {epoch + 1}, step {index + 1}")
+                tally.diagnostics = diagnose(self.model, state.objective, batch, seed=micro.seed)
+            wishes = (False, False) if saving is None else saving.wishes(epoch * steps + index)
+            result = train_step(state, mine, place=f"epoch {epoch + 1}, step {index + 1}", wishes=wishes)
             self._update_ema(epoch * steps + index)
-            totals[0] += torch.stack([result.sums[name].double() for name in names])
-            totals[1] += torch.stack([result.counts[name].double() for name in names])
-            norms += result.gradient_norm
-        sums = self.process_group.all_reduce(totals[0])
-        losses = {n: float(s / c.clamp(min=1e-9)) for n, s, c in zip(names, sums, totals[1], strict=True)}
+            tally.add(result)
+            if result.saves and saving is not None and index + 1 < steps:
+                so_far = replace(progress, partial=tally.so_far(step=index + 1))
+                if group.is_first:
+                    saving.write(self.snapshot(is_copy=True), so_far, step=so_far.steps(steps))
+                if result.stops:
+                    saving.wait()
+                    raise Stopped(f"epoch {epoch + 1}, step {index + 1} of {steps}")
+        whole = tally.so_far(step=steps)
+        losses = {name: whole.sums[name] / max(whole.counts[name], 1e-9) for name in names}
         losses["total"] = sum(state.objective.weights[name] * losses[name] for name in names)
-        seconds = time.perf_counter() - began
-        conversations = int(self.process_group.all_reduce(seen))
         return EpochNumbers(
-            losses, conversations, seconds, waited / max(seconds, 1e-9), rate, norms / steps, diagnostics
+            losses=losses,
+            conversations=whole.conversations,
+            train_seconds=whole.seconds,
+            waiting_share=whole.waited / max(whole.seconds, 1e-9),
+            learning_rate=rate,
+            gradient_norm=whole.gradient_norm / steps,
+            diagnostics=whole.diagnostics,
         )
+
+    def _begin(self, partial: PartialEpoch | None, names: list[str]) -> tuple[int, EpochTally]:
+        """The first step to train, and a tally that continues from what was saved."""
+        return (0 if partial is None else partial.step), EpochTally(names, self.process_group, partial)
 
     def save(self, location: Location, progress: Progress) -> None:
         """Write a checkpoint."""
+        checkpoint.write_checkpoint(location, self.snapshot(), progress)
+
+    def snapshot(self, *, is_copy: bool = False) -> Snapshot:
+        """What a checkpoint has of this state; a copy stays as it is while training goes on."""
         ema_weights = self.ema_model.state_dict() if self.ema_model is not None else None
-        checkpoint.save_checkpoint(
-            location, model=self.model, ema_weights=ema_weights, optimizer=self.optimizer, progress=progress
-        )
+        return checkpoint.snapshot(self.model, ema_weights, self.optimizer, is_copy=is_copy)
 
     def load(self, content: CheckpointContent) -> Progress:
         """Load a checkpoint, and return its progress.

@@ -16,6 +16,7 @@ from joyful_ray.data.loader import BatchLoader
 from joyful_ray.data.prepare import CorpusInfo
 from joyful_ray.errors import TrainingError, UserError
 from joyful_ray.schema import Split
+from joyful_ray.termination import Stopped
 from joyful_ray.train.loop import run
 from joyful_ray.train.loop_spec import RunSpec
 from joyful_ray.train.process_group import ProcessGroup, use_cores
@@ -65,6 +66,9 @@ def train_on_worker(config: dict[str, Any]) -> None:
     )
     try:
         run(spec, process_group)
+    except Stopped as stopped:
+        if process_group.is_first:
+            directory.write_stopped(str(stopped))
     except (TrainingError, UserError) as error:
         if process_group.is_first:
             directory.write_failure(str(error))

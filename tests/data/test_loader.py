@@ -4,7 +4,7 @@ import pytest
 
 from joyful_ray.corpora.shards import table_from_conversations
 from joyful_ray.data.encode import Encoding
-from joyful_ray.data.ingest import rows_of_rank, smallest_store
+from joyful_ray.data.ingest import rows_of_rank, smallest_store, without_first
 from joyful_ray.data.loader import ResidentLoader
 from joyful_ray.data.plan import draw_key
 from joyful_ray.data.store import SplitStore
@@ -69,6 +69,22 @@ def test_the_streamed_rows_of_the_ranks_are_disjoint_and_complete(rows: list[int
     sizes = [sum(stop - start for _, start, stop in rank) for rank in pieces]
     assert max(sizes) - min(sizes) <= 1
     assert max(sizes) <= -(-sum(rows) // world_size)
+
+
+@pytest.mark.parametrize("rows", range(0, 14, 3))
+def test_pieces_without_their_first_rows(rows: int) -> None:
+    pieces = [(3, 2, 6), (0, 0, 1), (2, 5, 12)]
+    every = [(shard, row) for shard, start, stop in pieces for row in range(start, stop)]
+    left = without_first(pieces, rows)
+    assert [(shard, row) for shard, start, stop in left for row in range(start, stop)] == every[rows:]
+    assert all(start < stop for _, start, stop in left)
+
+
+def test_an_epoch_goes_on_from_any_step(source: ResidentLoader) -> None:
+    whole = [[batch.conversations for _, batch in work] for work in source.epoch(1, rank=1, world_size=2)]
+    for start in range(len(whole) + 1):
+        later = source.epoch(1, rank=1, world_size=2, start=start)
+        assert [[batch.conversations for _, batch in work] for work in later] == whole[start:]
 
 
 def test_draws_differ_between_conversations_epochs_and_seeds() -> None:

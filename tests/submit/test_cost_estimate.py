@@ -85,21 +85,30 @@ def test_uncertainty_grows_with_scattered_steps_and_with_what_was_not_measured(c
     assert many.error == pytest.approx(math.hypot(0.15, 0.5))
 
 
+FIXED = {"objective": {"negatives": "micro-batch"}}
+
+
 @pytest.mark.parametrize(
     ("settings", "resources", "expected"),
     [
         (
-            {"cluster": {"workers": 6}},
+            {"cluster": {"workers": 6}} | FIXED,
             HERE,
-            "2 of 6 workers are idle, because a step has 4 micro-batches; use 4 workers",
+            "2 of 6 workers are idle, because objective.negatives: micro-batch needs fixed parts and a step has 4 "
+            "micro-batches; use 4 workers",
         ),
         (
-            {"cluster": {"workers": 3}},
+            {"cluster": {"workers": 3}} | FIXED,
             HERE,
             "workers are idle 33% of the time, because 4 micro-batches cannot be divided evenly among 3 workers",
         ),
-        ({"train": {"batch_conversations": 2}}, HERE, "2 conversations, enough for 2 micro-batches instead of the 4"),
-        ({}, HERE, "a micro-batch has only about"),
+        (
+            {"train": {"batch_conversations": 2}} | FIXED,
+            HERE,
+            "2 conversations, enough for 2 micro-batches instead of the 4",
+        ),
+        ({"cluster": {"workers": 6}}, HERE, "a step has 8 conversations for 6 workers, so that some are idle"),
+        ({}, HERE, "a worker has only about"),
         ({"cluster": {"workers": 4, "cpus_per_worker": 2.0}}, HERE, "4 workers need 8 CPUs, but this machine has 4"),
         ({"cluster": {"gpus_per_worker": 1.0}}, HERE, "2 workers need 2 GPUs, but this machine has 0"),
         ({"cluster": {"gpus_per_worker": 1.0}}, HERE, "measured on a CPU because this machine has no GPU"),

@@ -179,9 +179,9 @@ def ids(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
 
     class Recording(SplitStore):
-        def batch(self, conversations: Any) -> Any:
+        def batch(self, conversations: Any, **settings: Any) -> Any:
             seen.extend(self.conversation_ids[c] for c in conversations)
-            return super().batch(conversations)
+            return super().batch(conversations, **settings)
 
     monkeypatch.setattr(ingesting, "SplitStore", Recording)
     return seen
@@ -212,6 +212,23 @@ def test_streaming_gives_each_conversation_to_one_rank_once_per_epoch(
     if world_size == 2:
         assert pass_over(source, 1, world_size, ids) == ranks, "the order is a function of seed, epoch and workers"
         assert pass_over(source, 2, world_size, ids) != ranks
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_an_epoch_streams_on_from_any_step_as_if_it_had_begun_there(
+    streamed: tuple[JobConfig, CorpusInfo, dict[Any, Any]], world_size: int
+) -> None:
+    job, corpus_info, ingested = streamed
+    source = StreamingLoader(ingested["train"], job, corpus_info.encoding)
+
+    def steps_from(start: int) -> list[list[tuple[tuple[str, ...], list[int]]]]:
+        work = source.epoch(1, rank=world_size - 1, world_size=world_size, start=start)
+        return [[(batch.conversation_ids, batch.keys_C.tolist()) for _, batch in step] for step in work]
+
+    whole = steps_from(0)
+    assert len(whole) == source.steps(world_size=world_size) > 3
+    for start in (1, len(whole) // 2, len(whole) - 1):
+        assert steps_from(start) == whole[start:]
 
 
 @pytest.mark.parametrize("world_size", [1, 3])

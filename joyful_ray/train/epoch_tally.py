@@ -1,0 +1,66 @@
+"""Adds up what the steps of an epoch give, and continues from what an earlier command had added."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+
+from joyful_ray.train.process_group import ProcessGroup
+from joyful_ray.train.schedule import PartialEpoch
+from joyful_ray.train.step import StepResult
+
+
+class EpochTally:
+    """The sums of one epoch on one rank.
+
+    Args:
+        names: the terms of the objective.
+        process_group: the ranks that train together.
+        before: what the epoch had come to when the run was saved; None for a whole epoch.
+
+    Attributes:
+        conversations, waited, diagnostics: of this rank; see `PartialEpoch`.
+    """
+
+    def __init__(self, names: Sequence[str], process_group: ProcessGroup, before: PartialEpoch | None) -> None:
+        self.conversations, self.waited = 0, 0.0
+        self.diagnostics = dict(before.diagnostics) if before is not None else {}
+        self._names, self._process_group, self._before = list(names), process_group, before
+        self._began, self._norms = time.perf_counter(), 0.0
+        self._totals = torch.zeros(2, len(names), dtype=torch.float64, device=process_group.device)
+
+    def add(self, result: StepResult) -> None:
+        """Add a step."""
+        self._totals[0] += torch.stack([result.sums[name].double() for name in self._names])
+        self._totals[1] += torch.stack([result.counts[name].double() for name in self._names])
+        self._norms += result.gradient_norm
+
+    def so_far(self, *, step: int) -> PartialEpoch:
+        """What the epoch has come to, over all ranks; every rank must call it.
+
+        Args:
+            step: number of steps of the epoch that have been trained.
+        """
+        group, before = self._process_group, self._before
+        mine = torch.cat([self._totals[0], self._totals.new_tensor([self.conversations])])
+        *sums, conversations = group.all_reduce(mine).tolist()
+        named = dict(zip(self._names, sums, strict=True))
+        counts = dict(zip(self._names, self._totals[1].tolist(), strict=True))
+        seconds = time.perf_counter() - self._began
+        if before is None:
+            return PartialEpoch(
+                step, group.size, named, counts, int(conversations), seconds, self.waited, self._norms, self.diagnostics
+            )
+        return PartialEpoch(
+            step=step,
+            workers=group.size,
+            sums={name: before.sums[name] + value for name, value in named.items()},
+            counts={name: before.counts[name] + value for name, value in counts.items()},
+            conversations=before.conversations + int(conversations),
+            seconds=before.seconds + seconds,
+            waited=before.waited + self.waited,
+            gradient_norm=before.gradient_norm + self._norms,
+            diagnostics=self.diagnostics,
+        )
