@@ -6,10 +6,11 @@ names; `config.py` reads them all, and `compatibility.py` checks that they go to
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from joyful_ray.schema import Modality
 from joyful_ray.sections import Section, TermConfig
@@ -209,7 +210,11 @@ class ClusterConfig(Section):
     """Resources that a run requests from Ray."""
 
     workers: int = Field(2, ge=0)
-    """Number of Ray Train workers; 0 trains in the current process without Ray."""
+    """Number of Ray Train workers; 0 trains in the current process without Ray. `{min: 2, max: 8}` is short for
+    `workers: 8` and `min_workers: 2`."""
+    min_workers: int | None = Field(None, ge=1)
+    """Smallest number of workers with which a run starts or goes on where nodes are missing or lost; it takes more, up
+    to `workers`, when there is room. The result does not change. Null needs all of them."""
     cpus_per_worker: float = Field(1.0, gt=0.0)
     """CPU cores per worker; without Ray, cores of the process."""
     gpus_per_worker: float = Field(0.0, ge=0.0)
@@ -230,3 +235,30 @@ class ClusterConfig(Section):
     address: str | None = None
     """Address of the Ray cluster to join; null joins the one in RAY_ADDRESS, as in a submitted job, or else starts a
     local one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _range_of_workers(cls, values: Any) -> Any:
+        """Take `workers: {min: …, max: …}` apart."""
+        if not isinstance(values, Mapping) or not isinstance(values.get("workers"), Mapping):
+            return values
+        given = values["workers"]
+        if set(given) != {"min", "max"}:
+            raise ValueError("workers is a number, or {min: …, max: …}")
+        return {**values, "workers": given["max"], "min_workers": given["min"]}
+
+    @model_validator(mode="after")
+    def _range_is_ordered(self) -> ClusterConfig:
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"min_workers is {self.min_workers}, more than workers, {self.workers}")
+        return self
+
+    @property
+    def least_workers(self) -> int:
+        """Number of workers without which a run does not start."""
+        return self.workers if self.min_workers is None else self.min_workers
+
+    @property
+    def worker_range(self) -> int | tuple[int, int]:
+        """Number of workers as Ray Train takes it: one number, or the smallest and the largest."""
+        return self.workers if self.min_workers is None else (self.min_workers, self.workers)

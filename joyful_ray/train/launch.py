@@ -184,6 +184,7 @@ def _train_on_ray(
             stage(f"warning: {warning}")
         cluster = job.cluster
         resources = {"CPU": cluster.cpus_per_worker}
+        workers: Any = cluster.worker_range  # Ray's annotation leaves out the range
         if cluster.gpus_per_worker:
             resources["GPU"] = cluster.gpus_per_worker
         marker = directory.location.join(".ray", f"started-{time.time_ns()}")
@@ -199,7 +200,7 @@ def _train_on_ray(
             },
             torch_config=TorchConfig(timeout_s=math.ceil(cluster.collective_timeout_s)),
             scaling_config=ScalingConfig(
-                num_workers=cluster.workers, use_gpu=cluster.gpus_per_worker > 0, resources_per_worker=resources
+                num_workers=workers, use_gpu=cluster.gpus_per_worker > 0, resources_per_worker=resources
             ),
             run_config=RunConfig(
                 name=f"attempt-{time.time_ns()}",

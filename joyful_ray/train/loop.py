@@ -124,7 +124,7 @@ def _saving(spec: RunSpec, process_group: ProcessGroup) -> Iterator[Saving]:
             spec.train,
             is_first=process_group.is_first,
             stop_requested=was_asked,
-            notified=spec.notified,
+            ask=spec.ask,
             looks_for_request=spec.workers > 0,
         )
         try:

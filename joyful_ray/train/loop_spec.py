@@ -27,7 +27,8 @@ class RunSpec:
         workers: Ray Train workers, as the user set them; 0 is without Ray.
         warnings: what the record says besides what training shows, such as idle workers.
         started: Unix time in seconds at which the command started.
-        notified: whether the machine of this rank is about to be taken away, and the run should be saved before.
+        ask: asks the cluster whether a machine of the run is about to be taken away, on all ranks together; None if it
+            cannot say.
     """
 
     job: JobConfig
@@ -38,7 +39,7 @@ class RunSpec:
     started: float
     both: Callable[[], BatchLoader] | None = None
     warnings: list[str] = field(default_factory=list)
-    notified: Callable[[], bool] = lambda: False
+    ask: Callable[[], bool] | None = None
 
     @property
     def train(self) -> TrainConfig:

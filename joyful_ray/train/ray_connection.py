@@ -120,10 +120,11 @@ def connected_address() -> str:
 
 def _check_fits(job: JobConfig, resources: dict[str, float]) -> None:
     for kind, each in (("CPU", job.cluster.cpus_per_worker), ("GPU", job.cluster.gpus_per_worker)):
-        requested, found = job.cluster.workers * each, resources.get(kind, 0.0)
-        if requested > found:
+        workers, found = job.cluster.least_workers, resources.get(kind, 0.0)
+        if workers * each > found:
+            setting = "workers" if job.cluster.min_workers is None else "min_workers"
             raise ConfigError(
-                f"cluster.workers is {job.cluster.workers} at {each:g} {kind} each; the cluster has {found:g} {kind}"
+                f"cluster.{setting} is {workers} at {each:g} {kind} each; the cluster has {found:g} {kind}"
             )
 
 

@@ -14,20 +14,23 @@ from joyful_ray.settings import TrainConfig
 from joyful_ray.train.checkpoint import Snapshot, prune_checkpoints, write_checkpoint
 from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.train.schedule import Progress
+from joyful_ray.train.step import NO_WISHES, Wishes
 
+ASK_S = 5.0
+"""Seconds between two questions whether a machine is about to go."""
 BEAT_S, REMOTE_BEAT_S = 1.0, 5.0
 """Seconds between two looks for a request to stop, and between two notes of how far the run is."""
 
 
 class Saving:
-    """Saves one run in mid-epoch; on the first rank, which writes, and on others, which may ask for it.
+    """Saves one run in mid-epoch; the first rank decides and writes, and the others do nothing.
 
     Args:
         directory: the directory of the run.
         config: how often checkpoints are due.
         is_first: whether this rank writes.
         stop_requested: whether this process shall stop, such as after SIGTERM.
-        notified: whether this rank's machine is about to go.
+        ask: asks the cluster whether a machine of the run is about to go, on all ranks together; None if it cannot say.
         looks_for_request: whether another process may ask the run to stop, by a file.
     """
 
@@ -38,16 +41,16 @@ class Saving:
         *,
         is_first: bool,
         stop_requested: Callable[[], bool] = lambda: False,
-        notified: Callable[[], bool] = lambda: False,
+        ask: Callable[[], bool] | None = None,
         looks_for_request: bool = False,
     ) -> None:
         self.seconds = 0.0
         self._directory, self._config, self._is_first = directory, config, is_first
-        self._stop_requested, self._notified = stop_requested, notified
+        self._stop_requested, self._ask = stop_requested, ask
         self._looks_for_request, self._was_requested = looks_for_request, False
         self._steps = 0
         self._last_steps, self._last_time = 0, time.monotonic()
-        self._has_answered_notice = False
+        self._last_asked, self._has_answered_notice = time.monotonic(), False
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="write-checkpoint") if is_first else None
         self._pending: Future[None] | None = None
         self._done = threading.Event()
@@ -55,23 +58,29 @@ class Saving:
         if self._beat is not None:
             self._beat.start()
 
-    def wishes(self, step: int) -> tuple[bool, bool]:
-        """Whether this rank wants a checkpoint after this step, and whether it wants the run to stop there.
+    def wishes(self, step: int) -> Wishes:
+        """What this rank wants after a step; only the first rank decides.
 
         Args:
             step: number of steps of the whole run before this one.
         """
-        self._steps = step
-        if self._notified() and not self._has_answered_notice:
-            self._has_answered_notice = True
-            return True, False
         if not self._is_first:
-            return False, False
-        stops = self._stop_requested() or self._was_requested
+            return NO_WISHES
+        self._steps, now = step, time.monotonic()
         every, minutes = self._config.checkpoint_every_steps, self._config.checkpoint_every_minutes
         is_due = every is not None and step + 1 - self._last_steps >= every
-        is_due |= minutes is not None and time.monotonic() - self._last_time >= 60 * minutes
-        return is_due or stops, stops
+        is_due |= minutes is not None and now - self._last_time >= 60 * minutes
+        asks = self._ask is not None and now - self._last_asked >= ASK_S
+        if asks:
+            self._last_asked = now
+        return Wishes(is_due or self.shall_stop, self.shall_stop, asks)
+
+    def is_noticed(self) -> bool:
+        """Whether a machine of the run is about to go, and no checkpoint has answered it; all ranks ask together."""
+        if self._ask is None or not self._ask() or self._has_answered_notice:
+            return False
+        self._has_answered_notice = True
+        return True
 
     @property
     def shall_stop(self) -> bool:

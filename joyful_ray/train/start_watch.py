@@ -99,4 +99,4 @@ def demand(cluster: ClusterConfig) -> str:
     each = f"{cluster.cpus_per_worker:g} CPU" + (
         f" and {cluster.gpus_per_worker:g} GPU" if cluster.gpus_per_worker else ""
     )
-    return f"{counted(cluster.workers, 'worker')} with {each} each"
+    return f"{counted(cluster.least_workers, 'worker')} with {each} each"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,23 @@ class TrainState:
     precision: str = "fp32"
 
 
+class Wishes(NamedTuple):
+    """What ranks want after a step; what one wants, all do.
+
+    Attributes:
+        saves: a checkpoint.
+        stops: the end of the run, for now.
+        asks: to ask the cluster together whether a machine is about to go.
+    """
+
+    saves: bool = False
+    stops: bool = False
+    asks: bool = False
+
+
+NO_WISHES = Wishes()
+
+
 @dataclass(frozen=True)
 class StepResult:
     """The losses and the gradient norm of one step.
@@ -48,32 +66,31 @@ class StepResult:
     Attributes:
         sums: sum of each term over this rank's utterances.
         counts: count of each term over all ranks.
-        saves, stops: whether any rank wants a checkpoint after this step, or the run to stop there.
+        wishes: what the ranks want after this step.
         gradient_norm: norm of the whole gradient before clipping.
     """
 
     sums: dict[str, Tensor]
     counts: dict[str, Tensor]
     gradient_norm: float
-    saves: bool = False
-    stops: bool = False
+    wishes: Wishes
 
 
-def train_step(state: TrainState, work: Work, *, place: str, wishes: tuple[bool, bool] = (False, False)) -> StepResult:
+def train_step(state: TrainState, work: Work, *, place: str, wishes: Wishes = NO_WISHES) -> StepResult:
     """Run this rank's micro-batches, synchronise gradients once, and update the parameters.
 
     Args:
         state: model, objective and optimizer.
         work: this rank's micro-batches of the step; may be empty.
         place: epoch and step, for error messages.
-        wishes: whether this rank wants a checkpoint after this step, and the run to stop there.
+        wishes: what this rank wants after this step.
 
     Raises:
         TrainingError: on every rank, if the loss or the gradient is not finite.
     """
     objective, process_group = state.objective, state.process_group
     batches = [batch.to(process_group.device) for _, batch in work]
-    counts, (saves, stops) = _global_counts(state, batches, wishes)
+    counts, wishes = _global_counts(state, batches, wishes)
     state.optimizer.zero_grad(set_to_none=True)
     sums = {name: torch.zeros((), device=process_group.device) for name in objective.weights}
     for index, (micro, _) in enumerate(work):
@@ -91,12 +108,10 @@ def train_step(state: TrainState, work: Work, *, place: str, wishes: tuple[bool,
     if not torch.isfinite(norm):
         _raise_not_finite(state, sums, counts, place)
     state.optimizer.step()
-    return StepResult(sums, counts, float(norm), saves, stops)
+    return StepResult(sums, counts, float(norm), wishes)
 
 
-def _global_counts(
-    state: TrainState, batches: list[Batch], wishes: tuple[bool, bool]
-) -> tuple[dict[str, Tensor], tuple[bool, bool]]:
+def _global_counts(state: TrainState, batches: list[Batch], wishes: Wishes) -> tuple[dict[str, Tensor], Wishes]:
     """The count of each term, and the wishes, over all ranks, in one collective operation."""
     names, device = list(state.objective.weights), state.process_group.device
     totals = torch.zeros(len(names) + len(wishes), dtype=torch.float64, device=device)
@@ -105,8 +120,8 @@ def _global_counts(
         totals[: len(names)] += torch.stack([counted[name].double() for name in names])
     totals[len(names) :] = torch.tensor(wishes, dtype=torch.float64, device=device)
     totals = state.process_group.all_reduce(totals).float()
-    saves, stops = (bool(total > 0) for total in totals[len(names) :])
-    return dict(zip(names, totals[: len(names)], strict=True)), (saves, stops)
+    counts = dict(zip(names, totals[: len(names)], strict=True))
+    return counts, Wishes(*(total > 0 for total in totals[len(names) :].tolist()))
 
 
 def _run_blank(state: TrainState) -> None:

@@ -24,7 +24,7 @@ from joyful_ray.train.epoch_tally import EpochTally
 from joyful_ray.train.process_group import ProcessGroup
 from joyful_ray.train.saving import Saving
 from joyful_ray.train.schedule import PartialEpoch, Progress, learning_rate, lengthened
-from joyful_ray.train.step import TrainState, train_step
+from joyful_ray.train.step import NO_WISHES, TrainState, train_step
 
 
 @dataclass(frozen=True)
@@ -114,15 +114,18 @@ class Trainer:
                 micro, batch = mine[0]
                 batch = batch.to(self.process_group.device)
                 tally.diagnostics = diagnose(self.model, state.objective, batch, seed=micro.seed)
-            wishes = (False, False) if saving is None else saving.wishes(epoch * steps + index)
+            wishes = NO_WISHES if saving is None else saving.wishes(epoch * steps + index)
             result = train_step(state, mine, place=f"epoch {epoch + 1}, step {index + 1}", wishes=wishes)
             self._update_ema(epoch * steps + index)
             tally.add(result)
-            if result.saves and saving is not None and index + 1 < steps:
+            if saving is None or index + 1 == steps:
+                continue
+            is_noticed = result.wishes.asks and saving.is_noticed()
+            if result.wishes.saves or is_noticed:
                 so_far = replace(progress, partial=tally.so_far(step=index + 1))
                 if group.is_first:
                     saving.write(self.snapshot(is_copy=True), so_far, step=so_far.steps(steps))
-                if result.stops:
+                if result.wishes.stops:
                     saving.wait()
                     raise Stopped(f"epoch {epoch + 1}, step {index + 1} of {steps}")
         whole = tally.so_far(step=steps)

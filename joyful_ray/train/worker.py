@@ -63,6 +63,7 @@ def train_on_worker(config: dict[str, Any]) -> None:
         started=config["started"],
         both=lambda: train_and_dev(ingested).source(job, corpus_info.encoding),
         warnings=idle_workers(job, corpus_info, ingested),
+        ask=machine_goes if process_group.size > 1 else None,
     )
     try:
         run(spec, process_group)
@@ -78,6 +79,11 @@ def train_on_worker(config: dict[str, Any]) -> None:
         # The rank that failed first is the cause. The others fail while waiting for it, and may be reported before it.
         error.failed_at = time.time()  # type: ignore[attr-defined]
         raise
+
+
+def machine_goes() -> bool:
+    """Whether Ray was told that a machine of the run will be taken away; all ranks must ask together."""
+    return ray.train.get_preemption_info() is not None
 
 
 def idle_workers(job: JobConfig, corpus_info: CorpusInfo, ingested: Mapping[Split, IngestedSplit]) -> list[str]:

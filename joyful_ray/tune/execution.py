@@ -62,9 +62,9 @@ def run_on_ray(setup: SearchSetup, writer: LedgerWriter, session: int, stage: St
 def _cluster_job(setup: SearchSetup) -> JobConfig:
     """The job whose workers tell how many cores and GPUs a trial needs."""
     search = setup.search
-    settings: dict[str, Any] = {"cluster.workers": 0}
+    settings: dict[str, Any] = {"cluster.workers": 0, "cluster.min_workers": None}
     if search.workers_per_trial > 1:
-        settings = {
+        settings |= {
             "cluster.workers": search.workers_per_trial,
             "cluster.cpus_per_worker": search.cpus_per_trial / search.workers_per_trial,
             "cluster.gpus_per_worker": search.gpus_per_trial / search.workers_per_trial,

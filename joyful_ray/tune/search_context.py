@@ -63,6 +63,7 @@ class SearchContext:
                 **settings,
                 "seed": seed,
                 "cluster.workers": search.workers_per_trial if search.workers_per_trial > 1 else 0,
+                "cluster.min_workers": None,
                 "cluster.cpus_per_worker": search.cpus_per_trial / search.workers_per_trial,
                 "cluster.gpus_per_worker": search.gpus_per_trial / search.workers_per_trial,
                 "train.device": "auto" if search.gpus_per_trial else "cpu",

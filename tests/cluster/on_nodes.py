@@ -1,13 +1,16 @@
 """Runs one scenario on several Ray nodes on this machine: `python on_nodes.py SCENARIO`, a JSON object.
 
-Its keys: `do` (`train`, `wait` or `search`), `head` and `nodes` (options of each node, such as `num_cpus`), and `job`.
+Its keys: `do` (`train`, `wait`, `search` or `lose`), `head` and `nodes` (options of each node, such as `num_cpus`), and
+`job`; for `lose`, also `notice` (whether the node that goes is announced before).
 Prints one JSON object.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -25,12 +28,14 @@ def main(scenario: dict[str, Any]) -> None:
     """Start the nodes, do what the scenario says, and end the nodes."""
     cluster = Cluster(initialize_head=True, head_node_args=scenario["head"])
     try:
-        for options in scenario["nodes"]:
-            cluster.add_node(**options)
+        nodes = [cluster.add_node(**options) for options in scenario["nodes"]]
         cluster.wait_for_nodes()
         job = small_job(scenario["job"], {"cluster": {"address": cluster.address}})
         began = time.monotonic()
-        found = {"train": train_on, "wait": wait_on, "search": search_on}[scenario["do"]](job)
+        if scenario["do"] == "lose":
+            found = lose_on(job, cluster, nodes[-1], notice=scenario["notice"])
+        else:
+            found = {"train": train_on, "wait": wait_on, "search": search_on}[scenario["do"]](job)
         print(json.dumps(found | {"seconds": time.monotonic() - began}))
     finally:
         cluster.shutdown()
@@ -57,6 +62,33 @@ def wait_on(job: JobConfig) -> dict[str, Any]:
     except TrainingError as error:
         return {"lines": lines, "error": str(error)}
     return {"lines": lines, "error": None}
+
+
+def lose_on(job: JobConfig, cluster: Cluster, node: Any, *, notice: bool) -> dict[str, Any]:
+    """Train, and take a node away for good after some epochs."""
+    directory = RunDirectory.of(job)
+
+    def take_away() -> None:
+        while len(directory.metrics()) < 3:
+            time.sleep(0.1)
+        if notice:
+            drain = ["drain-node", "--address", cluster.address, "--node-id", node.node_id]
+            reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "reclaimed"]
+            subprocess.run(["ray", *drain, *reason, "--deadline-remaining-seconds", "8"], check=True)
+            time.sleep(8)
+        cluster.remove_node(node, allow_graceful=False)
+
+    thread = threading.Thread(target=take_away)
+    thread.start()
+    record = train(job)
+    thread.join()
+    return {
+        "workers": record.workers,
+        "epochs": record.epochs,
+        "resumes": record.resumes,
+        "repeated_steps": record.repeated_steps,
+        "losses": [line.losses["total"] for line in directory.metrics()],
+    }
 
 
 def search_on(job: JobConfig) -> dict[str, Any]:

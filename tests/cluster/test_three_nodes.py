@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from joyful_ray.train.launch import train
+from joyful_ray.train.run_directory import RunDirectory
 from tests.cluster.conftest import CHECKOUT, without_clouds_and_clusters
-from tests.tiny_corpus import COUNTS, write_tiny
+from tests.tiny_corpus import COUNTS, small_job, write_tiny
 
 pytestmark = [pytest.mark.cluster, pytest.mark.ray, pytest.mark.slow]
 SMALL_STORE = 90 * 2**20
@@ -97,3 +99,21 @@ def test_a_run_that_waits_for_workers_says_so_and_gives_up(tmp_path: Path) -> No
         "3 workers with 1 CPU each did not start within cluster.start_timeout_s, 15 s; the"
     )
     assert not list((tmp_path / "runs").rglob("started-*"))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("notice", "max_failures"), [(False, 1), (True, 0)], ids=["lost", "announced"])
+def test_a_run_goes_on_without_a_node_that_is_gone_for_good(tmp_path: Path, notice: bool, max_failures: int) -> None:
+    """A node that was announced is no failure: `max_failures: 0` survives it."""
+    settings = {"epochs": 40, "patience": 100, "checkpoint_every_steps": 1, "batch_conversations": 4}
+    job: dict[str, Any] = {"corpus": write_tiny(tmp_path / "corpus"), "train": settings}
+    alone = small_job(job, {"storage": str(tmp_path / "alone"), "cluster": {"workers": 0}})
+    train(alone)
+    cluster = {"workers": {"min": 1, "max": 2}, "max_failures": max_failures, "collective_timeout_s": 30}
+    job |= {"storage": str(tmp_path / "runs"), "cluster": cluster}
+    found = on_nodes({"do": "lose", "head": {"num_cpus": 0}, "nodes": nodes_of(2), "job": job, "notice": notice})
+    assert (found["workers"], found["epochs"]) == (1, 40)
+    assert found["resumes"] >= 1
+    assert found["repeated_steps"] <= 2, "at most the interval, and the step that was under way"
+    expected = [line.losses["total"] for line in RunDirectory.of(alone).metrics()]
+    assert found["losses"] == pytest.approx(expected, rel=1e-4)

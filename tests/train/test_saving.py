@@ -22,6 +22,7 @@ from joyful_ray.train.launch import saved_place, train
 from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.train.saving import Saving
 from joyful_ray.train.schedule import Progress
+from joyful_ray.train.step import NO_WISHES, Wishes
 from tests.tiny_corpus import small_job
 from tests.train.test_loop import Crash, Tiny, assert_same_run, job
 
@@ -191,20 +192,29 @@ def directory(tmp_path: Path) -> RunDirectory:
 def test_a_request_of_another_process_stops_a_run(directory: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(saving_module, "BEAT_S", 0.01)
     saving = Saving(directory, small_job().train, is_first=True, looks_for_request=True)
-    assert saving.wishes(0) == (False, False)
+    assert saving.wishes(0) == NO_WISHES
     directory.request_stop()
     deadline = time.monotonic() + 10
     while not saving.shall_stop:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert saving.wishes(0) == (True, True)
+    assert saving.wishes(0) == Wishes(saves=True, stops=True)
     saving.close()
 
 
-def test_a_notice_on_any_rank_is_answered_with_one_checkpoint(directory: RunDirectory) -> None:
-    saving = Saving(directory, small_job().train, is_first=False, notified=lambda: True)
-    assert [saving.wishes(step) for step in range(3)] == [(True, False), (False, False), (False, False)]
+def test_a_notice_is_asked_for_now_and_then_and_answered_once(
+    directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saving_module, "ASK_S", 0.05)
+    saving = Saving(directory, small_job().train, is_first=True, ask=lambda: True)
+    assert not saving.wishes(0).asks
+    time.sleep(0.06)
+    assert [saving.wishes(step).asks for step in (1, 2)] == [True, False]
+    assert [saving.is_noticed() for _ in range(2)] == [True, False]
     saving.close()
+    other = Saving(directory, small_job().train, is_first=False, ask=lambda: True)
+    assert other.wishes(5) == NO_WISHES, "the first rank decides"
+    assert other.is_noticed()
 
 
 def test_a_checkpoint_that_cannot_be_written_fails_the_run(
