@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from joyful_ray.errors import CheckpointError, ConfigError, TrainingError
-from joyful_ray.train import loop
+from joyful_ray.train import epoch_checks, loop
 from joyful_ray.train.launch import check_gpus, train
 from joyful_ray.train.ray_connection import cluster_address, ray_cluster
 from joyful_ray.train.run_directory import RunDirectory
@@ -44,6 +44,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
     monkeypatch.setattr(RunDirectory, "add_metrics", and_tick)
     monkeypatch.setattr(loop, "time", found)
+    monkeypatch.setattr(epoch_checks, "time", found)
     return found
 
 
@@ -168,5 +169,5 @@ def test_all_ranks_stop_together(tiny: Tiny) -> None:
         started = time.time()
 
     with pytest.raises(TrainingError, match="stopped after"):
-        loop._check_time(RunSpec(), Others(), loop.Progress(next_epoch=2), 0.0)  # type: ignore[arg-type]
+        epoch_checks.check_time(RunSpec(), Others(), loop.Progress(next_epoch=2), 0.0)  # type: ignore[arg-type]
     assert asked == [0.0]
