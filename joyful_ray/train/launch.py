@@ -29,7 +29,7 @@ from joyful_ray.train.loop_spec import RunSpec
 from joyful_ray.train.process_group import ProcessGroup, pick_device, use_cores
 from joyful_ray.train.ray_connection import check_machine, cluster_address, ray_cluster
 from joyful_ray.train.run_directory import RunDirectory
-from joyful_ray.train.start_watch import watching_start
+from joyful_ray.train.start_watch import A_CORE, has_cores, watching, watching_start
 
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
@@ -177,7 +177,8 @@ def _train_on_ray(
         from joyful_ray.data.ingest import are_resident, ingest
         from joyful_ray.train.worker import idle_workers, train_on_worker
 
-        corpus_info, ingested = ingest(corpus, job, splits)
+        with watching(job.cluster, A_CORE, has_started=has_cores, say=stage, started=started):
+            corpus_info, ingested = ingest(corpus, job, splits)
         if job.train.refit and not are_resident(ingested.values()):
             raise ConfigError("train.refit needs train and dev in Ray's object store; set data.ingest: resident")
         for warning in idle_workers(job, corpus_info, ingested):

@@ -128,6 +128,24 @@ def _check_fits(job: JobConfig, resources: dict[str, float]) -> None:
             )
 
 
+def capacity() -> dict[str, float]:
+    """What the connected cluster has of each resource, or may grow to where its autoscaler has said its limits."""
+    import ray
+    from ray._private import state
+
+    found: dict[str, float] = dict(ray.cluster_resources())
+    # Ray's own libraries ask in this way; there is no public one.
+    with suppress(AttributeError, RuntimeError):
+        for kind, most in (state.state.get_max_resources_from_cluster_config() or {}).items():
+            found[kind] = max(found.get(kind, 0.0), float(most))
+    return found
+
+
+def can_grow() -> bool:
+    """Whether the connected cluster has an autoscaler that orders nodes."""
+    return bool(_ordered())
+
+
 def supply() -> str:
     """What the connected cluster has, what of it is free, and what its autoscaler has ordered, in words."""
     import ray

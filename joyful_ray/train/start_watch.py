@@ -1,4 +1,4 @@
-"""Watches whether the workers of a run start, says what they wait for, and gives up after a limit."""
+"""Watches whether a run or a search starts, says what it waits for, and gives up after a limit."""
 
 from __future__ import annotations
 
@@ -18,24 +18,55 @@ FIRST_LINE_S, NEXT_LINES_S, POLL_S = 10.0, 60.0, 1.0
 """The first line comes after so many seconds, further ones at this distance."""
 
 
+A_CORE = "a core to prepare the corpus with"
+
+
+def has_cores() -> bool:
+    """Whether the connected cluster has any core; one that scales from nothing has none at first."""
+    import ray
+
+    return ray.cluster_resources().get("CPU", 0.0) >= 1.0
+
+
 @contextmanager
 def watching_start(
     cluster: ClusterConfig, marker: Location, *, say: Callable[[str], None], started: float, is_local: bool = False
 ) -> Iterator[None]:
-    """Say what the workers wait for until the first one has written `marker`, and end the wait after its limit.
+    """`watching` until the first worker of a run has written `marker`, a file, when all workers run."""
+    try:
+        with watching(cluster, demand(cluster), has_started=marker.exists, say=say, started=started, is_local=is_local):
+            yield
+    finally:
+        with suppress(StorageError):
+            marker.remove()
+
+
+@contextmanager
+def watching(
+    cluster: ClusterConfig,
+    what: str,
+    *,
+    has_started: Callable[[], bool],
+    say: Callable[[str], None],
+    started: float,
+    is_local: bool = False,
+) -> Iterator[None]:
+    """Say what a command waits for until it has started, and end the wait after its limit.
 
     Args:
-        cluster: asks for the workers, and has the limits `start_timeout_s` and `max_hours`.
-        marker: a file that the first worker writes when all workers run.
+        cluster: has the limits `start_timeout_s` and `max_hours`.
+        what: what is waited for, in words.
+        has_started: whether the wait is over.
         say: called with each line.
-        is_local: Ray was started for this run on this machine; its workers need no other node, but may start slowly, so
-            that the first line comes later.
         started: Unix time at which the command started; `max_hours` counts from there.
+        is_local: Ray was started for this command on this machine; its workers need no other node, but may start
+            slowly, so that the first line comes later.
 
     Raises:
-        TrainingError: the workers did not start in time.
+        TrainingError: it did not start in time.
     """
-    watch = _StartWatch(cluster, marker, say, started, first_line_s=NEXT_LINES_S if is_local else FIRST_LINE_S)
+    first_line_s = NEXT_LINES_S if is_local else FIRST_LINE_S
+    watch = _StartWatch(cluster, what, has_started, say, started, first_line_s=first_line_s)
     watch.start()
     try:
         with interruptible():
@@ -47,15 +78,14 @@ def watching_start(
     finally:
         watch.done.set()
         watch.join()
-        with suppress(StorageError):
-            marker.remove()
 
 
 class _StartWatch(threading.Thread):
     def __init__(
         self,
         cluster: ClusterConfig,
-        marker: Location,
+        what: str,
+        has_started: Callable[[], bool],
         say: Callable[[str], None],
         started: float,
         *,
@@ -64,19 +94,19 @@ class _StartWatch(threading.Thread):
         super().__init__(name="watch-start", daemon=True)
         self.done = threading.Event()
         self.reason: str | None = None
-        self._first_line_s = first_line_s
-        self._cluster, self._marker, self._say, self._command_began = cluster, marker, say, started
+        self._first_line_s, self._what, self._has_started = first_line_s, what, has_started
+        self._cluster, self._say, self._command_began = cluster, say, started
 
     def run(self) -> None:
-        """Wait for the marker; interrupt the process if it does not come in time."""
+        """Wait for the start; interrupt the process if it does not come in time."""
         began, next_line = time.monotonic(), self._first_line_s
         while not self.done.wait(POLL_S):
             with suppress(StorageError):
-                if self._marker.exists():
+                if self._has_started():
                     return
             waited = time.monotonic() - began
             if waited >= next_line:
-                self._say(f"waiting {waited:.0f} s for {demand(self._cluster)}; {supply()}")
+                self._say(f"waiting {waited:.0f} s for {self._what}; {supply()}")
                 next_line += NEXT_LINES_S
             self.reason = self._limit_reached(waited)
             if self.reason is not None:
@@ -91,7 +121,7 @@ class _StartWatch(threading.Thread):
             limit = f"cluster.max_hours, {cluster.max_hours:g}"
         else:
             return None
-        return f"{demand(cluster)} did not start within {limit}; {supply()}"
+        return f"{self._what} did not start within {limit}; {supply()}"
 
 
 def demand(cluster: ClusterConfig) -> str:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import ray
 from ray.tune.schedulers import FIFOScheduler
 
 from joyful_ray.config import JobConfig, setting
 from joyful_ray.data.ingest import ingest
 from joyful_ray.data.prepare import CorpusInfo
-from joyful_ray.train.ray_connection import ray_cluster
+from joyful_ray.search_settings import SearchConfig
+from joyful_ray.train.ray_connection import can_grow, capacity, cluster_address, ray_cluster
 from joyful_ray.train.schedule import lengthened
+from joyful_ray.train.start_watch import A_CORE, has_cores, watching
 from joyful_ray.tune.confirm import planned
 from joyful_ray.tune.footprint import check_exploit, concurrent_trials, estimate_footprint
 from joyful_ray.tune.ledger import Drawn
@@ -48,10 +50,20 @@ def run_on_ray(setup: SearchSetup, writer: LedgerWriter, session: int, stage: St
     _quiet()
     stage("starting Ray")
     with ray_cluster(_cluster_job(setup), dashboard=True):
-        slots = concurrent_trials(search, ray.available_resources())
+        slots = concurrent_trials(search, capacity(), may_grow=can_grow())
         stage("preparing the corpus")
-        context = _context(setup, slots, writer.state.added, stage)
-        _search(setup, writer, context, session=session, slots=slots)
+        cluster, began, before = setup.space.job.cluster, time.time(), _starts(writer)
+        with watching(cluster, A_CORE, has_started=has_cores, say=stage, started=began):
+            context = _context(setup, slots, writer.state.added, stage)
+        with watching(
+            cluster,
+            _demand(search),
+            has_started=lambda: _starts(writer) > before,
+            say=stage,
+            started=began,
+            is_local=cluster_address(setup.space.job) is None,
+        ):
+            _search(setup, writer, context, session=session, slots=slots)
         if search.confirm is not None and writer.state.ranked(setup.goal):
             stage("confirming the best configs over fresh seeds")
             _confirm(setup, writer, context, session=session, slots=slots)
@@ -70,6 +82,17 @@ def _cluster_job(setup: SearchSetup) -> JobConfig:
             "cluster.gpus_per_worker": search.gpus_per_trial / search.workers_per_trial,
         }
     return job_with(setup.space.job, settings)
+
+
+def _starts(writer: LedgerWriter) -> int:
+    """How often trials have started."""
+    return sum(trial.starts for trial in list(writer.state.trials.values()))
+
+
+def _demand(search: SearchConfig) -> str:
+    """What a trial asks for, in words."""
+    gpus = f" and {search.gpus_per_trial:g} GPU" if search.gpus_per_trial else ""
+    return f"a trial with {search.cpus_per_trial:g} CPU{gpus}"
 
 
 def _context(setup: SearchSetup, slots: int, added: int, stage: Stage) -> SearchContext:

@@ -18,6 +18,8 @@ from joyful_ray.tune.space import PROBES, Space, job_with
 
 CONTROLLER_CPUS = 0.01
 """What a trial asks for if its workers have the cores; Ray does not accept zero."""
+UNKNOWN_GROWTH = 8
+"""Trials at a time on a cluster that is empty and grows, but does not say how far; Ray orders nodes for so many."""
 NUMBER_BYTES = 4
 OPTIMIZER_COPIES = 2
 InfoOf = Callable[[JobConfig], CorpusInfo]
@@ -38,21 +40,30 @@ class Footprint:
     storage_bytes: int
 
 
-def concurrent_trials(search: SearchConfig, free: Mapping[str, float]) -> int:
-    """How many trials fit into the free resources at a time.
+def concurrent_trials(search: SearchConfig, capacity: Mapping[str, float], *, may_grow: bool = False) -> int:
+    """How many trials fit at a time into what the cluster has, or may grow to.
+
+    What others use now does not count: a trial that finds no room waits in Ray's queue.
+
+    Args:
+        search: what a trial asks for, and `max_concurrent`.
+        capacity: largest amount of each resource, as far as known.
+        may_grow: whether the cluster may get more than that.
 
     Raises:
-        ConfigError: not even one fits.
+        ConfigError: not even one fits, and the cluster does not grow.
     """
     nested = CONTROLLER_CPUS if search.workers_per_trial > 1 else 0.0
-    fits = [math.floor(free.get("CPU", 0.0) / (search.cpus_per_trial + nested) + 1e-6)]
+    fits = [math.floor(capacity.get("CPU", 0.0) / (search.cpus_per_trial + nested) + 1e-6)]
     if search.gpus_per_trial:
-        fits.append(math.floor(free.get("GPU", 0.0) / search.gpus_per_trial + 1e-6))
+        fits.append(math.floor(capacity.get("GPU", 0.0) / search.gpus_per_trial + 1e-6))
+    if min(fits) < 1 and may_grow:
+        return search.max_concurrent or UNKNOWN_GROWTH
     if min(fits) < 1:
         asked = f"{search.cpus_per_trial:g} CPUs and {search.gpus_per_trial:g} GPUs"
-        found = f"{free.get('CPU', 0.0):g} CPUs and {free.get('GPU', 0.0):g} GPUs"
+        found = f"{capacity.get('CPU', 0.0):g} CPUs and {capacity.get('GPU', 0.0):g} GPUs"
         raise ConfigError(
-            f"a trial asks for {asked}, free are {found}; see search.cpus_per_trial and search.gpus_per_trial"
+            f"a trial asks for {asked}, but there are {found}; see search.cpus_per_trial and search.gpus_per_trial"
         )
     return min([*fits, *([search.max_concurrent] if search.max_concurrent else [])])
 

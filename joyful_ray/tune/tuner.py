@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
+from joyful_ray.train.ray_connection import capacity
 from joyful_ray.tune.footprint import CONTROLLER_CPUS
 from joyful_ray.tune.ledger import Drawn
 from joyful_ray.tune.schedulers import PAUSING
@@ -107,5 +107,5 @@ def _resources(context: SearchContext, slots: int) -> dict[str, float]:
     cpus = search.cpus_per_trial
     if context.points and search.max_concurrent is not None:
         # Paused trials cannot be counted, so each trial asks for its share of the cores instead.
-        cpus = max(cpus, int(1000 * ray.cluster_resources()["CPU"] / slots) / 1000)
+        cpus = max(cpus, int(1000 * capacity().get("CPU", 0.0) / slots) / 1000)
     return {"cpu": cpus} | ({"gpu": search.gpus_per_trial} if search.gpus_per_trial else {})

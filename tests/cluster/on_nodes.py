@@ -1,7 +1,8 @@
 """Runs one scenario on several Ray nodes on this machine: `python on_nodes.py SCENARIO`, a JSON object.
 
-Its keys: `do` (`train`, `wait`, `search` or `lose`), `head` and `nodes` (options of each node, such as `num_cpus`), and
-`job`; for `lose`, also `notice` (whether the node that goes is announced before).
+Its keys: `do` (`train`, `wait`, `search`, `lose` or `grow`), `head` and `nodes` (options of each node, such as
+`num_cpus`), and `job`; for `lose`, also `notice` (whether the node that goes is announced before). With `address`, the
+scenario joins a cluster that runs.
 Prints one JSON object.
 """
 
@@ -26,6 +27,10 @@ from tests.tiny_corpus import small_job
 
 def main(scenario: dict[str, Any]) -> None:
     """Start the nodes, do what the scenario says, and end the nodes."""
+    if "address" in scenario:
+        job = small_job(scenario["job"], {"cluster": {"address": scenario["address"]}})
+        print(json.dumps(grow_on(job)))
+        return
     cluster = Cluster(initialize_head=True, head_node_args=scenario["head"])
     try:
         nodes = [cluster.add_node(**options) for options in scenario["nodes"]]
@@ -97,6 +102,24 @@ def search_on(job: JobConfig) -> dict[str, Any]:
 
     record = search(job)
     return {"trials": record.trials, "best": record.best_trial}
+
+
+def grow_on(job: JobConfig) -> dict[str, Any]:
+    """Search, and wait until the cluster has given its nodes back."""
+    import ray
+
+    from joyful_ray.tune.search import search
+
+    lines: list[str] = []
+    record = search(job, stage=lines.append)
+    ray.init(address=job.cluster.address, log_to_driver=False)
+    most = len(ray.nodes())
+    deadline = time.monotonic() + 240
+    while sum(node["Alive"] for node in ray.nodes()) > 1 and time.monotonic() < deadline:
+        time.sleep(1)
+    left = sum(node["Alive"] for node in ray.nodes())
+    ray.shutdown()
+    return {"trials": record.trials, "lines": lines, "nodes_ever": most, "nodes_left": left}
 
 
 if __name__ == "__main__":

@@ -20,13 +20,13 @@ pytestmark = [pytest.mark.cluster, pytest.mark.ray, pytest.mark.slow]
 SMALL_STORE = 90 * 2**20
 
 
-def on_nodes(scenario: dict[str, Any], *, timeout_s: float = 900) -> dict[str, Any]:
+def on_nodes(scenario: dict[str, Any], *, token: str | None = None, timeout_s: float = 900) -> dict[str, Any]:
     """What a scenario of `on_nodes.py` printed."""
     environment = without_clouds_and_clusters() | {"PYTHONPATH": str(CHECKOUT), "RAY_AUTH_MODE": "token"}
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("on_nodes.py")), json.dumps(scenario)],
         cwd=CHECKOUT,
-        env=environment | {"RAY_AUTH_TOKEN": secrets.token_hex(16)},
+        env=environment | {"RAY_AUTH_TOKEN": token or secrets.token_hex(16)},
         capture_output=True,
         text=True,
         timeout=timeout_s,

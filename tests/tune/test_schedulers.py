@@ -104,13 +104,15 @@ def test_optuna_receives_several_goals() -> None:
     assert sampler.sample(1) is not None
 
 
-def test_free_resources_decide_how_many_trials_run_at_a_time() -> None:
+def test_what_a_cluster_may_have_decides_how_many_trials_run_at_a_time() -> None:
     search = space_of(cpus_per_trial=1.5, gpus_per_trial=0.25, max_concurrent=5).search
     assert concurrent_trials(search, {"CPU": 16.0, "GPU": 1.0}) == 4
     assert concurrent_trials(search, {"CPU": 16.0, "GPU": 2.0}) == 5
     assert concurrent_trials(search, {"CPU": 3.0, "GPU": 2.0}) == 2
-    with pytest.raises(ConfigError, match=r"a trial asks for 1.5 CPUs and 0.25 GPUs, free are 1 CPUs and 0 GPUs"):
+    with pytest.raises(ConfigError, match=r"a trial asks for 1.5 CPUs and 0.25 GPUs, but there are 1 CPUs and 0 GPUs"):
         concurrent_trials(search, {"CPU": 1.0})
+    assert concurrent_trials(search, {}, may_grow=True) == 5, "an empty cluster that grows has room for all of them"
+    assert concurrent_trials(space_of().search, {}, may_grow=True) == 8
     nested = space_of(cpus_per_trial=2, workers_per_trial=2).search
     assert concurrent_trials(nested, {"CPU": 4.0}) == 1, "the trial itself needs a little beside its workers"
 
