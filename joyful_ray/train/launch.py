@@ -17,6 +17,7 @@ from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import ConfigError, StorageError, TrainingError
 from joyful_ray.records import EpochMetrics, RunRecord
 from joyful_ray.schema import SPLITS, Split
+from joyful_ray.settings import ClusterConfig
 from joyful_ray.storage import Location
 from joyful_ray.termination import Stopped, is_sigterm
 from joyful_ray.train.callbacks import Callback, CallbackList, RunInfo, WatchEpochs
@@ -27,9 +28,9 @@ from joyful_ray.train.lock import run_lock
 from joyful_ray.train.loop import run
 from joyful_ray.train.loop_spec import RunSpec
 from joyful_ray.train.process_group import ProcessGroup, pick_device, use_cores
-from joyful_ray.train.ray_connection import check_machine, cluster_address, ray_cluster
+from joyful_ray.train.ray_connection import check_machine, cluster_address, has_cores, ray_cluster
 from joyful_ray.train.run_directory import RunDirectory
-from joyful_ray.train.start_watch import A_CORE, has_cores, watching, watching_start
+from joyful_ray.train.start_watch import A_CORE, watching, watching_start
 
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
@@ -170,12 +171,10 @@ def _train_on_ray(
     stage: Callable[[str], None],
 ) -> RunRecord:
     with ray_cluster(job):
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchConfig, TorchTrainer
         from ray.train.v2.api.exceptions import TrainingFailedError
 
         from joyful_ray.data.ingest import are_resident, ingest
-        from joyful_ray.train.worker import idle_workers, train_on_worker
+        from joyful_ray.train.worker import idle_workers
 
         with watching(job.cluster, A_CORE, has_started=has_cores, say=stage, started=started):
             corpus_info, ingested = ingest(corpus, job, splits)
@@ -183,36 +182,20 @@ def _train_on_ray(
             raise ConfigError("train.refit needs train and dev in Ray's object store; set data.ingest: resident")
         for warning in idle_workers(job, corpus_info, ingested):
             stage(f"warning: {warning}")
-        cluster = job.cluster
-        resources = {"CPU": cluster.cpus_per_worker}
-        workers: Any = cluster.worker_range  # Ray's annotation leaves out the range
-        if cluster.gpus_per_worker:
-            resources["GPU"] = cluster.gpus_per_worker
         marker = directory.location.join(".ray", f"started-{time.time_ns()}")
-        trainer = TorchTrainer(
-            train_on_worker,
-            train_loop_config={
-                "job": job,
-                "corpus_info": corpus_info,
-                "ingested": ingested,
-                "directory": directory,
-                "started": started,
-                "marker": marker,
-            },
-            torch_config=TorchConfig(timeout_s=math.ceil(cluster.collective_timeout_s)),
-            scaling_config=ScalingConfig(
-                num_workers=workers, use_gpu=cluster.gpus_per_worker > 0, resources_per_worker=resources
-            ),
-            run_config=RunConfig(
-                name=f"attempt-{time.time_ns()}",
-                storage_path=_ray_storage(directory),
-                failure_config=FailureConfig(max_failures=cluster.max_failures),
-            ),
-        )
+        config = {
+            "job": job,
+            "corpus_info": corpus_info,
+            "ingested": ingested,
+            "directory": directory,
+            "started": started,
+            "marker": marker,
+        }
+        trainer = _trainer(job.cluster, config, storage=directory.location.join(".ray").uri)
         directory.forget_stop()
         try:
             is_local = cluster_address(job) is None
-            with watching_start(cluster, marker, say=stage, started=started, is_local=is_local):
+            with watching_start(job.cluster, marker, say=stage, started=started, is_local=is_local):
                 _fit(trainer, directory, marker)
         except TrainingFailedError as error:
             raise TrainingError(first_cause(error)) from error
@@ -223,6 +206,38 @@ def _train_on_ray(
     if record is None:
         raise TrainingError(f"the workers ended without a record in {directory.location.uri}")
     return record
+
+
+def _trainer(cluster: ClusterConfig, config: dict[str, Any], *, storage: str) -> TorchTrainer:
+    """What starts the workers.
+
+    Args:
+        cluster: how many, and what each of them gets.
+        config: what `train_on_worker` is given.
+        storage: where Ray keeps its own state, on which this package does not depend.
+    """
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    from joyful_ray.train.worker import train_on_worker
+
+    resources = {"CPU": cluster.cpus_per_worker}
+    if cluster.gpus_per_worker:
+        resources["GPU"] = cluster.gpus_per_worker
+    workers: Any = cluster.worker_range  # Ray's annotation leaves out the range
+    return TorchTrainer(
+        train_on_worker,
+        train_loop_config=config,
+        torch_config=TorchConfig(timeout_s=math.ceil(cluster.collective_timeout_s)),
+        scaling_config=ScalingConfig(
+            num_workers=workers, use_gpu=cluster.gpus_per_worker > 0, resources_per_worker=resources
+        ),
+        run_config=RunConfig(
+            name=f"attempt-{time.time_ns()}",
+            storage_path=storage,
+            failure_config=FailureConfig(max_failures=cluster.max_failures),
+        ),
+    )
 
 
 def _fit(trainer: TorchTrainer, directory: RunDirectory, marker: Location) -> None:
@@ -262,9 +277,3 @@ def saved_place(directory: RunDirectory) -> str | None:
                 return place
             time.sleep(0.2)
     return None
-
-
-def _ray_storage(directory: RunDirectory) -> str:
-    """Where Ray keeps its own state, which this package does not depend on."""
-    location = directory.location.join(".ray")
-    return location.uri

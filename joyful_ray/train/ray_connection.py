@@ -141,6 +141,13 @@ def capacity() -> dict[str, float]:
     return found
 
 
+def has_cores() -> bool:
+    """Whether the connected cluster has any core; one that scales from nothing has none at first."""
+    import ray
+
+    return ray.cluster_resources().get("CPU", 0.0) >= 1.0
+
+
 def can_grow() -> bool:
     """Whether the connected cluster has an autoscaler that orders nodes."""
     return bool(_ordered())

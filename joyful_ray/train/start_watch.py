@@ -21,13 +21,6 @@ FIRST_LINE_S, NEXT_LINES_S, POLL_S = 10.0, 60.0, 1.0
 A_CORE = "a core to prepare the corpus with"
 
 
-def has_cores() -> bool:
-    """Whether the connected cluster has any core; one that scales from nothing has none at first."""
-    import ray
-
-    return ray.cluster_resources().get("CPU", 0.0) >= 1.0
-
-
 @contextmanager
 def watching_start(
     cluster: ClusterConfig, marker: Location, *, say: Callable[[str], None], started: float, is_local: bool = False

@@ -15,9 +15,9 @@ from joyful_ray.config import JobConfig, setting
 from joyful_ray.data.ingest import ingest
 from joyful_ray.data.prepare import CorpusInfo
 from joyful_ray.search_settings import SearchConfig
-from joyful_ray.train.ray_connection import can_grow, capacity, cluster_address, ray_cluster
+from joyful_ray.train.ray_connection import can_grow, capacity, cluster_address, has_cores, ray_cluster
 from joyful_ray.train.schedule import lengthened
-from joyful_ray.train.start_watch import A_CORE, has_cores, watching
+from joyful_ray.train.start_watch import A_CORE, watching
 from joyful_ray.tune.confirm import planned
 from joyful_ray.tune.footprint import check_exploit, concurrent_trials, estimate_footprint
 from joyful_ray.tune.ledger import Drawn
