@@ -28,7 +28,7 @@ class ViewConfig(Section):
     feature_ratio: float = Field(0.0, ge=0.0, lt=1.0)
     """Share of the features that is set to zero."""
     feature_mask: Literal["dimension", "element"] = "dimension"
-    """`dimension`: mask the same dimensions for all utterances of the micro-batch. `element`: mask each value
+    """`dimension`: mask the same dimensions for all utterances of a conversation. `element`: mask each value
     independently."""
     edge_ratio: float = Field(0.0, ge=0.0, lt=1.0)
     """Share of the edges that is perturbed: dropped and replaced by as many absent ones (`perturb`), or rewired

@@ -280,3 +280,26 @@ def test_who_names_the_epochs_gets_exactly_these_unless_he_names_steps_too(tmp_p
     assert load_job(default, [("train.epochs", 3)]).train.min_steps == 0
     assert load_job(default, ["train.patience=3"]).train.min_steps == default.train.min_steps
     assert job_with(default, {"train.epochs": 3}).train.min_steps == 0
+
+
+def test_a_range_of_workers_is_taken_apart() -> None:
+    cluster = load_job(None, ["cluster.workers={min: 2, max: 8}"]).cluster
+    assert (cluster.workers, cluster.min_workers, cluster.least_workers, cluster.worker_range) == (8, 2, 2, (2, 8))
+    plain = load_job(None, ["cluster.workers=3"]).cluster
+    assert (plain.workers, plain.min_workers, plain.least_workers, plain.worker_range) == (3, None, 3, 3)
+    again = resolve(yaml.safe_load(to_yaml(load_job(None, ["cluster.workers={min: 2, max: 8}"]))))
+    assert again.cluster == cluster
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("cluster.workers={min: 2}", r"workers is a number, or \{min: …, max: …\}"),
+        ("cluster={workers: 2, min_workers: 3}", "min_workers is 3, more than workers, 2"),
+        ("cluster.workers={min: 9, max: 8}", "min_workers is 9, more than workers, 8"),
+        ("cluster.workers={min: 0, max: 8}", "min_workers"),
+    ],
+)
+def test_an_impossible_range_of_workers_is_refused(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_job(None, [setting])

@@ -12,7 +12,8 @@ from multiprocessing.connection import Connection, wait
 from joyful_ray.config import JobConfig
 from joyful_ray.errors import TrainingError, UserError
 from joyful_ray.records import EpochMetrics
-from joyful_ray.train.launch import train
+from joyful_ray.termination import stop_on_sigterm
+from joyful_ray.train.launch import SAVING_S, train
 
 RunError = UserError | TrainingError
 
@@ -86,14 +87,17 @@ class _RunProcess:
         return message
 
     def stop(self) -> None:
-        """End the process; the run can continue from its last checkpoint."""
+        """End the process, which saves its run after the current step; the same command continues it."""
         self._process.terminate()
+        self._process.join(SAVING_S)
+        self._process.kill()
         self._process.join()
 
 
 def _train(job: JobConfig, name: str, ray_address: str | None, reads_test: bool, sender: Connection) -> None:
     # Ctrl-C reaches every process of a terminal; the process that started this one decides what happens.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stop_on_sigterm()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if ray_address is not None:
         os.environ["RAY_ADDRESS"] = ray_address
@@ -101,6 +105,8 @@ def _train(job: JobConfig, name: str, ray_address: str | None, reads_test: bool,
         train(job, name=name, watch=sender.send, reads_test=reads_test)
     except (UserError, TrainingError) as error:
         sender.send(error)
+    except KeyboardInterrupt:
+        return  # the process that started this one ends it
     else:
         sender.send(None)
 

@@ -63,7 +63,7 @@ def train_on_worker(config: dict[str, Any]) -> None:
         started=config["started"],
         both=lambda: train_and_dev(ingested).source(job, corpus_info.encoding),
         warnings=idle_workers(job, corpus_info, ingested),
-        ask=machine_goes if process_group.size > 1 else None,
+        ask=machine_goes,
     )
     try:
         run(spec, process_group)

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from joyful_ray.config import JobConfig
 from joyful_ray.errors import CheckpointError, ConfigError, TrainingError
 from joyful_ray.records import SeedsRecord, read_as
 from joyful_ray.records.seeds import spreads
+from joyful_ray.termination import Stopped
 from joyful_ray.train import loop, run_process
 from joyful_ray.train import many as module
 from joyful_ray.train.launch import train
@@ -201,7 +203,7 @@ def test_other_settings_under_the_same_name_are_refused_before_any_seed_is_train
 
 def test_max_hours_counts_for_all_seeds_together(job: JobConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0.0, 10.0, 3700.0])
-    monkeypatch.setattr(module.time, "monotonic", lambda: next(times))
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(times)))
     limits = []
 
     def noted(job: JobConfig, **kwargs: Any) -> Any:
@@ -292,3 +294,24 @@ def test_parallel_without_seeds_is_refused(tmp_path: Path, capsys: pytest.Captur
     file.write_text("name: job\n")
     assert main(["train", str(file), "--parallel", "2"]) == 2
     assert "--parallel needs --seeds" in capsys.readouterr().err
+
+
+def test_a_run_that_is_stopped_from_outside_ends_its_process_without_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that started it has asked for that, and closes the stream."""
+    sent: list[object] = []
+
+    class Sender:
+        send = staticmethod(sent.append)
+
+    def stopped(*args: object, **settings: object) -> None:
+        raise Stopped("epoch 1, step 2 of 4")
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(run_process, "train", stopped)
+    monkeypatch.setattr(run_process, "_end_with_parent", lambda: None)
+    try:
+        run_process._train(small_job(), "run", None, True, Sender())  # type: ignore[arg-type]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert sent == []
