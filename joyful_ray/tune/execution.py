@@ -26,7 +26,7 @@ from joyful_ray.tune.schedulers import PAUSING, ReplayingScheduler, replay_trial
 from joyful_ray.tune.search_context import Prepared, SearchContext, data_key
 from joyful_ray.tune.search_setup import SearchSetup
 from joyful_ray.tune.search_state import Trial
-from joyful_ray.tune.searcher import LedgerWriter, new_trials, prune_trials
+from joyful_ray.tune.searcher import LedgerWriter, Pruner, new_trials
 from joyful_ray.tune.space import Space, job_with
 from joyful_ray.tune.tuner import run_trials
 from joyful_ray.wording import counted
@@ -67,7 +67,7 @@ def run_on_ray(setup: SearchSetup, writer: LedgerWriter, session: int, stage: St
         if search.confirm is not None and writer.state.ranked(setup.goal):
             stage("confirming the best configs over fresh seeds")
             _confirm(setup, writer, context, session=session, slots=slots)
-        prune_trials(writer.state, context)
+        Pruner(context).prune(writer.state)
     return slots
 
 

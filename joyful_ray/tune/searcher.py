@@ -95,6 +95,7 @@ class LedgerCallback(tune.Callback):
         self, writer: LedgerWriter, context: SearchContext, *, session: int, observe: Callable[[Sequence[Trial]], None]
     ) -> None:
         self._writer, self._context, self._session, self._observe = writer, context, session, observe
+        self._pruner = Pruner(context)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -159,23 +160,40 @@ class LedgerCallback(tune.Callback):
         group = [trial for trial in state.searched if trial.drawn.config == config]
         if all(trial.outcome for trial in group):
             self._observe(group)
-        prune_trials(self._writer.state, self._context)
+        self._pruner.prune(self._writer.state)
 
 
-def prune_trials(state: SearchState, context: SearchContext) -> None:
-    """Remove the checkpoints of ended trials, and all models except those of the best trials."""
-    keep = state.keepers(context.goal, context.search.keep_best)
-    for trial in state.trials.values():
-        if trial.outcome is not None and trial.drawn.origin is None:
-            directory = context.directory(trial.name)
-            # As long as a trial runs, pbt may continue it from the checkpoint of another one.
-            is_source = context.search.scheduler == "pbt" and any(each.outcome is None for each in state.own)
-            unwanted: list[Location] = [] if is_source else [directory.checkpoints]
-            if trial.name not in keep:
-                unwanted.append(directory.bundle)
-            for place in unwanted:
-                if place.exists():
-                    place.remove()
+class Pruner:
+    """Removes the checkpoints of ended trials, and all models except those of the best trials, each once.
+
+    Storage is asked once for each place, so that many trials cost no more requests each than few.
+
+    Args:
+        context: what all trials share.
+    """
+
+    def __init__(self, context: SearchContext) -> None:
+        self._context = context
+        self._removed: set[str] = set()
+
+    def prune(self, state: SearchState) -> None:
+        """Remove what is no longer needed."""
+        context = self._context
+        keep = state.keepers(context.goal, context.search.keep_best)
+        # As long as a trial runs, pbt may continue it from the checkpoint of another one.
+        is_source = context.search.scheduler == "pbt" and any(each.outcome is None for each in state.own)
+        for trial in state.trials.values():
+            if trial.outcome is not None and trial.drawn.origin is None:
+                directory = context.directory(trial.name)
+                if not is_source:
+                    self._remove(directory.checkpoints)
+                if trial.name not in keep:
+                    self._remove(directory.bundle)
+
+    def _remove(self, place: Location) -> None:
+        if place.uri not in self._removed:
+            self._removed.add(place.uri)
+            place.remove()
 
 
 def name_of(trial: Any) -> str:

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import aiobotocore.client
 import pytest
 
 from joyful_ray.errors import CheckpointError
-from joyful_ray.storage import open_location
+from joyful_ray.storage import Location, open_location
+from joyful_ray.train.run_directory import RunDirectory
+from joyful_ray.tune import ledger as ledger_module
 from joyful_ray.tune.goals import Goal
 from joyful_ray.tune.ledger import AnyEvent, Changed, Drawn, Ended, Epoch, Extended, Ledger, Opened, Started
 from joyful_ray.tune.search_state import SearchState
+from joyful_ray.tune.searcher import Pruner
 from tests.s3_server import make_bucket, s3_server
 
 F1, SECONDS = Goal("weighted_f1", 1), Goal("seconds", -1)
@@ -133,3 +138,96 @@ def test_in_a_bucket_an_event_is_an_object_and_nothing_is_rewritten(bucket: str)
     assert ledger.events() == EVENTS
     assert len(home.join("ledger").list()) == len(EVENTS)
     assert all(home.join("ledger", name).read_text() == text for name, text in before.items())
+
+
+class Requests:
+    """Counts what is asked of a bucket."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        whole = aiobotocore.client.AioBaseClient._make_api_call
+
+        async def counted(client: object, operation: str, arguments: object) -> object:
+            self.count += 1
+            return await whole(client, operation, arguments)
+
+        monkeypatch.setattr(aiobotocore.client.AioBaseClient, "_make_api_call", counted)
+
+    def of(self, work: Callable[[], object]) -> int:
+        """How many requests this work makes."""
+        before = self.count
+        work()
+        return self.count - before
+
+
+@pytest.mark.s3
+def test_in_a_bucket_events_are_packed_and_a_ledger_is_opened_with_few_requests(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "EVENTS_OF_A_PACK", 20)
+    requests = Requests(monkeypatch)
+    home = open_location(f"{bucket}/packed")
+    ledger, rows = Ledger(home), [drawn(f"{number:04d}", at=float(number)) for number in range(130)]
+    costs = [requests.of(lambda row=row: ledger.add(row)) for row in rows]
+    assert sum(costs[:65]) == pytest.approx(sum(costs[65:]), abs=8), "the cost of an event does not grow"
+    assert sum(costs) < 4 * len(rows), "written, read once for a pack, removed, and a little"
+    assert len(home.join("ledger").list()) <= 20
+    again = Ledger(home)
+    found: list[AnyEvent] = []
+    few = ledger_module.EVENTS_OF_A_PACK + 5  # the later events, the pack, and the listing
+    assert requests.of(lambda: found.extend(again.events())) <= few
+    assert found == rows
+    again.repair()
+    again.add(*EVENTS)
+    assert Ledger(home).events() == [*rows, *EVENTS]
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("left", ["everything", "half"])
+def test_a_crash_while_events_are_packed_loses_and_repeats_nothing(
+    bucket: str, left: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "EVENTS_OF_A_PACK", 10)
+    home = open_location(f"{bucket}/crash-{left}")
+    ledger, rows = Ledger(home), [drawn(f"{number:04d}", at=float(number)) for number in range(15)]
+    whole = Location.remove_children
+
+    def ended(place: Location, names: list[str]) -> None:
+        if left == "half":
+            whole(place, names[: len(names) // 2])
+        raise KeyboardInterrupt
+
+    ledger.add(*rows[:9])
+    monkeypatch.setattr(Location, "remove_children", ended)
+    with pytest.raises(KeyboardInterrupt):
+        ledger.add(rows[9])
+    monkeypatch.setattr(Location, "remove_children", whole)
+    again = Ledger(home)
+    assert again.events() == rows[:10]
+    again.repair()
+    again.add(*rows[10:])
+    assert Ledger(home).events() == rows
+
+
+def test_many_trials_cost_no_more_requests_each_than_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(Location, "remove", lambda place: asked.append(place.uri))
+    home = open_location(tmp_path)
+    context = SimpleNamespace(
+        goal=F1,
+        search=SimpleNamespace(keep_best=2, scheduler="asha"),
+        directory=lambda trial: RunDirectory(home.join("trials", trial)),
+    )
+    pruner, state = Pruner(context), SearchState.of([opened(0, 0.0)])  # type: ignore[arg-type]
+    counts = []
+    for number in range(120):
+        name = f"{number:04d}"
+        for event in (drawn(name), epoch(name, 0, number % 7 / 8), Ended(trial=name, outcome="finished", reason="")):
+            state.apply(event)
+        pruner.prune(state)
+        counts.append(len(asked))
+    assert counts[-1] <= 2 * 120, "each trial's checkpoints and model are removed once"
+    assert counts[-1] - counts[59] == pytest.approx(counts[59], abs=6)
+    assert len(set(asked)) == len(asked)
+    best = {name for name in (f"{number:04d}" for number in range(120)) if f"{name}/bundle" not in "".join(asked)}
+    assert best == state.keepers(F1, 2)
