@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from joyful_ray.config import JobConfig
-from joyful_ray.data.loader import BatchLoader, blank_batch
+from joyful_ray.data.loader import BatchLoader, Work, blank_batch
 from joyful_ray.data.prepare import CorpusInfo
 from joyful_ray.objective.joint import ALIGNMENT, FUSION_TERMS, PRETRAINING, JointObjective
 from joyful_ray.storage import Location
@@ -110,10 +110,8 @@ class Trainer:
             )
             for parameters in self.optimizer.param_groups:
                 parameters["lr"] = rate
-            if index == 0 and mine and config.diagnostics and self.process_group.is_first:
-                micro, batch = mine[0]
-                batch = batch.to(self.process_group.device)
-                tally.diagnostics = diagnose(self.model, state.objective, batch, seed=micro.seed)
+            if index == 0 and config.diagnostics and group.is_first:
+                tally.diagnostics = self._diagnostics(loader, epoch, mine, state.objective)
             wishes = NO_WISHES if saving is None else saving.wishes(epoch * steps + index)
             result = train_step(state, mine, place=f"epoch {epoch + 1}, step {index + 1}", wishes=wishes)
             self._update_ema(epoch * steps + index)
@@ -140,6 +138,15 @@ class Trainer:
             gradient_norm=whole.gradient_norm / steps,
             diagnostics=whole.diagnostics,
         )
+
+    def _diagnostics(self, loader: BatchLoader, epoch: int, mine: Work, objective: JointObjective) -> dict[str, float]:
+        """Measurements of the first step, of what one rank alone would have of it, however many there are."""
+        if not loader.depends_on_workers and self.process_group.size > 1:
+            mine = next(loader.epoch(epoch, rank=0, world_size=1))
+        if not mine:
+            return {}
+        micro, batch = mine[0]
+        return diagnose(self.model, objective, batch.to(self.process_group.device), seed=micro.seed)
 
     def _begin(self, partial: PartialEpoch | None, names: list[str]) -> tuple[int, EpochTally]:
         """The first step to train, and a tally that continues from what was saved."""

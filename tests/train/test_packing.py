@@ -17,9 +17,12 @@ from joyful_ray.data.ngrams import NgramHasher
 from joyful_ray.data.prepare import CorpusInfo
 from joyful_ray.data.scope import step_rules
 from joyful_ray.data.store import SplitStore
+from joyful_ray.train import trainer as training
 from joyful_ray.train.build import build_model, build_objective
 from joyful_ray.train.process_group import ProcessGroup
+from joyful_ray.train.schedule import Progress
 from joyful_ray.train.step import TrainState, train_step
+from joyful_ray.train.trainer import Trainer
 from tests.tiny_corpus import LABELS, WIDTHS, small_job, tiny_conversations
 
 WORKERS = [1, 2, 3, 8, 16]
@@ -75,7 +78,7 @@ class Training:
             modalities=list(WIDTHS),
             has_texts=bool(words),
         )
-        info = CorpusInfo(encoding, {}, {}, label_counts=(50, 30, 20), speakers=2)
+        self.info = info = CorpusInfo(encoding, {}, {}, label_counts=(50, 30, 20), speakers=2)
         self.loader = ResidentLoader.of(self.job, SplitStore([encoding.table(table)], encoding))
         model = build_model(self.job, info)
         parameters = tuple(model.parameters())
@@ -141,3 +144,25 @@ def test_nothing_draws_from_torch(name: str) -> None:
     before = torch.get_rng_state()
     train_step(training.state, passes, place="")
     assert torch.equal(torch.get_rng_state(), before)
+
+
+class Apart(ProcessGroup):
+    """The first of several ranks, without the others."""
+
+    def all_reduce(self, values: Tensor) -> Tensor:
+        return values
+
+    def distribute(self, model: torch.nn.Module) -> torch.nn.Module:
+        return model
+
+
+def test_diagnostics_do_not_depend_on_the_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, ...]] = []
+    monkeypatch.setattr(training, "diagnose", lambda model, objective, batch, seed: seen.append(batch.conversations))
+    whole = Training("relational attention")
+    for size in (1, 2, 8):
+        trainer = Trainer(whole.job, whole.info, Apart(size=size))
+        trainer.config = trainer.config.model_copy(update={"diagnostics": True})
+        trainer.train_epoch(whole.loader, Progress())
+    assert len(set(seen)) == 1
+    assert len(seen) == 3
