@@ -44,6 +44,8 @@ RENAMED = {
 """Old names of settings and sections, each with its present name."""
 UNION_MEMBERS = ("literal[", "constrained-str")
 """How pydantic marks the alternatives of a setting that takes a name or an import path."""
+HOW_OFTEN_SAVED = ("train.checkpoint_every_steps", "train.checkpoint_every_minutes")
+"""Settings of `train` that change no result."""
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
@@ -102,8 +104,8 @@ class JobConfig(Section):
         """Hash of the settings that determine a result, which name, storage, cluster and corpus path do not."""
         irrelevant = {"name", "storage", "cluster", "corpus", "transfer", "search", "study"}
         relevant = self.model_dump(mode="json", exclude=irrelevant)
-        for name in ("checkpoint_every_steps", "checkpoint_every_minutes"):
-            del relevant["train"][name]
+        for path in HOW_OFTEN_SAVED:
+            del relevant["train"][path.removeprefix("train.")]
         return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
 
 

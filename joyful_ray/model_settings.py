@@ -157,3 +157,8 @@ class ModelConfig(Section):
     context: ContextConfig = ContextConfig()
     encoder: EncoderConfig = EncoderConfig()
     classifier: ClassifierConfig = ClassifierConfig()
+
+    @property
+    def attends_to_padding(self) -> bool:
+        """Whether the context attends to padding, so that scores depend on the longest conversation of a batch."""
+        return self.context.kind == "transformer" and not self.context.padding_mask and not self.causal

@@ -155,7 +155,7 @@ class TrainConfig(Section):
     epochs, and `patience`, `warmup_epochs` and `fusion_epochs` grow in the same proportion. A job that names `epochs`
     and not this one has exactly these epochs."""
     batch_conversations: int = Field(32, ge=1)
-    """Number of conversations in one optimizer step, over all workers; with two for each worker, all are busy."""
+    """Number of conversations in one optimizer step, over all workers; two or more for each worker keep all busy."""
     micro_batches: int = Field(2, ge=1)
     """Number of fixed parts of a step, if a setting lets an utterance depend on other conversations, such as
     `objective.negatives: micro-batch`, batch normalisation, or a part of your own; at most this many workers then have

@@ -12,7 +12,6 @@ from joyful_ray.data.plan import StepRules
 def beyond_conversations(job: JobConfig) -> list[str]:
     """The settings under which a score, a random draw or a loss depends on the other conversations of a micro-batch."""
     model, augment, objective = job.model, job.augment, job.objective
-    attends_to_padding = model.context.kind == "transformer" and not model.context.padding_mask and not model.causal
     rewires = [
         f"augment.{name}.edge_mode: rewire"
         for name, view in (("first_view", augment.first_view), ("second_view", augment.second_view))
@@ -21,7 +20,7 @@ def beyond_conversations(job: JobConfig) -> list[str]:
     contrasts = objective.contrast_weight > 0 and (objective.inter_view or objective.intra_view)
     looks_further = {
         "model.encoder.normalisation: batch": model.encoder.normalisation == "batch",
-        "model.context.padding_mask: false": attends_to_padding,
+        "model.context.padding_mask: false": model.attends_to_padding,
         "objective.negatives: micro-batch": contrasts and objective.negatives == "micro-batch",
         "objective.alignment_negatives: micro-batch": objective.alignment_weight > 0
         and objective.alignment_negatives == "micro-batch",

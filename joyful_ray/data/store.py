@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from joyful_ray.data.batch import Batch, NgramIds
 from joyful_ray.data.draws import at, key_of
@@ -66,13 +68,17 @@ class SplitStore:
         rows = [(block, row) for block, table in enumerate(tables) for row in range(table.num_rows)]
         lengths = np.array([n for table in tables for n in table["length"].to_pylist()], np.int64)
         self.conversation_ids = [ids[int(place)] for place in order]
-        self._keys = torch.tensor([key_of(name) for name in self.conversation_ids], dtype=torch.int64)
         self._places = [rows[int(place)] for place in order]
         self.rows: NDArray[np.int64] = order
         self.lengths: NDArray[np.int64] = lengths[order] if ids else lengths
 
     def __len__(self) -> int:
         return len(self._places)
+
+    @cached_property
+    def _keys_C(self) -> Tensor:
+        """What each conversation adds to the key of an epoch's draws; only training needs it."""
+        return torch.tensor([key_of(name) for name in self.conversation_ids], dtype=torch.int64)
 
     @property
     def utterances(self) -> int:
@@ -107,7 +113,7 @@ class SplitStore:
             conversations=tuple(int(chosen) for chosen in conversations),
             conversation_ids=tuple(self.conversation_ids[chosen] for chosen in conversations),
             ngrams=self._words(conversations),
-            keys_C=None if draw_key is None else at(self._keys[list(conversations)] + draw_key, "epoch"),
+            keys_C=None if draw_key is None else at(self._keys_C[list(conversations)] + draw_key, "epoch"),
         )
 
     def _words(self, conversations: Sequence[int]) -> NgramIds | None:

@@ -70,7 +70,8 @@ class RecurrentContext(nn.Module):
 
     def forward(self, nodes_ND: Tensor, layout: Layout) -> Tensor:
         """Contextual vectors."""
-        states = through_gru(self.gru, self.drop(nodes_ND, layout), layout, between=self.between, key_N=layout.key_N)
+        key_N = layout.key_N if self.between.is_active else None
+        states = through_gru(self.gru, self.drop(nodes_ND, layout), layout, between=self.between, key_N=key_N)
         return self.leave(self.drop_out(states, layout))
 
     def step(self, node_1D: Tensor, memory: PartMemory) -> Tensor:

@@ -40,9 +40,8 @@ class PartyState(nn.Module):
     def forward(self, nodes_ND: Tensor, batch: Batch) -> Tensor:
         """The state of each utterance's speaker."""
         order_N, layout = by_speaker(batch)
-        entering, key_N = (
-            each.index_select(0, order_N) for each in (self.drop(nodes_ND, batch.layout), batch.layout.key_N)
-        )
+        entering = self.drop(nodes_ND, batch.layout).index_select(0, order_N)
+        key_N = batch.layout.key_N.index_select(0, order_N) if self.between.is_active else None
         states = through_gru(self.gru, entering, layout, between=self.between, key_N=key_N)
         return self.leave(self.drop_out(states.index_select(0, torch.argsort(order_N)), batch.layout))
 

@@ -30,7 +30,7 @@ def output_width(gru: nn.GRU) -> int:
     return gru.hidden_size * (2 if gru.bidirectional else 1)
 
 
-def through_gru(gru: nn.GRU, x_ND: Tensor, layout: Layout, *, between: Dropout, key_N: Tensor) -> Tensor:
+def through_gru(gru: nn.GRU, x_ND: Tensor, layout: Layout, *, between: Dropout, key_N: Tensor | None) -> Tensor:
     """Run a GRU over each sequence of a packed batch: (N, H).
 
     Args:
@@ -38,14 +38,14 @@ def through_gru(gru: nn.GRU, x_ND: Tensor, layout: Layout, *, between: Dropout, 
         x_ND: the sequences, one after the other.
         layout: their lengths.
         between: dropout between layers.
-        key_N: keys of its draws.
+        key_N: keys of its draws; None draws nothing.
     """
     by_length_C = torch.argsort(layout.lengths_C, descending=True, stable=True)
     rank_C = torch.argsort(by_length_C)
     order_N = torch.argsort(layout.position_N * len(rank_C) + rank_C[layout.conversation_N])
     sizes_L = torch.bincount(layout.position_N).cpu()
     packed_ND = x_ND.index_select(0, order_N)
-    if gru.num_layers > 1 and between.is_active:
+    if gru.num_layers > 1 and key_N is not None:
         packed_ND = _by_layer(gru, packed_ND, sizes_L, between, key_N.index_select(0, order_N))
     else:
         packed_ND = gru(PackedSequence(packed_ND, sizes_L))[0].data

@@ -54,8 +54,7 @@ class Bundle:
     @property
     def depends_on_batch(self) -> bool:
         """Whether scores depend on which conversations are scored together: the context attends to their padding."""
-        model = self.job.model
-        return model.context.kind == "transformer" and not model.context.padding_mask and not model.causal
+        return self.job.model.attends_to_padding
 
     @property
     def shared_modalities(self) -> list[Modality]:

@@ -18,15 +18,15 @@ class EpochTally:
     Args:
         names: the terms of the objective.
         process_group: the ranks that train together.
-        before: what the epoch had come to when the run was saved; None for a whole epoch.
+        before: what the epoch had come to when the run was saved.
 
     Attributes:
         conversations, waited, diagnostics: of this rank; see `PartialEpoch`.
     """
 
-    def __init__(self, names: Sequence[str], process_group: ProcessGroup, before: PartialEpoch | None) -> None:
+    def __init__(self, names: Sequence[str], process_group: ProcessGroup, before: PartialEpoch) -> None:
         self.conversations, self.waited = 0, 0.0
-        self.diagnostics = dict(before.diagnostics) if before is not None else {}
+        self.diagnostics = dict(before.diagnostics)
         self._names, self._process_group, self._before = list(names), process_group, before
         self._began, self._norms = time.perf_counter(), 0.0
         self._totals = torch.zeros(2, len(names), dtype=torch.float64, device=process_group.device)
@@ -48,18 +48,13 @@ class EpochTally:
         *sums, conversations = group.all_reduce(mine).tolist()
         named = dict(zip(self._names, sums, strict=True))
         counts = dict(zip(self._names, self._totals[1].tolist(), strict=True))
-        seconds = time.perf_counter() - self._began
-        if before is None:
-            return PartialEpoch(
-                step, group.size, named, counts, int(conversations), seconds, self.waited, self._norms, self.diagnostics
-            )
         return PartialEpoch(
             step=step,
             workers=group.size,
-            sums={name: before.sums[name] + value for name, value in named.items()},
-            counts={name: before.counts[name] + value for name, value in counts.items()},
+            sums={name: before.sums.get(name, 0.0) + value for name, value in named.items()},
+            counts={name: before.counts.get(name, 0.0) + value for name, value in counts.items()},
             conversations=before.conversations + int(conversations),
-            seconds=before.seconds + seconds,
+            seconds=before.seconds + time.perf_counter() - self._began,
             waited=before.waited + self.waited,
             gradient_norm=before.gradient_norm + self._norms,
             diagnostics=self.diagnostics,

@@ -191,7 +191,7 @@ def _train_on_ray(
             "started": started,
             "marker": marker,
         }
-        trainer = _trainer(job.cluster, config, storage=directory.location.join(".ray").uri)
+        trainer = torch_trainer(job.cluster, config, storage=directory.location.join(".ray").uri)
         directory.forget_stop()
         try:
             is_local = cluster_address(job) is None
@@ -199,6 +199,15 @@ def _train_on_ray(
                 _fit(trainer, directory, marker)
         except TrainingFailedError as error:
             raise TrainingError(first_cause(error)) from error
+    return written_record(directory)
+
+
+def written_record(directory: RunDirectory) -> RunRecord:
+    """The record that the workers have written.
+
+    Raises:
+        TrainingError: they have failed, or ended without one.
+    """
     failure = directory.read_failure()
     if failure is not None:
         raise TrainingError(failure)
@@ -208,13 +217,16 @@ def _train_on_ray(
     return record
 
 
-def _trainer(cluster: ClusterConfig, config: dict[str, Any], *, storage: str) -> TorchTrainer:
-    """What starts the workers.
+def torch_trainer(
+    cluster: ClusterConfig, config: dict[str, Any], *, storage: str, callbacks: Sequence[Any] = ()
+) -> TorchTrainer:
+    """What starts the workers of a run or of a trial.
 
     Args:
         cluster: how many, and what each of them gets.
         config: what `train_on_worker` is given.
         storage: where Ray keeps its own state, on which this package does not depend.
+        callbacks: Ray Train's.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -236,6 +248,7 @@ def _trainer(cluster: ClusterConfig, config: dict[str, Any], *, storage: str) ->
             name=f"attempt-{time.time_ns()}",
             storage_path=storage,
             failure_config=FailureConfig(max_failures=cluster.max_failures),
+            callbacks=[*callbacks],
         ),
     )
 
@@ -253,7 +266,7 @@ def _fit(trainer: TorchTrainer, directory: RunDirectory, marker: Location) -> No
     try:
         trainer.fit()
     except (KeyboardInterrupt, SystemExit):
-        place = saved_place(directory) if is_sigterm() and marker.exists() else None
+        place = saved_place(directory, marker) if is_sigterm() else None
         for controller in controllers:  # the workers end with it
             ray.kill(controller)
         if place is not None:
@@ -261,14 +274,20 @@ def _fit(trainer: TorchTrainer, directory: RunDirectory, marker: Location) -> No
         raise
 
 
-def saved_place(directory: RunDirectory) -> str | None:
+def saved_place(directory: RunDirectory, marker: Location) -> str | None:
     """Ask the workers to save and stop, and wait until they have, but not for long.
 
+    Args:
+        directory: of the run.
+        marker: exists once the workers run.
+
     Returns:
-        Where they stopped; None if they did not answer in time.
+        Where they stopped; None if they did not run, or did not answer in time.
     """
     deadline = time.monotonic() + SAVING_S
     with suppress(StorageError):
+        if not marker.exists():
+            return None
         directory.request_stop()
         while time.monotonic() < deadline:
             place = directory.read_stopped()

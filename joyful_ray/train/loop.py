@@ -65,8 +65,10 @@ def fit(spec: RunSpec, process_group: ProcessGroup, trainer: Trainer) -> Progres
     longest_s = 0.0
     with _saving(spec, process_group) as saving, _tensorboard(directory, process_group, progress) as tensorboard:
         saving.saved(progress.steps(steps))
-        while not progress.is_done(train):
+        while True:
             check_stop(process_group, progress, saving)
+            if progress.is_done(train):
+                break
             check_time(spec, process_group, progress, longest_s)
             began = time.perf_counter()
             numbers = trainer.train_epoch(source, progress, saving)

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import yaml
 
-from joyful_ray.config import NAME_PATTERN, NOT_YAML, JobConfig, differences, resolve, to_yaml
+from joyful_ray.config import HOW_OFTEN_SAVED, NAME_PATTERN, NOT_YAML, JobConfig, differences, resolve, to_yaml
 from joyful_ray.errors import CheckpointError, ConfigError
 from joyful_ray.records import EpochMetrics, RunRecord, read_as, read_lines_as
 from joyful_ray.storage import Location, open_location
 
 CONFIG, METRICS, RECORD, FAILURE = "config.yaml", "metrics.jsonl", "record.json", "failure.json"
 POSITION, STOP, STOPPED = "checkpoints/position.json", ".ray/stop", ".ray/stopped"
-MAY_DIFFER = ("name", "storage", "corpus", "cluster.", "search", "study", "train.checkpoint_every_")
+MAY_DIFFER = ("name", "storage", "corpus", "cluster.", "search", "study", *HOW_OFTEN_SAVED)
 
 
 @dataclass(frozen=True)

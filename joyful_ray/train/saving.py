@@ -44,7 +44,6 @@ class Saving:
         ask: Callable[[], bool] | None = None,
         looks_for_request: bool = False,
     ) -> None:
-        self.seconds = 0.0
         self._directory, self._config, self._is_first = directory, config, is_first
         self._stop_requested, self._ask = stop_requested, ask
         self._looks_for_request, self._was_requested = looks_for_request, False
@@ -99,10 +98,8 @@ class Saving:
             StorageError: the one before could not be written.
         """
         assert self._writer is not None
-        began = time.monotonic()
         self.wait()
         self._pending = self._writer.submit(self._write, snapshot, progress)
-        self.seconds += time.monotonic() - began
         self.saved(step)
 
     def wait(self) -> None:

@@ -24,14 +24,14 @@ class PartialEpoch:
         diagnostics: those of the epoch's first step.
     """
 
-    step: int
-    workers: int
-    sums: dict[str, float]
-    counts: dict[str, float]
-    conversations: int
-    seconds: float
-    waited: float
-    gradient_norm: float
+    step: int = 0
+    workers: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
+    conversations: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+    gradient_norm: float = 0.0
     diagnostics: dict[str, float] = field(default_factory=dict)
 
 

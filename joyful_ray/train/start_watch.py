@@ -119,7 +119,10 @@ class _StartWatch(threading.Thread):
 
 def demand(cluster: ClusterConfig) -> str:
     """What a run asks for, in words."""
-    each = f"{cluster.cpus_per_worker:g} CPU" + (
-        f" and {cluster.gpus_per_worker:g} GPU" if cluster.gpus_per_worker else ""
-    )
+    each = amounts(cluster.cpus_per_worker, cluster.gpus_per_worker)
     return f"{counted(cluster.least_workers, 'worker')} with {each} each"
+
+
+def amounts(cpus: float, gpus: float) -> str:
+    """Cores and GPUs in words."""
+    return f"{cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")

@@ -12,8 +12,8 @@ from joyful_ray.wording import counted
 MOST_IDLE = 0.1
 """Workers may be idle for this fraction of a step before a run says so."""
 ENOUGH_CONVERSATIONS = 2
-"""Conversations of a worker with which it is idle for less than `MOST_IDLE`, if lengths differ as in MELD, EmoryNLP,
-MOSI or IEMOCAP; with one each it is 20 to 45 %."""
+"""Conversations of a worker with which it is idle for about a tenth of a step; with one it is a sixth to a half
+(`tests/bench/steps.py`)."""
 
 
 @dataclass(frozen=True)

@@ -94,10 +94,10 @@ class Trainer:
         state = self._state_of(self.stage_of(epoch))
         self.model.train()
         steps, names = loader.steps(world_size=group.size), list(state.objective.weights)
-        first, tally = self._begin(progress.partial, names)
-        rate = 0.0
-        work = loader.epoch(epoch, rank=group.rank, world_size=group.size, start=first)
-        for index in range(first, steps):
+        before = progress.partial or PartialEpoch()
+        tally, rate = EpochTally(names, group, before), 0.0
+        work = loader.epoch(epoch, rank=group.rank, world_size=group.size, start=before.step)
+        for index in range(before.step, steps):
             asked = time.perf_counter()
             mine = next(work)
             tally.waited += time.perf_counter() - asked
@@ -147,10 +147,6 @@ class Trainer:
             return {}
         micro, batch = mine[0]
         return diagnose(self.model, objective, batch.to(self.process_group.device), seed=micro.seed)
-
-    def _begin(self, partial: PartialEpoch | None, names: list[str]) -> tuple[int, EpochTally]:
-        """The first step to train, and a tally that continues from what was saved."""
-        return (0 if partial is None else partial.step), EpochTally(names, self.process_group, partial)
 
     def save(self, location: Location, progress: Progress) -> None:
         """Write a checkpoint."""

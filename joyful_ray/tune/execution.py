@@ -14,10 +14,9 @@ from ray.tune.schedulers import FIFOScheduler
 from joyful_ray.config import JobConfig, setting
 from joyful_ray.data.ingest import ingest
 from joyful_ray.data.prepare import CorpusInfo
-from joyful_ray.search_settings import SearchConfig
 from joyful_ray.train.ray_connection import can_grow, capacity, cluster_address, has_cores, ray_cluster
 from joyful_ray.train.schedule import lengthened
-from joyful_ray.train.start_watch import A_CORE, watching
+from joyful_ray.train.start_watch import A_CORE, amounts, watching
 from joyful_ray.tune.confirm import planned
 from joyful_ray.tune.footprint import check_exploit, concurrent_trials, estimate_footprint
 from joyful_ray.tune.ledger import Drawn
@@ -57,7 +56,7 @@ def run_on_ray(setup: SearchSetup, writer: LedgerWriter, session: int, stage: St
             context = _context(setup, slots, writer.state.added, stage)
         with watching(
             cluster,
-            _demand(search),
+            f"a trial with {amounts(search.cpus_per_trial, search.gpus_per_trial)}",
             has_started=lambda: _starts(writer) > before,
             say=stage,
             started=began,
@@ -87,12 +86,6 @@ def _cluster_job(setup: SearchSetup) -> JobConfig:
 def _starts(writer: LedgerWriter) -> int:
     """How often trials have started."""
     return sum(trial.starts for trial in list(writer.state.trials.values()))
-
-
-def _demand(search: SearchConfig) -> str:
-    """What a trial asks for, in words."""
-    gpus = f" and {search.gpus_per_trial:g} GPU" if search.gpus_per_trial else ""
-    return f"a trial with {search.cpus_per_trial:g} CPU{gpus}"
 
 
 def _context(setup: SearchSetup, slots: int, added: int, stage: Stage) -> SearchContext:

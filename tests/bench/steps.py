@@ -1,23 +1,27 @@
-"""What a step of 64 conversations of IEMOCAP's size costs one worker and several: `python tests/bench/steps.py`.
+"""What a step costs one worker and several: `python tests/bench/steps.py [CORPUS …]`.
 
-Each process has one thread. `passes` cuts the step of one worker into several passes. `shares` runs the shares of more
-workers than this machine has cores for one after the other, so that the largest says how long a step of theirs would
-take without the exchange of gradients. `processes` compares one process with two, which exchange gradients by gloo.
+A step has 64 conversations of IEMOCAP's size, and each process one thread. `passes` cuts the step of one worker into
+several passes. `shares` runs the shares of more workers than this machine has cores for one after the other, so that
+the largest says how long a step of theirs would take without the exchange of gradients. `idle` plans steps, also of the
+given corpora. `processes` compares one process with two, which exchange gradients by gloo.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from joyful_ray.config import JobConfig, load_job
 from joyful_ray.corpora.shards import open_corpus
 from joyful_ray.data.loader import ResidentLoader, Work
+from joyful_ray.data.plan import StepRules, plan_epoch
 from joyful_ray.data.prepare import prepare_here
 from joyful_ray.train.process_group import ProcessGroup
 from joyful_ray.train.step import train_step
@@ -104,8 +108,33 @@ def processes(corpus: str, folder: Path) -> None:
     print(f"median {statistics.median(ratios):.2f}")
 
 
+def idle(corpora: list[str]) -> None:
+    """How much of a step workers are idle, by how many conversations each has, if a pass takes as long as it is."""
+    for corpus in corpora:
+        tables = open_corpus(corpus, verify=False).tables("train")
+        lengths = np.array([len(ids) for table in tables for ids in table["utterance_ids"].to_pylist()])
+        for each in (1, 2, 4):
+            found = []
+            for workers in (2, 4, 8, 16):
+                steps = plan_epoch(lengths, StepRules(each * workers), seed=0, epoch=0)
+                full = [step for step in steps if len(step.units) == each * workers]
+                shares = [
+                    [
+                        sum(lengths[list(micro.conversations)].sum() for micro in step.of_rank(rank, workers, lengths))
+                        for rank in range(workers)
+                    ]
+                    for step in full
+                ]
+                found.append(np.mean([1 - np.mean(share) / max(share) for share in shares]) if shares else np.nan)
+            row = ", ".join("too few" if np.isnan(value) else f"{value:.0%}" for value in found)
+            print(f"{Path(corpus).name}, {each} for each of 2, 4, 8, 16 workers: idle {row}")
+
+
 def main() -> None:
     """Run all parts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("corpora", nargs="*", help="corpora for the part idle, besides the random one")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_random_corpus(folder / "corpus", 1)
@@ -113,6 +142,8 @@ def main() -> None:
         for part in (passes, shares):
             print(part.__name__)
             part(corpus)
+        print("idle")
+        idle([corpus, *arguments.corpora])
         print("processes")
         processes(corpus, folder)
 

@@ -99,6 +99,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         command += [f"--dashboard-port={port}", "--dashboard-host=127.0.0.1", "--num-cpus=4", "--disable-usage-stats"]
         command += [f"--temp-dir={temporary}", f"--ray-client-server-port={free_port()}"]
         command += ["--object-store-memory=300000000"]
+        # By default every head of a machine has the same port for its agent, so that of a second one would not start.
+        command += [f"--dashboard-agent-listen-port={free_port()}"]
         log = temporary / "start.log"
         with log.open("w") as output:
             process = subprocess.Popen(

@@ -72,6 +72,7 @@ def wait_on(job: JobConfig) -> dict[str, Any]:
 def lose_on(job: JobConfig, cluster: Cluster, node: Any, *, notice: bool) -> dict[str, Any]:
     """Train, and take a node away for good after some epochs."""
     directory = RunDirectory.of(job)
+    saved: list[str] = []
 
     def take_away() -> None:
         while len(directory.metrics()) < 3:
@@ -81,6 +82,7 @@ def lose_on(job: JobConfig, cluster: Cluster, node: Any, *, notice: bool) -> dic
             reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "reclaimed"]
             subprocess.run(["ray", *drain, *reason, "--deadline-remaining-seconds", "8"], check=True)
             time.sleep(8)
+            saved.extend(name for name in directory.checkpoints.list() if "-" in name)
         cluster.remove_node(node, allow_graceful=False)
 
     thread = threading.Thread(target=take_away)
@@ -92,6 +94,7 @@ def lose_on(job: JobConfig, cluster: Cluster, node: Any, *, notice: bool) -> dic
         "epochs": record.epochs,
         "resumes": record.resumes,
         "repeated_steps": record.repeated_steps,
+        "saved_before": saved,
         "losses": [line.losses["total"] for line in directory.metrics()],
     }
 

@@ -64,6 +64,7 @@ def address() -> Iterator[str]:
     command += [f"--port={place.rpartition(':')[2]}", f"--autoscaling-config={temporary / 'fake.json'}"]
     command += [f"--temp-dir={temporary}", f"--dashboard-port={free_port()}", "--disable-usage-stats"]
     command += ["--object-store-memory=100000000", f"--ray-client-server-port={free_port()}"]
+    command += [f"--dashboard-agent-listen-port={free_port()}"]
     environment = without_clouds_and_clusters() | {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": TOKEN,

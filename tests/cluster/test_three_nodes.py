@@ -117,3 +117,15 @@ def test_a_run_goes_on_without_a_node_that_is_gone_for_good(tmp_path: Path, noti
     assert found["repeated_steps"] <= 2, "at most the interval, and the step that was under way"
     expected = [line.losses["total"] for line in RunDirectory.of(alone).metrics()]
     assert found["losses"] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.long
+def test_a_run_is_saved_in_mid_epoch_because_a_node_is_announced_to_go(tmp_path: Path) -> None:
+    """Nothing else asks for a checkpoint there."""
+    corpus = write_tiny(tmp_path / "corpus", counts={"train": 300, "dev": 7, "test": 5}, shard_conversations=100)
+    settings = {"epochs": 6, "patience": 100, "batch_conversations": 2}
+    cluster = {"workers": {"min": 1, "max": 2}, "max_failures": 0, "collective_timeout_s": 30}
+    job = {"corpus": corpus, "train": settings, "storage": str(tmp_path / "runs"), "cluster": cluster}
+    found = on_nodes({"do": "lose", "head": {"num_cpus": 0}, "nodes": nodes_of(2), "job": job, "notice": True})
+    assert (found["workers"], found["epochs"]) == (1, 6)
+    assert found["saved_before"], "no checkpoint in mid-epoch"

@@ -240,3 +240,12 @@ def test_the_released_preset_has_the_parameters_of_the_authors_checkpoint() -> N
     assert sum(parameter.numel() for parameter in net.unused_layers.parameters()) == 114_688 + 162_711
     assert parameters(net.fusion) == 8_605_752
     assert parameters(net.context) == 33_816_676 - 114_688
+
+
+@pytest.mark.parametrize("context", [{"kind": "gru", "layers": 2, "speakers": "party-state"}, {"kind": "transformer"}])
+def test_nothing_is_drawn_in_evaluation(context: dict[str, Any]) -> None:
+    net = model(context=context | {"dropout": 0.5}, modality_dropout=0.5, feature_dropout=0.5).eval()
+    batch = replace(random_batch(5, 2), keys_C=None)
+    before = torch.get_rng_state()
+    net(batch)
+    assert torch.equal(torch.get_rng_state(), before)
