@@ -51,6 +51,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "study": studies.study,
         "transfer": cross_corpus.transfer,
         "report": searches.report,
+        "debug": runs.debug,
     },
     "Trained models": {
         "evaluate": runs.evaluate,

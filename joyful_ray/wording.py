@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def counted(count: float, noun: str, plural: str | None = None) -> str:
     """Return a count with its noun: `1 epoch`, `2 epochs`, `1,200 utterances`, `0.5 GPUs`, `4 micro-batches`.
@@ -13,6 +15,12 @@ def counted(count: float, noun: str, plural: str | None = None) -> str:
     """
     number = f"{int(count):,}" if float(count).is_integer() else f"{count:g}"
     return f"{number} {noun if count == 1 else plural or _plural(noun)}"
+
+
+def listed(names: Sequence[str], *, most: int) -> str:
+    """Names in one line, with the number of those beyond `most`: `a, b, c and 13 more`."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _plural(noun: str) -> str:

@@ -132,6 +132,25 @@ def _train_seeds(
         raise TrainingError(f"{len(record.failures)} of {counted(len(seeds), 'seed')} did not finish; {reasons}")
 
 
+def debug(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="failed-step.safetensors, as a run has left it in its folder.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Make a step that was not finite again, in this process, and show where the first bad number comes from."""
+    from joyful_ray.console.runs import show_failed_step
+    from joyful_ray.console.screen import Screen
+    from joyful_ray.storage import open_location
+    from joyful_ray.train.failed_step import read_failed_step
+    from joyful_ray.train.replay import replay
+
+    screen = Screen(as_json=as_json)
+    report = replay(read_failed_step(open_location(file)), source=file)
+    show_failed_step(screen, report)
+    screen.result(report)
+
+
 def evaluate(
     bundle: Bundles,
     corpus: Annotated[

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from joyful_ray.console.screen import Screen, show_locations
-from joyful_ray.wording import counted, metric_name
+from joyful_ray.wording import counted, listed, metric_name
 
 if TYPE_CHECKING:
     from joyful_ray.demo import DemoResult
-    from joyful_ray.records import RunRecord, Scores
+    from joyful_ray.records import RunRecord, Scores, StepReport
 
 
 def show_scores(screen: Screen, scores: Mapping[str, Scores]) -> None:
@@ -55,6 +55,28 @@ def _show_confusion(screen: Screen, scores: Scores, *, title: str) -> None:
             screen.table(header, rows, title=title)
             return
     screen.say(f"{title}: too wide for this screen with {counted(len(labels), 'label')}; --json prints it")
+
+
+def show_failed_step(screen: Screen, report: StepReport) -> None:
+    """Print what was not finite in a step, and where it comes from."""
+    screen.table(["", report.place], [[name, f"{value:g}"] for name, value in report.losses.items()])
+    screen.say()
+    if report.is_finite:
+        screen.say("every loss and every gradient is finite here: the same step was not on the machine of the run")
+    if report.first_part is not None:
+        given = (
+            "" if report.first_part_input is None else f"; the largest number it was given: {report.first_part_input:g}"
+        )
+        screen.say(f"first output that is not finite: {report.first_part}{given}")
+    if report.parameters:
+        screen.say(f"gradients that are not finite: {listed(report.parameters, most=3)}")
+    if report.alone:
+        count = f"{len(report.alone)} of {counted(len(report.conversations), 'conversation')}"
+        screen.say(f"not finite also alone: {count}: {listed(report.alone, most=5)}")
+    if report.largest_weight is not None:
+        screen.say(f"largest weight: {report.largest_weight[1]:g} in {report.largest_weight[0]}")
+    if report.largest_feature is not None:
+        screen.say(f"largest feature: {report.largest_feature[1]:g} in {report.largest_feature[0]}")
 
 
 def _number(value: float | None) -> str:

@@ -61,6 +61,27 @@ class Batch:
         """Conversation and position of each utterance."""
         return Layout.of(self.lengths_C, self.keys_C)
 
+    def alone(self, place: int) -> Batch:
+        """One of the conversations as a batch of its own, with the same random draws."""
+        ends = self.lengths_C.cumsum(0).tolist()
+        first, last = ends[place] - int(self.lengths_C[place]), ends[place]
+        ngrams = self.ngrams
+        if ngrams is not None:
+            start, count = int(ngrams.counts_N[:first].sum()), int(ngrams.counts_N[first:last].sum())
+            ngrams = NgramIds(ngrams.ids_T[start : start + count], ngrams.counts_N[first:last])
+        return replace(
+            self,
+            features={name: values[first:last] for name, values in self.features.items()},
+            present={name: values[first:last] for name, values in self.present.items()},
+            speakers_N=self.speakers_N[first:last],
+            lengths_C=self.lengths_C[place : place + 1],
+            labels=self.labels[first:last],
+            conversations=self.conversations[place : place + 1],
+            conversation_ids=self.conversation_ids[place : place + 1],
+            ngrams=ngrams,
+            keys_C=None if self.keys_C is None else self.keys_C[place : place + 1],
+        )
+
     def apart(self, name: str) -> Batch:
         """The same batch, with random draws of its own."""
         return replace(self, keys_C=None if self.keys_C is None else at(self.keys_C, name))

@@ -42,6 +42,39 @@ class EpochMetrics(Record):
     diagnostics: dict[str, float] = {}
 
 
+class StepReport(Record):
+    """What `joyful debug` finds in a step whose loss or gradient was not finite.
+
+    Attributes:
+        place: epoch and step.
+        losses: mean of each term over the step; in JSON, one that is not finite is null.
+        not_finite: terms that are not finite; empty if only the gradient is not, or if the step is finite here.
+        first_part: the first part of the model whose output is not finite; None if all outputs are finite.
+        first_part_input: the largest absolute value that this part was given; infinite also for NaN.
+        parameters: names of the parameters whose gradient is not finite.
+        conversations: ids of all conversations of the step.
+        alone: those whose loss is not finite also without the others.
+        largest_weight: the parameter with the largest absolute value, and that value.
+        largest_feature: modality and conversation of the feature with the largest absolute value, after scaling.
+    """
+
+    place: str
+    losses: dict[str, float]
+    not_finite: list[str]
+    first_part: str | None
+    first_part_input: float | None
+    parameters: list[str]
+    conversations: list[str]
+    alone: list[str]
+    largest_weight: tuple[str, float] | None
+    largest_feature: tuple[str, float] | None
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the step is finite here: then the failure came from what only the run had, such as its hardware."""
+        return not self.not_finite and not self.parameters
+
+
 class RunRecord(Record):
     """`record.json` of a run: written when the run ends.
 

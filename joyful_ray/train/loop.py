@@ -22,6 +22,7 @@ from joyful_ray.train.checkpoint import newest_intact, prune_checkpoints, read_c
 from joyful_ray.train.diagnostics import warnings_from
 from joyful_ray.train.epoch_checks import check_finite, check_stop, check_time
 from joyful_ray.train.evaluate import Keep, evaluate
+from joyful_ray.train.failed_step import keeping_failed_step
 from joyful_ray.train.loop_spec import RunSpec
 from joyful_ray.train.process_group import ProcessGroup
 from joyful_ray.train.refit import refit
@@ -71,7 +72,8 @@ def fit(spec: RunSpec, process_group: ProcessGroup, trainer: Trainer) -> Progres
                 break
             check_time(spec, process_group, progress, longest_s)
             began = time.perf_counter()
-            numbers = trainer.train_epoch(source, progress, saving)
+            with keeping_failed_step(spec, process_group, trainer, epoch=progress.next_epoch):
+                numbers = trainer.train_epoch(source, progress, saving)
             scores = _evaluate(spec, process_group, trainer, dev)
             check_finite(numbers, scores, number=progress.next_epoch + 1)
             before, progress = (

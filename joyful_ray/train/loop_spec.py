@@ -29,6 +29,7 @@ class RunSpec:
         started: Unix time in seconds at which the command started.
         ask: asks the cluster whether a machine of the run is about to be taken away, on all ranks together; None if it
             cannot say.
+        keeps_failed_step: whether a step that is not finite is written into the run's folder.
     """
 
     job: JobConfig
@@ -40,6 +41,7 @@ class RunSpec:
     both: Callable[[], BatchLoader] | None = None
     warnings: list[str] = field(default_factory=list)
     ask: Callable[[], bool] | None = None
+    keeps_failed_step: bool = True
 
     @property
     def train(self) -> TrainConfig:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from joyful_ray.train.failed_step import keeping_failed_step
 from joyful_ray.train.loop_spec import RunSpec
 from joyful_ray.train.process_group import ProcessGroup
 from joyful_ray.train.schedule import Progress
@@ -30,6 +31,7 @@ def refit(spec: RunSpec, process_group: ProcessGroup, *, epochs: int) -> tuple[T
     progress = Progress()
     for epoch in range(epochs):
         progress = replace(progress, next_epoch=epoch)
-        trainer.train_epoch(source, progress)
+        with keeping_failed_step(spec, process_group, trainer, epoch=epoch):
+            trainer.train_epoch(source, progress)
     weights = {name: value.detach().cpu().clone() for name, value in trainer.evaluated.state_dict().items()}
     return trainer, weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,6 +14,29 @@ from joyful_ray.data.loader import Work
 from joyful_ray.errors import TrainingError
 from joyful_ray.objective.joint import JointObjective
 from joyful_ray.train.process_group import ProcessGroup
+from joyful_ray.wording import listed
+
+
+class NotFiniteError(TrainingError):
+    """The loss or the gradient of a step is not finite; every rank raises it.
+
+    Args:
+        place: epoch and step.
+        terms: the terms of the loss that are not finite; if there are none, the gradient is.
+        work: the micro-batches of this rank.
+        conversations: ids of those of this rank's micro-batches in which a term is not finite, or of all of them.
+    """
+
+    def __init__(self, place: str, terms: Sequence[str], work: Work, conversations: Sequence[str]) -> None:
+        self.cause = f"loss of {', '.join(terms)} is" if terms else "gradient is"
+        super().__init__(self.message(place, ()))
+        self.place, self.terms, self.work, self.conversations = place, tuple(terms), work, tuple(conversations)
+
+    def message(self, place: str, conversations: Sequence[str], more: str = "") -> str:
+        """The error in one line, for some conversations, with another piece of advice."""
+        among = f" (in a batch of {listed(conversations, most=3)})" if conversations else ""
+        advice = f"try a smaller train.learning_rate or train.gradient_clip{more}"
+        return f"{place}: the {self.cause} not finite{among}; {advice}"
 
 
 @dataclass(frozen=True)
@@ -86,13 +110,14 @@ def train_step(state: TrainState, work: Work, *, place: str, wishes: Wishes = NO
         wishes: what this rank wants after this step.
 
     Raises:
-        TrainingError: on every rank, if the loss or the gradient is not finite.
+        NotFiniteError: on every rank, if the loss or the gradient is not finite.
     """
     objective, process_group = state.objective, state.process_group
     batches = [batch.to(process_group.device) for _, batch in work]
     counts, wishes = _global_counts(state, batches, wishes)
     state.optimizer.zero_grad(set_to_none=True)
     sums = {name: torch.zeros((), device=process_group.device) for name in objective.weights}
+    parts_of: list[dict[str, Tensor]] = []
     for index, (micro, _) in enumerate(work):
         torch.manual_seed(micro.seed)  # for parts of the user's own
         with process_group.no_sync(state.model, is_last=index + 1 == len(work)):
@@ -100,13 +125,14 @@ def train_step(state: TrainState, work: Work, *, place: str, wishes: Wishes = NO
                 output = state.model(batches[index], with_views=state.draws_views)
             parts = objective.sums(output, batches[index])
             (objective.total(parts, counts) * process_group.size).backward()
-        for name, value in parts.items():
-            sums[name] += value.detach()
+        parts_of.append({name: value.detach() for name, value in parts.items()})
+        for name, value in parts_of[-1].items():
+            sums[name] += value
     if not work:
         _run_blank(state)
     norm = _clip(state)
     if not torch.isfinite(norm):
-        _raise_not_finite(state, sums, counts, place)
+        raise _not_finite(state, work, parts_of, sums, place)
     state.optimizer.step()
     return StepResult(sums, counts, float(norm), wishes)
 
@@ -135,9 +161,16 @@ def _clip(state: TrainState) -> Tensor:
     return nn.utils.clip_grad_norm_(state.parameters, limit, foreach=True)
 
 
-def _raise_not_finite(state: TrainState, sums: dict[str, Tensor], counts: dict[str, Tensor], place: str) -> None:
+def _not_finite(
+    state: TrainState, work: Work, parts_of: list[dict[str, Tensor]], sums: dict[str, Tensor], place: str
+) -> NotFiniteError:
     names = list(sums)
     totals = state.process_group.all_reduce(torch.stack([sums[name].double() for name in names]))
-    bad = [name for name, value in zip(names, totals, strict=True) if not torch.isfinite(value / counts[name])]
-    cause = f"loss of {', '.join(bad)} is" if bad else "gradient is"
-    raise TrainingError(f"{place}: the {cause} not finite; try a smaller train.learning_rate or train.gradient_clip")
+    bad = [name for name, value in zip(names, totals, strict=True) if not torch.isfinite(value)]
+    conversations = [
+        name
+        for (_, batch), parts in zip(work, parts_of, strict=True)
+        if not bad or not all(torch.isfinite(value) for value in parts.values())
+        for name in batch.conversation_ids
+    ]
+    return NotFiniteError(place, bad, work, conversations)

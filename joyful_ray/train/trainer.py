@@ -91,7 +91,7 @@ class Trainer:
             Stopped: the run was asked to stop; it has been saved.
         """
         epoch, config, group = progress.next_epoch, self.config, self.process_group
-        state = self._state_of(self.stage_of(epoch))
+        state = self.state_of(self.stage_of(epoch))
         self.model.train()
         steps, names = loader.steps(world_size=group.size), list(state.objective.weights)
         before = progress.partial or PartialEpoch()
@@ -180,7 +180,8 @@ class Trainer:
         checkpoint.load_weights(self.evaluated, weights, source=content.uri)
         return weights
 
-    def _state_of(self, stage: str) -> TrainState:
+    def state_of(self, stage: str) -> TrainState:
+        """What a step of a stage needs; only what the stage trains has gradients."""
         if self._state is None or stage != self._stage:
             fusion = {id(p) for part in self._first_stage_parts() for p in part.parameters()}
             frozen = {id(p) for p in self._always_frozen}

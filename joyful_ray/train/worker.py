@@ -34,7 +34,7 @@ def train_on_worker(config: dict[str, Any]) -> None:
     Args:
         config: `job`, `corpus_info`, `ingested`, `directory` and `started` from the driver; `marker` (optional) is a
             file by which the driver sees that the workers run; `reporter` (optional) returns the callable that receives
-            each epoch's numbers instead of Ray Train.
+            each epoch's numbers instead of Ray Train: that of a search, of which this run is a trial.
     """
     job, corpus_info, ingested, directory = (config[name] for name in ("job", "corpus_info", "ingested", "directory"))
     context = ray.train.get_context()
@@ -64,6 +64,7 @@ def train_on_worker(config: dict[str, Any]) -> None:
         both=lambda: train_and_dev(ingested).source(job, corpus_info.encoding),
         warnings=idle_workers(job, corpus_info, ingested),
         ask=machine_goes,
+        keeps_failed_step="reporter" not in config,
     )
     try:
         run(spec, process_group)

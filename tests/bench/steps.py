@@ -47,7 +47,7 @@ class Bench:
         self.trainer = Trainer(self.job, corpus_info, process_group)
         self.loader = ResidentLoader.of(self.job, stores["train"])
         self.trainer.model.train()
-        self.state = self.trainer._state_of(self.trainer.stage_of(0))
+        self.state = self.trainer.state_of(self.trainer.stage_of(0))
 
     def work(self, rank: int, workers: int) -> Work:
         """A rank's share of a full step."""

@@ -20,7 +20,9 @@ from joyful_ray.data.prepare import CorpusInfo, prepare_here
 from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import ConfigError, TrainingError
 from joyful_ray.records import EpochMetrics
+from joyful_ray.train.failed_step import FILE, read_failed_step
 from joyful_ray.train.launch import train
+from joyful_ray.train.replay import replay
 from joyful_ray.train.run_directory import RunDirectory
 from tests.tiny_corpus import small_job, tiny_conversations, write_tiny
 
@@ -130,9 +132,18 @@ def test_a_loss_that_is_not_finite_ends_the_run_at_once_with_its_reason(corpus: 
         name="not-finite",
         train={"learning_rate": 1e30, "gradient_clip": None, "warmup_epochs": 0.0},
     )
-    with pytest.raises(TrainingError, match=r"^epoch 1, step 2: the loss of .* is not finite"):
+    with pytest.raises(
+        TrainingError, match=r"^epoch 1, step 2: the loss of .* is not finite \(in a batch of "
+    ) as raised:
         train(job)
     assert attempts(job) == 1, "it was tried again"
+    file = RunDirectory.of(job).location.join(FILE)
+    assert f"joyful debug {file.uri} makes the step again" in str(raised.value)
+    step = read_failed_step(file)
+    report = replay(step, source=file.uri)
+    assert len(step.batches) == 2, "one of each rank"
+    assert len(report.conversations) == job.train.batch_conversations
+    assert f"the loss of {', '.join(report.not_finite)} is" in str(raised.value)
     assert RunDirectory.of(job).read_record() is None
 
 
