@@ -100,6 +100,8 @@ class TrainingDisplay:
             clock(self._left_s()),
         )
         self._screen.say(line + ("  best" if metrics.is_best else ""), style="green" if metrics.is_best else None)
+        for warning in metrics.warnings:
+            self._screen.say(f"warning: {warning}", style="yellow")
         self._update()
 
     def _left_s(self) -> float:

@@ -13,7 +13,7 @@ from joyful_ray.records.bundles import BundleCard, PredictionCard
 from joyful_ray.records.environment import versions
 from joyful_ray.records.reading import read_as, read_lines_as
 from joyful_ray.records.retrieval import RetrievalScores
-from joyful_ray.records.runs import EpochMetrics, RunRecord, StepReport
+from joyful_ray.records.runs import EpochMetrics, RankTimes, RunRecord, StepReport
 from joyful_ray.records.scores import SELECTS, Scores
 from joyful_ray.records.searches import Candidate, SearchRecord
 from joyful_ray.records.seeds import SeedRun, SeedsRecord, Spread, seed_run, spread, spreads
@@ -31,6 +31,7 @@ __all__ = [
     "Interval",
     "ModalityShift",
     "PredictionCard",
+    "RankTimes",
     "RetrievalScores",
     "RunRecord",
     "Scores",

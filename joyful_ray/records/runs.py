@@ -8,6 +8,24 @@ from joyful_ray.records.reading import Record
 from joyful_ray.records.scores import Scores
 
 
+class RankTimes(Record):
+    """What the steps of an epoch cost one rank by itself, without waiting for the others.
+
+    Attributes:
+        rank: from 0 to the number of workers - 1.
+        host: name of its machine.
+        forward_seconds: mean time of its forward passes in a step; on a GPU, that of the GPU.
+        waiting_seconds: mean time that it waits for data in a step.
+        utterances: that it has trained on.
+    """
+
+    rank: int
+    host: str
+    forward_seconds: float
+    waiting_seconds: float
+    utterances: int
+
+
 class EpochMetrics(Record):
     """One line of `metrics.jsonl`.
 
@@ -25,6 +43,8 @@ class EpochMetrics(Record):
         is_best: whether this epoch has the best dev score so far.
         max_epochs: largest number of epochs that the run may have; 0 in files of earlier versions.
         diagnostics: named measurements of `train.diagnostics`; empty if they are off.
+        ranks: times of every rank, of the steps that this command has trained; empty in files of earlier versions.
+        warnings: what this epoch has shown for the first time, such as a slow rank.
     """
 
     epoch: int
@@ -40,6 +60,8 @@ class EpochMetrics(Record):
     is_best: bool
     max_epochs: int = 0
     diagnostics: dict[str, float] = {}
+    ranks: list[RankTimes] = []
+    warnings: list[str] = []
 
 
 class StepReport(Record):

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 import torch
 
+from joyful_ray.records import RankTimes
 from joyful_ray.train.process_group import ProcessGroup
+from joyful_ray.train.rank_times import gather_times
 from joyful_ray.train.schedule import PartialEpoch
 from joyful_ray.train.step import StepResult
 
@@ -21,14 +23,15 @@ class EpochTally:
         before: what the epoch had come to when the run was saved.
 
     Attributes:
-        conversations, waited, diagnostics: of this rank; see `PartialEpoch`.
+        conversations, utterances, waited, diagnostics: of this rank; see `PartialEpoch`.
     """
 
     def __init__(self, names: Sequence[str], process_group: ProcessGroup, before: PartialEpoch) -> None:
-        self.conversations, self.waited = 0, 0.0
+        self.conversations, self.utterances, self.waited = 0, 0, 0.0
         self.diagnostics = dict(before.diagnostics)
         self._names, self._process_group, self._before = list(names), process_group, before
         self._began, self._norms = time.perf_counter(), 0.0
+        self._steps, self._forward_s = 0, 0.0
         self._totals = torch.zeros(2, len(names), dtype=torch.float64, device=process_group.device)
 
     def add(self, result: StepResult) -> None:
@@ -36,6 +39,18 @@ class EpochTally:
         self._totals[0] += torch.stack([result.sums[name].double() for name in self._names])
         self._totals[1] += torch.stack([result.counts[name].double() for name in self._names])
         self._norms += result.gradient_norm
+        self._steps += 1
+        self._forward_s += result.forward_s
+
+    def ranks(self) -> list[RankTimes]:
+        """The times of every rank; every rank must call it."""
+        return gather_times(
+            self._process_group,
+            forward_s=self._forward_s,
+            waited_s=self.waited,
+            utterances=self.utterances,
+            steps=self._steps,
+        )
 
     def so_far(self, *, step: int) -> PartialEpoch:
         """What the epoch has come to, over all ranks; every rank must call it.

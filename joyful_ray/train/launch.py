@@ -25,10 +25,11 @@ from joyful_ray.train.component_check import check_components
 from joyful_ray.train.failure_cause import first_cause
 from joyful_ray.train.follow import following
 from joyful_ray.train.lock import run_lock
+from joyful_ray.train.logs import command_log, copying_at_end
 from joyful_ray.train.loop import run
 from joyful_ray.train.loop_spec import RunSpec
 from joyful_ray.train.process_group import ProcessGroup, pick_device, use_cores
-from joyful_ray.train.ray_connection import check_machine, cluster_address, has_cores, ray_cluster
+from joyful_ray.train.ray_connection import check_machine, cluster_address, controller_logs, has_cores, ray_cluster
 from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.train.start_watch import A_CORE, watching, watching_start
 
@@ -75,12 +76,12 @@ def train(
         events = CallbackList([*([WatchEpochs(watch)] if watch is not None else []), *callbacks], run, base=Callback)
         events.begin("on_train_begin")
         try:
-            with following(directory, events):
+            with following(directory, events), command_log(directory.logs, stage) as say:
                 splits = SPLITS if reads_test else TRAIN_AND_DEV
                 if job.cluster.workers == 0:
                     record = _train_here(job, corpus, directory, started, splits)
                 else:
-                    record = _train_on_ray(job, corpus, directory, started, splits, stage)
+                    record = _train_on_ray(job, corpus, directory, started, splits, say)
         except BaseException as error:
             events.send("on_exception", error)
             raise
@@ -170,7 +171,7 @@ def _train_on_ray(
     splits: Sequence[Split],
     stage: Callable[[str], None],
 ) -> RunRecord:
-    with ray_cluster(job):
+    with ray_cluster(job), copying_at_end(directory.logs, controller_logs):
         from ray.train.v2.api.exceptions import TrainingFailedError
 
         from joyful_ray.data.ingest import are_resident, ingest

@@ -25,6 +25,7 @@ from joyful_ray.train.evaluate import Keep, evaluate
 from joyful_ray.train.failed_step import keeping_failed_step
 from joyful_ray.train.loop_spec import RunSpec
 from joyful_ray.train.process_group import ProcessGroup
+from joyful_ray.train.rank_times import slow_ranks
 from joyful_ray.train.refit import refit
 from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.train.saving import Saving, steps_repeated
@@ -63,7 +64,7 @@ def fit(spec: RunSpec, process_group: ProcessGroup, trainer: Trainer) -> Progres
     train, directory = spec.train, spec.directory
     source, dev = spec.sources["train"](), spec.sources["dev"]()
     progress, steps = _resume(directory, trainer, process_group, source), source.steps(world_size=process_group.size)
-    longest_s = 0.0
+    longest_s, slow_before = 0.0, set[int]()
     with _saving(spec, process_group) as saving, _tensorboard(directory, process_group, progress) as tensorboard:
         saving.saved(progress.steps(steps))
         while True:
@@ -84,6 +85,7 @@ def fit(spec: RunSpec, process_group: ProcessGroup, trainer: Trainer) -> Progres
                     counts=trainer.stage_of(progress.next_epoch) != "fusion",
                 ),
             )
+            slow = slow_ranks(numbers.ranks, steps=steps)
             metrics = EpochMetrics(
                 **asdict(numbers),
                 epoch=before.next_epoch,
@@ -92,7 +94,9 @@ def fit(spec: RunSpec, process_group: ProcessGroup, trainer: Trainer) -> Progres
                 seconds=time.perf_counter() - began,
                 utterances_per_second=spec.corpus_info.utterances / numbers.train_seconds,
                 is_best=progress.best_epoch == before.next_epoch,
+                warnings=[line for rank, line in slow.items() if rank not in slow_before],
             )
+            slow_before |= slow.keys()
             if tensorboard is not None:
                 # The checkpoint is written last: after a crash before it, the epoch runs again and rewrites its line.
                 directory.add_metrics(metrics)
@@ -262,13 +266,16 @@ def _select_and_score(spec: RunSpec, process_group: ProcessGroup, trainer: Train
         test=test,
         seconds={},
         peak_memory_bytes=0,
-        warnings=spec.warnings + warnings_of(dev) + warnings_from(_diagnostics(directory, progress)),
+        warnings=[*spec.warnings, *warnings_of(dev), *_warnings_of_epochs(directory, progress)],
         locations={"bundle": directory.bundle.uri, "tensorboard": directory.location.join("tensorboard").uri},
     )
 
 
-def _diagnostics(directory: RunDirectory, progress: Progress) -> dict[str, float]:
-    return next((line.diagnostics for line in directory.metrics() if line.epoch == progress.best_epoch), {})
+def _warnings_of_epochs(directory: RunDirectory, progress: Progress) -> list[str]:
+    """What any epoch has warned of, and what the diagnostics of the selected one show."""
+    lines = directory.metrics()
+    diagnostics = next((line.diagnostics for line in lines if line.epoch == progress.best_epoch), {})
+    return [warning for line in lines for warning in line.warnings] + warnings_from(diagnostics)
 
 
 def warnings_of(dev: Scores) -> list[str]:

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from joyful_ray.config import JobConfig
@@ -126,6 +127,15 @@ def _check_fits(job: JobConfig, resources: dict[str, float]) -> None:
             raise ConfigError(
                 f"cluster.{setting} is {workers} at {each:g} {kind} each; the cluster has {found:g} {kind}"
             )
+
+
+def controller_logs() -> list[Path]:
+    """Logs of Ray Train's controllers on this machine, of the connected cluster."""
+    from ray._private.worker import global_worker
+
+    # There is no public way to this folder, and none at all through `ray://`.
+    folder = getattr(global_worker.node, "get_logs_dir_path", None)
+    return sorted(Path(folder(), "train").glob("*controller*.log")) if folder is not None else []
 
 
 def capacity() -> dict[str, float]:

@@ -48,6 +48,11 @@ class RunDirectory:
         return self.location.join("checkpoints")
 
     @property
+    def logs(self) -> Location:
+        """The folder of the logs of the command and of the workers."""
+        return self.location.join("logs")
+
+    @property
     def bundle(self) -> Location:
         """The folder of the selected model."""
         return self.location.join("bundle")

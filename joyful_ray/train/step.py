@@ -14,6 +14,7 @@ from joyful_ray.data.loader import Work
 from joyful_ray.errors import TrainingError
 from joyful_ray.objective.joint import JointObjective
 from joyful_ray.train.process_group import ProcessGroup
+from joyful_ray.train.rank_times import Stopwatch
 from joyful_ray.wording import listed
 
 
@@ -92,12 +93,14 @@ class StepResult:
         counts: count of each term over all ranks.
         wishes: what the ranks want after this step.
         gradient_norm: norm of the whole gradient before clipping.
+        forward_s: seconds of this rank's forward passes, in which it does not wait for others.
     """
 
     sums: dict[str, Tensor]
     counts: dict[str, Tensor]
     gradient_norm: float
     wishes: Wishes
+    forward_s: float
 
 
 def train_step(state: TrainState, work: Work, *, place: str, wishes: Wishes = NO_WISHES) -> StepResult:
@@ -118,12 +121,14 @@ def train_step(state: TrainState, work: Work, *, place: str, wishes: Wishes = NO
     state.optimizer.zero_grad(set_to_none=True)
     sums = {name: torch.zeros((), device=process_group.device) for name in objective.weights}
     parts_of: list[dict[str, Tensor]] = []
+    stopwatch = Stopwatch(process_group.device)
     for index, (micro, _) in enumerate(work):
         torch.manual_seed(micro.seed)  # for parts of the user's own
         with process_group.no_sync(state.model, is_last=index + 1 == len(work)):
-            with torch.autocast(process_group.device.type, torch.bfloat16, enabled=state.precision == "bf16"):
-                output = state.model(batches[index], with_views=state.draws_views)
-            parts = objective.sums(output, batches[index])
+            with stopwatch.measuring():
+                with torch.autocast(process_group.device.type, torch.bfloat16, enabled=state.precision == "bf16"):
+                    output = state.model(batches[index], with_views=state.draws_views)
+                parts = objective.sums(output, batches[index])
             (objective.total(parts, counts) * process_group.size).backward()
         parts_of.append({name: value.detach() for name, value in parts.items()})
         for name, value in parts_of[-1].items():
@@ -134,7 +139,7 @@ def train_step(state: TrainState, work: Work, *, place: str, wishes: Wishes = NO
     if not torch.isfinite(norm):
         raise _not_finite(state, work, parts_of, sums, place)
     state.optimizer.step()
-    return StepResult(sums, counts, float(norm), wishes)
+    return StepResult(sums, counts, float(norm), wishes, stopwatch.seconds())
 
 
 def _global_counts(state: TrainState, batches: list[Batch], wishes: Wishes) -> tuple[dict[str, Tensor], Wishes]:

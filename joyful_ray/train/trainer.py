@@ -13,6 +13,7 @@ from joyful_ray.config import JobConfig
 from joyful_ray.data.loader import BatchLoader, Work, blank_batch
 from joyful_ray.data.prepare import CorpusInfo
 from joyful_ray.objective.joint import ALIGNMENT, FUSION_TERMS, PRETRAINING, JointObjective
+from joyful_ray.records import RankTimes
 from joyful_ray.storage import Location
 from joyful_ray.termination import Stopped
 from joyful_ray.train import checkpoint
@@ -39,6 +40,7 @@ class EpochNumbers:
         learning_rate: learning rate of the last step.
         gradient_norm: mean norm of the gradient per step, before clipping.
         diagnostics: named measurements; empty if they are off, and on all ranks but the first.
+        ranks: what the steps have cost each rank.
     """
 
     losses: dict[str, float]
@@ -48,6 +50,7 @@ class EpochNumbers:
     learning_rate: float
     gradient_norm: float
     diagnostics: dict[str, float]
+    ranks: list[RankTimes]
 
 
 class Trainer:
@@ -102,6 +105,7 @@ class Trainer:
             mine = next(work)
             tally.waited += time.perf_counter() - asked
             tally.conversations += sum(len(micro.conversations) for micro, _ in mine)
+            tally.utterances += sum(batch.utterances for _, batch in mine)
             rate = learning_rate(
                 config,
                 step=epoch * steps + index,
@@ -137,6 +141,7 @@ class Trainer:
             learning_rate=rate,
             gradient_norm=whole.gradient_norm / steps,
             diagnostics=whole.diagnostics,
+            ranks=tally.ranks(),
         )
 
     def _diagnostics(self, loader: BatchLoader, epoch: int, mine: Work, objective: JointObjective) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import ray.train
@@ -17,6 +18,7 @@ from joyful_ray.data.prepare import CorpusInfo
 from joyful_ray.errors import TrainingError, UserError
 from joyful_ray.schema import Split
 from joyful_ray.termination import Stopped
+from joyful_ray.train.logs import copying_own_log
 from joyful_ray.train.loop import run
 from joyful_ray.train.loop_spec import RunSpec
 from joyful_ray.train.process_group import ProcessGroup, use_cores
@@ -38,6 +40,7 @@ def train_on_worker(config: dict[str, Any]) -> None:
     """
     job, corpus_info, ingested, directory = (config[name] for name in ("job", "corpus_info", "ingested", "directory"))
     context = ray.train.get_context()
+    is_trial = "reporter" in config
     is_cuda = job.cluster.gpus_per_worker > 0
     device = ray.train.torch.get_device() if is_cuda else torch.device("cpu")
     use_cores(job.cluster.cpus_per_worker, device)
@@ -64,10 +67,11 @@ def train_on_worker(config: dict[str, Any]) -> None:
         both=lambda: train_and_dev(ingested).source(job, corpus_info.encoding),
         warnings=idle_workers(job, corpus_info, ingested),
         ask=machine_goes,
-        keeps_failed_step="reporter" not in config,
+        keeps_failed_step=not is_trial,
     )
     try:
-        run(spec, process_group)
+        with nullcontext() if is_trial else copying_own_log(directory.logs, f"rank-{process_group.rank:03d}"):
+            run(spec, process_group)
     except Stopped as stopped:
         if process_group.is_first:
             directory.write_stopped(str(stopped))

@@ -122,6 +122,11 @@ def test_two_workers_of_which_one_is_killed_give_the_same_losses_and_scores(
     assert killed
     assert attempts(job) == 2, "it was killed too late"
     assert_same_answer(job, without_ray)
+    logs = [place.name.partition("-")[2] for place in Path(RunDirectory.of(job).logs.uri).iterdir()]
+    assert {"command.log", "rank-000.log", "rank-001.log"} <= set(logs)
+    assert any("controller" in name for name in logs)
+    for line in RunDirectory.of(job).metrics():
+        assert [each.rank for each in line.ranks] == [0, 1]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_at_once_with_its_reason(corpus: str, storage: Path) -> None:
