@@ -33,6 +33,8 @@ class EpochMetrics(Record):
         epoch: counted from 0, because this file is for programs; everything that people read counts epochs from 1.
         losses: mean of each term of the objective over the epoch; `total` is their weighted sum.
         conversations: training conversations seen in the epoch, over all workers.
+        seen: sum of a hash of each of their ids and of the epoch, modulo 2^48: two runs that have trained on the same
+            conversations, each once, have the same number; 0 in files of earlier versions.
         dev: scores on dev after the epoch.
         seconds: wall time of the epoch, evaluation on dev included.
         train_seconds: wall time of the training steps alone.
@@ -50,6 +52,7 @@ class EpochMetrics(Record):
     epoch: int
     losses: dict[str, float]
     conversations: int
+    seen: int = 0
     dev: Scores
     seconds: float
     train_seconds: float

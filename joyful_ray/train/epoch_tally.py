@@ -7,11 +7,15 @@ from collections.abc import Sequence
 
 import torch
 
+from joyful_ray.data.loader import Work
 from joyful_ray.records import RankTimes
 from joyful_ray.train.process_group import ProcessGroup
 from joyful_ray.train.rank_times import gather_times
 from joyful_ray.train.schedule import PartialEpoch
 from joyful_ray.train.step import StepResult
+
+SEEN_MODULUS = 2**48
+"""The sum of keys is taken modulo this number: sums over thousands of ranks fit 64 bits, and JSON keeps it exact."""
 
 
 class EpochTally:
@@ -23,19 +27,25 @@ class EpochTally:
         before: what the epoch had come to when the run was saved.
 
     Attributes:
-        conversations, utterances, waited, diagnostics: of this rank; see `PartialEpoch`.
+        waited, diagnostics: of this rank; see `PartialEpoch`.
     """
 
     def __init__(self, names: Sequence[str], process_group: ProcessGroup, before: PartialEpoch) -> None:
-        self.conversations, self.utterances, self.waited = 0, 0, 0.0
+        self.waited = 0.0
+        self._conversations, self._utterances, self._seen = 0, 0, 0
         self.diagnostics = dict(before.diagnostics)
         self._names, self._process_group, self._before = list(names), process_group, before
         self._began, self._norms = time.perf_counter(), 0.0
         self._steps, self._forward_s = 0, 0.0
         self._totals = torch.zeros(2, len(names), dtype=torch.float64, device=process_group.device)
 
-    def add(self, result: StepResult) -> None:
-        """Add a step."""
+    def add(self, work: Work, result: StepResult) -> None:
+        """Add a step, and what this rank has trained on in it."""
+        for _, batch in work:
+            self._conversations += len(batch.conversation_ids)
+            self._utterances += batch.utterances
+            keys = [] if batch.keys_C is None else batch.keys_C.tolist()
+            self._seen = (self._seen + sum(keys)) % SEEN_MODULUS
         self._totals[0] += torch.stack([result.sums[name].double() for name in self._names])
         self._totals[1] += torch.stack([result.counts[name].double() for name in self._names])
         self._norms += result.gradient_norm
@@ -48,7 +58,7 @@ class EpochTally:
             self._process_group,
             forward_s=self._forward_s,
             waited_s=self.waited,
-            utterances=self.utterances,
+            utterances=self._utterances,
             steps=self._steps,
         )
 
@@ -59,8 +69,9 @@ class EpochTally:
             step: number of steps of the epoch that have been trained.
         """
         group, before = self._process_group, self._before
-        mine = torch.cat([self._totals[0], self._totals.new_tensor([self.conversations])])
-        *sums, conversations = group.all_reduce(mine).tolist()
+        sums = group.all_reduce(self._totals[0].clone()).tolist()
+        mine = torch.tensor([self._conversations, self._seen], device=self._totals.device)
+        conversations, seen = group.all_reduce(mine).tolist()
         named = dict(zip(self._names, sums, strict=True))
         counts = dict(zip(self._names, self._totals[1].tolist(), strict=True))
         return PartialEpoch(
@@ -68,7 +79,8 @@ class EpochTally:
             workers=group.size,
             sums={name: before.sums.get(name, 0.0) + value for name, value in named.items()},
             counts={name: before.counts.get(name, 0.0) + value for name, value in counts.items()},
-            conversations=before.conversations + int(conversations),
+            conversations=before.conversations + conversations,
+            seen=(before.seen + seen) % SEEN_MODULUS,
             seconds=before.seconds + time.perf_counter() - self._began,
             waited=before.waited + self.waited,
             gradient_norm=before.gradient_norm + self._norms,

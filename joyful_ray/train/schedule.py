@@ -19,6 +19,7 @@ class PartialEpoch:
         workers: number of ranks; with streaming ingest, the rest of the epoch needs as many.
         sums, counts: of each term of the objective.
         conversations: number of conversations trained on.
+        seen: sum of their keys; see `EpochMetrics.seen`.
         seconds, waited: wall time so far, and how much of it the first rank waited for data.
         gradient_norm: sum of the norms.
         diagnostics: those of the epoch's first step.
@@ -29,6 +30,7 @@ class PartialEpoch:
     sums: dict[str, float] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
     conversations: int = 0
+    seen: int = 0
     seconds: float = 0.0
     waited: float = 0.0
     gradient_norm: float = 0.0

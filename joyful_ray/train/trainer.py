@@ -35,6 +35,7 @@ class EpochNumbers:
     Attributes:
         losses: mean of each term over all ranks; `total` is their weighted sum.
         conversations: number of conversations trained on, over all ranks.
+        seen: sum of their keys; see `EpochMetrics.seen`.
         train_seconds: wall time of the epoch.
         waiting_share: share of that time in which this rank waited for data.
         learning_rate: learning rate of the last step.
@@ -45,6 +46,7 @@ class EpochNumbers:
 
     losses: dict[str, float]
     conversations: int
+    seen: int
     train_seconds: float
     waiting_share: float
     learning_rate: float
@@ -104,8 +106,6 @@ class Trainer:
             asked = time.perf_counter()
             mine = next(work)
             tally.waited += time.perf_counter() - asked
-            tally.conversations += sum(len(micro.conversations) for micro, _ in mine)
-            tally.utterances += sum(batch.utterances for _, batch in mine)
             rate = learning_rate(
                 config,
                 step=epoch * steps + index,
@@ -119,7 +119,7 @@ class Trainer:
             wishes = NO_WISHES if saving is None else saving.wishes(epoch * steps + index)
             result = train_step(state, mine, place=f"epoch {epoch + 1}, step {index + 1}", wishes=wishes)
             self._update_ema(epoch * steps + index)
-            tally.add(result)
+            tally.add(mine, result)
             if saving is None or index + 1 == steps:
                 continue
             is_noticed = result.wishes.asks and saving.is_noticed()
@@ -136,6 +136,7 @@ class Trainer:
         return EpochNumbers(
             losses=losses,
             conversations=whole.conversations,
+            seen=whole.seen,
             train_seconds=whole.seconds,
             waiting_share=whole.waited / max(whole.seconds, 1e-9),
             learning_rate=rate,

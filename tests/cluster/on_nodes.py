@@ -1,6 +1,6 @@
 """Runs one scenario on several Ray nodes on this machine: `python on_nodes.py SCENARIO`, a JSON object.
 
-Its keys: `do` (`train`, `wait`, `search`, `lose` or `grow`), `head` and `nodes` (options of each node, such as
+Its keys: `do` (`train`, `wait`, `search`, `hang`, `lose` or `grow`), `head` and `nodes` (options of each node, such as
 `num_cpus`), and `job`; for `lose`, also `notice` (whether the node that goes is announced before). With `address`, the
 scenario joins a cluster that runs.
 Prints one JSON object.
@@ -9,12 +9,16 @@ Prints one JSON object.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 from ray.cluster_utils import Cluster
 
 from joyful_ray.config import JobConfig
@@ -40,7 +44,7 @@ def main(scenario: dict[str, Any]) -> None:
         if scenario["do"] == "lose":
             found = lose_on(job, cluster, nodes[-1], notice=scenario["notice"])
         else:
-            found = {"train": train_on, "wait": wait_on, "search": search_on}[scenario["do"]](job)
+            found = {"train": train_on, "wait": wait_on, "search": search_on, "hang": hang_on}[scenario["do"]](job)
         print(json.dumps(found | {"seconds": time.monotonic() - began}))
     finally:
         cluster.shutdown()
@@ -80,9 +84,11 @@ def lose_on(job: JobConfig, cluster: Cluster, node: Any, *, notice: bool) -> dic
         if notice:
             drain = ["drain-node", "--address", cluster.address, "--node-id", node.node_id]
             reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "reclaimed"]
-            subprocess.run(["ray", *drain, *reason, "--deadline-remaining-seconds", "8"], check=True)
-            time.sleep(8)
-            saved.extend(name for name in directory.checkpoints.list() if "-" in name)
+            subprocess.run(["ray", *drain, *reason, "--deadline-remaining-seconds", "20"], check=True)
+            deadline = time.monotonic() + 18
+            while time.monotonic() < deadline and not saved:
+                saved.extend(name for name in directory.checkpoints.list() if "-" in name)
+                time.sleep(0.1)
         cluster.remove_node(node, allow_graceful=False)
 
     thread = threading.Thread(target=take_away)
@@ -97,6 +103,40 @@ def lose_on(job: JobConfig, cluster: Cluster, node: Any, *, notice: bool) -> dic
         "saved_before": saved,
         "losses": [line.losses["total"] for line in directory.metrics()],
     }
+
+
+def hang_on(job: JobConfig) -> dict[str, Any]:
+    """Train, and stop (SIGSTOP) a worker after some epochs; return how long nothing happened, and how it ended."""
+    directory = RunDirectory.of(job)
+    stopped: list[float] = []
+    waited: list[float] = []
+
+    def hang() -> None:
+        while len(directory.metrics()) < 3:
+            time.sleep(0.1)
+        os.kill(train_workers()[-1], signal.SIGSTOP)
+        stopped.append(time.monotonic())
+        before = len(directory.metrics())
+        while len(directory.metrics()) <= before + 2 and time.monotonic() - stopped[0] < 240:
+            time.sleep(0.1)
+        waited.append(time.monotonic() - stopped[0])
+
+    threading.Thread(target=hang, daemon=True).start()
+    try:
+        record = train(job)
+    except TrainingError as error:
+        return {"error": str(error), "waited": time.monotonic() - stopped[0], "workers_left": len(train_workers())}
+    return {"error": None, "waited": waited[0], "epochs": record.epochs, "workers_left": len(train_workers())}
+
+
+def train_workers() -> list[int]:
+    """Process ids of the Ray Train workers that are descendants of this process."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "RayTrainWorker" in " ".join(process.cmdline()):
+                found.append(process.pid)
+    return found
 
 
 def search_on(job: JobConfig) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import subprocess
 import sys
@@ -129,3 +130,21 @@ def test_a_run_is_saved_in_mid_epoch_because_a_node_is_announced_to_go(tmp_path:
     found = on_nodes({"do": "lose", "head": {"num_cpus": 0}, "nodes": nodes_of(2), "job": job, "notice": True})
     assert (found["workers"], found["epochs"]) == (1, 6)
     assert found["saved_before"], "no checkpoint in mid-epoch"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("workers", "max_failures"), [(2, 1), (1, 1), (2, 0)])
+def test_a_stopped_worker_ends_a_wait_within_a_minute_more_than_the_timeout(
+    tmp_path: Path, workers: int, max_failures: int
+) -> None:
+    cluster = {"workers": workers, "max_failures": max_failures, "collective_timeout_s": 15}
+    settings = {"epochs": 60, "patience": 100}
+    job = {"corpus": write_tiny(tmp_path / "corpus"), "storage": str(tmp_path / "runs"), "train": settings}
+    job["cluster"] = cluster
+    found = on_nodes({"do": "hang", "head": {"num_cpus": 0}, "nodes": nodes_of(2), "job": job})
+    assert found["waited"] < 15 + 60 + 15, "the timeout, a minute, and the start of new workers"
+    assert found["workers_left"] == 0
+    if max_failures:
+        assert (found["error"], found["epochs"]) == (None, 60)
+    else:
+        assert re.match(r"rank \d: WorkerHealthCheckTimeoutError: .* hanging for", found["error"])

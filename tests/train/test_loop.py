@@ -27,7 +27,7 @@ from joyful_ray.train.trainer import Trainer
 from tests.tiny_corpus import COUNTS, small_job
 from tests.train.conftest import Tiny
 
-TIMES = {"seconds", "train_seconds", "waiting_share", "utterances_per_second"}
+TIMES = {"seconds", "train_seconds", "waiting_share", "utterances_per_second", "ranks"}
 
 
 class Crash(Exception):
@@ -85,7 +85,7 @@ def test_a_run_writes_the_documented_files(finished: tuple[JobConfig, RunRecord]
     resolved, record = finished
     directory = RunDirectory.of(resolved)
     found = set(directory.location.list())
-    assert found == {"config.yaml", "metrics.jsonl", "record.json", "tensorboard", "checkpoints", "bundle"}
+    assert found == {"config.yaml", "metrics.jsonl", "record.json", "tensorboard", "checkpoints", "bundle", "logs"}
     assert directory.read_record() == record
     assert resolved.fingerprint in directory.location.join("config.yaml").read_text()
     assert any("tfevents" in name for name in directory.location.join("tensorboard").list())
