@@ -40,6 +40,7 @@ ROOMS = [
     "train",
     "tune",
     "study",
+    "certify",
     "predict",
     "assess",
     "retrieval",

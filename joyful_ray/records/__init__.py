@@ -10,6 +10,7 @@ from joyful_ray.records.assessments import (
     TransferRecord,
 )
 from joyful_ray.records.bundles import BundleCard, PredictionCard
+from joyful_ray.records.certificates import Certificate, DisturbedRun
 from joyful_ray.records.environment import versions
 from joyful_ray.records.reading import read_as, read_lines_as
 from joyful_ray.records.retrieval import RetrievalScores
@@ -26,6 +27,8 @@ __all__ = [
     "BundleCard",
     "Calibration",
     "Candidate",
+    "Certificate",
+    "DisturbedRun",
     "EpochMetrics",
     "GroupScore",
     "Interval",

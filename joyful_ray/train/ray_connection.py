@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
+
 from joyful_ray.config import JobConfig
 from joyful_ray.errors import ConfigError, TrainingError
 from joyful_ray.termination import keeping_sigterm
@@ -18,6 +20,7 @@ from joyful_ray.wording import counted
 
 SMALL_MACHINE, OVERSUBSCRIPTION = 4, 2
 CONNECT_S = 10
+NODE_STORE_BYTES = 100_000_000
 
 
 @contextmanager
@@ -129,6 +132,57 @@ def _check_fits(job: JobConfig, resources: dict[str, float]) -> None:
             raise ConfigError(
                 f"cluster.{setting} is {workers} at {each:g} {kind} each; the cluster has {found:g} {kind}"
             )
+
+
+class LocalNodes:
+    """A Ray cluster of several nodes on this machine, for trials in which nodes are lost.
+
+    Args:
+        count: number of nodes beside the head, which has no core.
+        cpus: of each.
+    """
+
+    def __init__(self, count: int, *, cpus: float) -> None:
+        from ray.cluster_utils import Cluster
+
+        self.count = count
+        self._node: dict[str, Any] = {"num_cpus": math.ceil(cpus), "object_store_memory": NODE_STORE_BYTES}
+        self._cluster = Cluster(initialize_head=True, head_node_args=self._node | {"num_cpus": 0})
+        self._nodes = [self._cluster.add_node(**self._node) for _ in range(count)]
+        self._cluster.wait_for_nodes()
+
+    @property
+    def address(self) -> str:
+        """Where a command joins it."""
+        return str(self._cluster.address)
+
+    def replace(self, place: int) -> None:
+        """Kill a node with all that runs on it, and start another in its place."""
+        self._cluster.remove_node(self._nodes[place], allow_graceful=False)
+        self._nodes[place] = self._cluster.add_node(**self._node)
+
+    def train_workers(self) -> list[int]:
+        """Ids of the processes that train on it."""
+        found = []
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if "RayTrainWorker" in " ".join(process.cmdline()):
+                    found.append(process.pid)
+        return found
+
+    def end(self) -> None:
+        """End all nodes."""
+        self._cluster.shutdown()
+
+
+@contextmanager
+def local_nodes(count: int, *, cpus: float) -> Iterator[LocalNodes]:
+    """`LocalNodes` that end with the block."""
+    nodes = LocalNodes(count, cpus=cpus)
+    try:
+        yield nodes
+    finally:
+        nodes.end()
 
 
 def controller_logs() -> list[Path]:

@@ -1,0 +1,105 @@
+"""`joyful certify`: what it does, what it compares, and a whole certificate on several nodes."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import yaml
+
+from joyful_ray.certify.certify import certify, trials_of
+from joyful_ray.certify.disturbances import KINDS, repeats_allowed
+from joyful_ray.cli import main
+from joyful_ray.console.certificates import show_certificate
+from joyful_ray.errors import ConfigError
+from joyful_ray.records import Certificate, DisturbedRun
+from tests.narrow_screen import assert_fits, narrow_screen
+from tests.tiny_corpus import SMALL, merge, small_job, write_tiny
+
+
+def test_disturbances_are_shared_out_and_every_kind_comes_before_any_comes_again() -> None:
+    trials = trials_of(2, 40, random.Random(0))
+    assert [trial.name for trial in trials] == ["resident", "streaming", "other-workers"]
+    assert [len(trial.kinds) for trial in trials] == [14, 13, 13]
+    assert [trial.ingest for trial in trials] == ["resident", "streaming", "resident"]
+    resident, streaming, other = trials
+    assert set(resident.kinds[:6]) == set(resident.kinds[6:12]) == set(KINDS) - {"other-workers"}
+    assert "other-workers" not in streaming.kinds
+    assert set(other.kinds[:7]) == set(KINDS)
+    assert other.workers == (2, 1, 3)
+    assert trials == trials_of(2, 40, random.Random(0)), "a seed decides them"
+    assert trials != trials_of(2, 40, random.Random(1))
+    assert [trial.name for trial in trials_of(2, 1, random.Random(0))] == ["resident"]
+
+
+def test_repeats_are_bounded_by_the_interval() -> None:
+    assert repeats_allowed(["worker", "command", "node"], interval=5, steps_per_epoch=20) == 18
+    assert repeats_allowed(["sigterm", "other-workers"], interval=5, steps_per_epoch=20) == 0
+    assert repeats_allowed(["damage"], interval=5, steps_per_epoch=20) == 26
+    assert repeats_allowed([], interval=5, steps_per_epoch=20) == 0
+
+
+def run_of(name: str, problems: list[str]) -> DisturbedRun:
+    return DisturbedRun(
+        name=name,
+        workers=[2],
+        ingest="resident",
+        disturbances=["worker", "node", "worker"],
+        resumes=3,
+        repeated_steps=4,
+        most_repeated_steps=6,
+        loss_difference=0.0,
+        weight_difference=2.5e-7,
+        is_exact=False,
+        has_seen_the_same=True,
+        problems=problems,
+    )
+
+
+def certificate_of(*problems: str) -> Certificate:
+    return Certificate(
+        fingerprint="f",
+        corpus="c",
+        seed=0,
+        versions={},
+        runs=[run_of("resident", list(problems)), run_of("streaming", [])],
+    )
+
+
+def test_a_certificate_is_shown_with_what_did_not_pass() -> None:
+    screen = narrow_screen()
+    show_certificate(screen, certificate_of("a loss differs by 1.0e-02, more than 0"), "runs/x/certificate.json")
+    lines = assert_fits(screen)
+    assert "resident: 2 worker, 1 node; every epoch trained on the same conversations" in lines
+    assert "not passed: resident: a loss differs by 1.0e-02, more than 0" in lines
+    assert lines[-1] == "certificate  runs/x/certificate.json"
+    screen = narrow_screen()
+    show_certificate(screen, certificate_of(), "runs/x/certificate.json")
+    assert "all 2 trials passed" in assert_fits(screen)
+
+
+def test_what_cannot_be_certified_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    corpus = write_tiny(tmp_path / "corpus")
+    with pytest.raises(ConfigError, match="must be a local folder"):
+        certify(small_job({"corpus": corpus, "storage": "s3://bucket/runs"}))
+    (tmp_path / "run-certificate").mkdir()
+    (tmp_path / "run-certificate" / "certificate.json").write_text("{}")
+    with pytest.raises(ConfigError, match="has a certificate; give this one another --name"):
+        certify(small_job({"corpus": corpus, "storage": str(tmp_path)}))
+
+
+@pytest.mark.long
+def test_a_job_is_certified_on_several_nodes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus = write_tiny(tmp_path / "corpus", counts={"train": 60, "dev": 7, "test": 5})
+    train = {"epochs": 60, "patience": 100, "batch_conversations": 6, "checkpoint_every_steps": 2}
+    own = {"name": "tiny", "corpus": corpus, "storage": str(tmp_path / "runs"), "train": train}
+    job = merge(merge(SMALL, own), {"cluster": {"collective_timeout_s": 20}})
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    assert main(["certify", str(tmp_path / "job.yaml"), "--disturbances", "9", "--json"]) == 0
+    certificate = Certificate.model_validate(json.loads(capsys.readouterr().out))
+    assert [len(run.disturbances) for run in certificate.runs] == [3, 3, 3]
+    assert all(run.is_exact for run in certificate.runs if "other-workers" not in run.disturbances)
+    written = tmp_path / "runs" / "tiny-certificate" / "certificate.json"
+    assert Certificate.model_validate_json(written.read_text()) == certificate
