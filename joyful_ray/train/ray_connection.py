@@ -147,9 +147,10 @@ class LocalNodes:
 
         self.count = count
         self._node: dict[str, Any] = {"num_cpus": math.ceil(cpus), "object_store_memory": NODE_STORE_BYTES}
-        self._cluster = Cluster(initialize_head=True, head_node_args=self._node | {"num_cpus": 0})
-        self._nodes = [self._cluster.add_node(**self._node) for _ in range(count)]
-        self._cluster.wait_for_nodes()
+        with keeping_sigterm():
+            self._cluster = Cluster(initialize_head=True, head_node_args=self._node | {"num_cpus": 0})
+            self._nodes = [self._cluster.add_node(**self._node) for _ in range(count)]
+            self._cluster.wait_for_nodes()
 
     @property
     def address(self) -> str:
@@ -159,7 +160,8 @@ class LocalNodes:
     def replace(self, place: int) -> None:
         """Kill a node with all that runs on it, and start another in its place."""
         self._cluster.remove_node(self._nodes[place], allow_graceful=False)
-        self._nodes[place] = self._cluster.add_node(**self._node)
+        with keeping_sigterm():
+            self._nodes[place] = self._cluster.add_node(**self._node)
 
     def train_workers(self) -> list[int]:
         """Ids of the processes that train on it."""
