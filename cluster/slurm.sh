@@ -29,6 +29,8 @@ RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_TOKEN RAY_USAGE_STATS_ENABLED=0
 # Seconds that Ray may take to start on busy machines and slow shared file systems.
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300 RAY_raylet_start_wait_time_s=120
+# Since Slurm 22.05, srun does not take this from sbatch: without it, all of Ray would be bound to one core.
+export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 head_ip=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname -I | awk '{print $1}')

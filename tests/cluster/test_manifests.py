@@ -221,3 +221,28 @@ def test_joyful_accepts_the_command_of_the_rayjob() -> None:
 
 def test_the_slurm_script_is_bash() -> None:
     subprocess.run(["bash", "-n", str(CLUSTER / "slurm.sh")], check=True)
+
+
+def test_every_step_of_the_slurm_script_gets_the_cores_of_the_job() -> None:
+    text = (CLUSTER / "slurm.sh").read_text()
+    assert text.index("export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK") < text.index("\nsrun ")
+
+
+def test_machines_have_room_for_the_image() -> None:
+    kinds = loaded(CLUSTER / "aws.yaml")["available_node_types"]
+    sizes = {name: kind["node_config"]["BlockDeviceMappings"][0]["Ebs"]["VolumeSize"] for name, kind in kinds.items()}
+    assert sizes == {"head": 64, "cpu": 100, "gpu-spot": 150}
+
+
+def test_a_rayjob_can_be_created_again() -> None:
+    metadata = loaded(KUBERAY / "rayjob.yaml")["metadata"]
+    assert metadata == {"generateName": "joyful-train-"}
+
+
+def test_the_lines_for_a_head_that_may_fail_fit_the_schema() -> None:
+    (block,) = re.findall(r"```yaml\n(gcsFaultTolerance.*?)```", (CLUSTER / "README.md").read_text(), re.DOTALL)
+    cluster = loaded(KUBERAY / "raycluster.yaml")
+    cluster["spec"] |= yaml.safe_load(block)
+    assert not problems(cluster, schema("RayCluster"))
+    cluster["spec"]["gcsFaultToleranceOptions"]["redisAdress"] = ""
+    assert problems(cluster, schema("RayCluster"))
