@@ -6,6 +6,8 @@ import logging
 import math
 import os
 import socket
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +21,10 @@ from joyful_ray.termination import keeping_sigterm
 from joyful_ray.wording import counted
 
 SMALL_MACHINE, OVERSUBSCRIPTION = 4, 2
-CONNECT_S = 10
+CONNECT_S = 5
+JOIN_TRIES = "8"
+"""How often Ray tries to join a cluster that answers, each time for a second; its own default is 20."""
+TOKEN_REFUSED = ("InvalidAuthToken", "Unauthenticated", "AuthenticationError")
 NODE_STORE_BYTES = 100_000_000
 
 
@@ -42,6 +47,8 @@ def ray_cluster(job: JobConfig, *, runs: int = 1, dashboard: bool = False) -> It
     os.environ.setdefault("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", str(job.cluster.collective_timeout_s))
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if cluster_address(job) is not None:
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", JOIN_TRIES)
     import ray
 
     needed = job.cluster.workers * job.cluster.cpus_per_worker
@@ -68,22 +75,60 @@ def _init(address: str, **settings: Any) -> None:
     import ray
 
     host, _, port = address.rpartition("/")[2].rpartition(":")
+    printed: list[str] = []
     try:
         if port.isdigit():  # Ray itself tries for minutes before it says that nothing answers
             socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
-        with keeping_sigterm():  # Ray's own handler ends the process with a stack dump
+        with keeping_sigterm(), _catching_stderr(printed):  # Ray's own handler ends the process with a stack dump
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **settings)
     except Exception as error:  # Ray raises no narrower class if a node does not start in time
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if address == "local":
-            raise TrainingError(f"Ray does not start on this machine: {reason}; joyful doctor checks it") from error
-        raise ConfigError(f"cannot join the Ray cluster at {address}: {reason}") from error
+        raise _why_not_joined(address, error, "".join(printed)) from error
+
+
+def _why_not_joined(address: str, error: Exception, printed: str) -> ConfigError | TrainingError:
+    """What to tell a user about a Ray that did not start, or could not be joined."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if address == "local":
+        advice = "set RAY_TMPDIR to a shorter path" if "AF_UNIX path" in reason else "joyful doctor checks it"
+        kind = ConfigError if isinstance(error, (OSError, ValueError)) else TrainingError
+        return kind(f"Ray does not start on this machine: {reason}; {advice}")
+    if any(sign in reason + printed for sign in TOKEN_REFUSED):
+        reason = "it refuses the token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to its own"
+    return ConfigError(f"cannot join the Ray cluster at {address}: {reason}")
+
+
+@contextmanager
+def _catching_stderr(printed: list[str]) -> Iterator[None]:
+    """Keep what the process prints to stderr in the block, Ray's own native code included, off the screen."""
+    with tempfile.TemporaryFile() as file:
+        sys.stderr.flush()
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            file.seek(0)
+            printed.append(file.read().decode(errors="replace"))
 
 
 def cluster_address(job: JobConfig) -> str | None:
-    """The address to join: the job's, or RAY_ADDRESS (set by Ray in a submitted job); None starts a local cluster."""
+    """The address to join: the job's, or RAY_ADDRESS (set by Ray in a submitted job); None starts a local cluster.
+
+    Raises:
+        ConfigError: it is one of Ray Client.
+    """
     named = os.environ.get("RAY_ADDRESS", "")
-    # An address with a scheme is that of a job server, which takes submissions; it cannot be joined.
+    chosen = job.cluster.address or named
+    if chosen.startswith("ray://"):
+        setting = "cluster.address" if job.cluster.address else "RAY_ADDRESS"
+        raise ConfigError(
+            f"{setting} is {chosen}, an address of Ray Client, through which workers cannot be trained; use joyful "
+            "submit, or run this on a machine of the cluster with its address HOST:6379"
+        )
+    # An address with another scheme is that of a job server, which takes submissions; it cannot be joined.
     return job.cluster.address or (named if named and "://" not in named and named != "local" else None)
 
 

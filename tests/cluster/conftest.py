@@ -33,6 +33,7 @@ class Head:
 
     Attributes:
         url: URL of the job server.
+        address: at which a process joins the cluster.
         endpoint: URL of the S3 server.
         shell: the environment of a user who submits jobs; its credentials are not those of the head.
         temporary: where Ray keeps its session with all logs.
@@ -40,6 +41,7 @@ class Head:
     """
 
     url: str
+    address: str
     endpoint: str
     shell: dict[str, str]
     temporary: Path
@@ -94,8 +96,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     with s3_server() as endpoint:
         make_bucket(endpoint, BUCKET)
         credentials = {"AWS_ACCESS_KEY_ID": "cluster", "AWS_ENDPOINT_URL": endpoint, "AWS_DEFAULT_REGION": "us-east-1"}
-        port = free_port()
-        command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", f"--port={free_port()}"]
+        port, joining = free_port(), free_port()
+        command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", f"--port={joining}"]
         command += [f"--dashboard-port={port}", "--dashboard-host=127.0.0.1", "--num-cpus=4", "--disable-usage-stats"]
         command += [f"--temp-dir={temporary}", f"--ray-client-server-port={free_port()}"]
         command += ["--object-store-memory=300000000"]
@@ -115,7 +117,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
             _wait_until_ready(url, token, process, log)
             shell = plain | {"AWS_ACCESS_KEY_ID": "shell", "AWS_SECRET_ACCESS_KEY": shell_secret}
             shell |= {"RAY_API_SERVER_ADDRESS": url, "BUCKET": f"s3://{BUCKET}/joyful"}
-            yield Head(url, endpoint, shell, temporary, token, secret)
+            yield Head(url, f"127.0.0.1:{joining}", endpoint, shell, temporary, token, secret)
         finally:
             _end(process)
             shutil.rmtree(temporary, ignore_errors=True)

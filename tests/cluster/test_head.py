@@ -18,6 +18,7 @@ import pytest
 from joyful_ray.corpora.synthetic import synthesize
 from joyful_ray.storage import Location, open_location
 from tests.cluster.conftest import BUCKET, Head
+from tests.tiny_corpus import write_tiny
 
 pytestmark = [pytest.mark.cluster, pytest.mark.ray, pytest.mark.s3, pytest.mark.slow]
 CHECKOUT = Path(__file__).parents[2]
@@ -155,6 +156,22 @@ def test_a_submitted_job_includes_its_component(head: Head, bucket: Location, tm
     record = json.loads(place.join("runs", "gated", "record.json").read_text())
     assert record["workers"] == 2
     assert list(record["components"]) == ["my_package.gated:GatedSum"]
+
+
+@pytest.mark.parametrize("token", ["wrong", None])
+def test_a_refused_token_ends_a_command_in_one_line(head: Head, tmp_path: Path, token: str | None) -> None:
+    stranger = {name: value for name, value in head.shell.items() if not name.startswith("RAY_AUTH")}
+    if token is not None:
+        stranger |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+    words = ["train", "jobs/demo.yaml", "--set", f"corpus={write_tiny(tmp_path / 'corpus')}"]
+    words += ["--set", f"storage={tmp_path / 'runs'}", "--workers", "1", "--set", f"cluster.address={head.address}"]
+    began = time.monotonic()
+    done = replace(head, shell=stranger).joyful(*words)
+    assert done.returncode == 2, printed(done)
+    lines = [line for line in done.stderr.splitlines() if "WARNING" not in line]
+    assert len(lines) == 1, printed(done)
+    assert lines[0].startswith(f"joyful: cannot join the Ray cluster at {head.address}: it refuses the token; set ")
+    assert time.monotonic() - began < 60, "eight tries of a second, and imports on a busy machine"
 
 
 # This test is last in the file, because it searches everything that the tests before it wrote.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -125,12 +126,64 @@ def test_each_worker_has_one_whole_gpu_or_none(gpus: float, message: str, tiny: 
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("scheme", ["", "ray://"])
-def test_a_cluster_that_does_not_answer_is_named_at_once(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("variable", [None, "RAY_ADDRESS"])
+def test_an_address_of_ray_client_is_refused_before_anything_starts(
+    variable: str | None, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = "ray://head:10001" if variable is None else None
+    job = small_job(corpus=tiny(), storage=str(tmp_path), cluster={"workers": 1, "address": address})
+    if variable is not None:
+        monkeypatch.setenv(variable, "ray://head:10001")
+    with pytest.raises(ConfigError, match=rf"^{variable or 'cluster.address'} is ray://head:10001, .*joyful submit"):
+        train(job)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "printed", "kind", "message"),
+    [
+        (ValueError("AF_UNIX path length cannot exceed 107 bytes: /tmp/long"), "", ConfigError, "set RAY_TMPDIR to a"),
+        (FileNotFoundError(2, "No such file or directory", "/none"), "", ConfigError, "joyful doctor checks it"),
+        (Exception("The current node timed out"), "", TrainingError, "joyful doctor checks it"),
+    ],
+)
+def test_why_ray_does_not_start_here(
+    error: Exception, printed: str, kind: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(**settings: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("ray.init", fails)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with pytest.raises(kind, match=f"^Ray does not start on this machine: .*{message}"), ray_cluster(small_job()):
+        pass
+
+
+def test_a_refused_token_is_said_in_one_line_without_what_ray_prints(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuses(**settings: Any) -> None:
+        os.write(2, b"gcs_client.cc:210: Unauthenticated: RPC error: InvalidAuthToken\n" * 20)
+        raise ConnectionError("Failed to connect to Ray cluster")
+
+    monkeypatch.setattr("ray.init", refuses)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    job = small_job(cluster={"address": "auto"})
+    with (
+        pytest.raises(ConfigError, match=r"^cannot join the Ray cluster at auto: it refuses the token; set RAY_AUTH_"),
+        ray_cluster(job),
+    ):
+        pass
+    assert "gcs_client" not in capfd.readouterr().err
+    os.write(2, b"seen\n")
+    assert capfd.readouterr().err == "seen\n"
+
+
+def test_a_cluster_that_does_not_answer_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        address = f"{scheme}127.0.0.1:{unused.getsockname()[1]}"
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
         with (
             pytest.raises(ConfigError, match=rf"cannot join the Ray cluster at {address}: .*refused"),
             ray_cluster(small_job(cluster={"address": address})),
