@@ -16,6 +16,14 @@ from joyful_ray.schema import Modality
 from joyful_ray.sections import Section, TermConfig
 
 
+def _or_a_range(schema: dict[str, Any]) -> None:
+    """In the JSON schema, let `workers` also be `{min: …, max: …}`, so that editors accept what is accepted."""
+    number = {name: schema.pop(name) for name in ("type", "minimum")}
+    least = {"type": "integer", "minimum": 1}
+    both = {"type": "object", "properties": {"min": least, "max": least}, "required": ["min", "max"]}
+    schema["anyOf"] = [number, both | {"additionalProperties": False}]
+
+
 class DataConfig(Section):
     """How a corpus reaches the workers."""
 
@@ -209,7 +217,7 @@ class TrainConfig(Section):
 class ClusterConfig(Section):
     """Resources that a run requests from Ray."""
 
-    workers: int = Field(2, ge=0)
+    workers: int = Field(2, ge=0, json_schema_extra=_or_a_range)
     """Number of Ray Train workers; 0 trains in the current process without Ray. `{min: 2, max: 8}` is short for
     `workers: 8` and `min_workers: 2`."""
     min_workers: int | None = Field(None, ge=1)

@@ -7,6 +7,7 @@ from typing import get_args
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
 from joyful_ray.config import (
@@ -303,3 +304,18 @@ def test_a_range_of_workers_is_taken_apart() -> None:
 def test_an_impossible_range_of_workers_is_refused(setting: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_job(None, [setting])
+
+
+@pytest.mark.parametrize(
+    ("workers", "is_valid"),
+    [(2, True), ({"min": 2, "max": 8}, True), ({"min": 2}, False), ({"min": 0, "max": 2}, False), ("two", False)],
+)
+def test_the_schema_takes_the_numbers_of_workers_that_the_loader_takes(workers: Any, is_valid: bool) -> None:
+    tree = {"corpus": "corpus", "cluster": {"workers": workers}}
+    assert Draft202012Validator(JobConfig.model_json_schema()).is_valid(tree) == is_valid
+    try:
+        resolve(tree)
+    except ConfigError:
+        assert not is_valid
+    else:
+        assert is_valid
