@@ -23,6 +23,7 @@ Kind = Literal["worker", "node", "command", "sigterm", "other-workers", "damage"
 KINDS: tuple[Kind, ...] = ("worker", "node", "command", "sigterm", "other-workers", "damage", "storage")
 POLL_S, PATIENCE_S = 0.1, 300.0
 """A run that neither saves nor ends for `PATIENCE_S` hangs."""
+OUTAGE_S = 3.0
 LATEST_S = 2.0
 """A disturbance comes at a random moment of so many seconds after a checkpoint."""
 
@@ -115,17 +116,19 @@ class Disturber:
         return self._start()
 
     def _after_failing_storage(self, command: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
-        """Let every write of a checkpoint fail until the command has ended, and start it again."""
+        """Let every write of a checkpoint fail for a moment; start the command again if it ends of that."""
         folder = Path(self.directory.checkpoints.uri)
         away = folder.with_name("checkpoints.away")
         with suppress(OSError):  # the run may be writing there; then it is tried again
             folder.rename(away)
             folder.write_text("")
-        self._wait(command, until=lambda: False)
+        time.sleep(OUTAGE_S)
         if away.exists():
             folder.unlink(missing_ok=True)
             away.rename(folder)
-        return self._start() if command.returncode else command
+        if self._wait(command, until=self._saves_next()) or not command.returncode:
+            return command
+        return self._start()
 
     def _damage(self) -> None:
         """Change one bit of the newest checkpoint, unless it is the only one."""

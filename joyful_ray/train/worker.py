@@ -15,7 +15,7 @@ from joyful_ray.config import JobConfig
 from joyful_ray.data.ingest import IngestedSplit, are_resident, train_and_dev
 from joyful_ray.data.loader import BatchLoader
 from joyful_ray.data.prepare import CorpusInfo
-from joyful_ray.errors import TrainingError, UserError
+from joyful_ray.errors import StorageError, TrainingError, UserError
 from joyful_ray.schema import Split
 from joyful_ray.termination import Stopped
 from joyful_ray.train.logs import copying_own_log
@@ -75,6 +75,10 @@ def train_on_worker(config: dict[str, Any]) -> None:
     except Stopped as stopped:
         if process_group.is_first:
             directory.write_stopped(str(stopped))
+    except StorageError as error:
+        # Storage may work again: this counts as a failure, as often as cluster.max_failures allows.
+        error.failed_at = time.time()  # type: ignore[attr-defined]
+        raise
     except (TrainingError, UserError) as error:
         if process_group.is_first:
             directory.write_failure(str(error))
