@@ -58,7 +58,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "predict": predictions.predict,
         "retrieve": retrieval.retrieve,
     },
-    "Clusters": {"plan": cluster.plan, "submit": cluster.submit, "certify": studies.certify},
+    "Clusters": {"plan": cluster.plan, "submit": cluster.submit, "certify": cluster.certify},
 }
 """Every command by name, in the groups in which `joyful --help` shows them."""
 

@@ -216,3 +216,23 @@ def test_opening_needs_neither_disk_nor_s3fs() -> None:
     code = "import sys, joyful_ray.storage as s; s.open_location('s3://b/x'); sys.exit('s3fs' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert s3.CONNECT_TIMEOUT_S <= 5
+
+
+def test_a_folder_that_cannot_be_looked_at_is_not_taken_for_an_absent_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run whose storage fails for a moment must not begin at the first epoch."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot list"):
+        open_location(tmp_path / "file").list()
+    assert open_location(tmp_path / "none").list() == []
+    assert open_location(tmp_path / "file" / "below").list() == []
+    (tmp_path / "checkpoints").mkdir()
+
+    def stale(path: str) -> None:
+        raise OSError(116, "Stale file handle", path)
+
+    monkeypatch.setattr("os.stat", stale)
+    for ask in ("list", "exists", "is_dir"):
+        with pytest.raises(StorageError, match="Stale file handle"):
+            getattr(open_location("/mnt/checkpoints"), ask)()

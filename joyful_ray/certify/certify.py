@@ -10,12 +10,12 @@ from typing import Literal, NamedTuple
 import torch
 
 from joyful_ray.certify.disturbances import KINDS, Disturber, Kind, repeats_allowed
+from joyful_ray.certify.nodes import LocalNodes, local_nodes
 from joyful_ray.config import JobConfig, resolve, to_yaml
 from joyful_ray.errors import ConfigError, TrainingError
 from joyful_ray.records import Certificate, DisturbedRun, EpochMetrics, versions
 from joyful_ray.train.checkpoint import MODEL, read_tensors
 from joyful_ray.train.launch import check_job
-from joyful_ray.train.ray_connection import LocalNodes, local_nodes
 from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.wording import counted
 
@@ -93,10 +93,11 @@ def certify(
         raise ConfigError(f"certify kills what it starts on this machine; storage {job.storage} must be a local folder")
     if directory.location.join(FILE).exists():
         raise ConfigError(f"{directory.location.uri} has a certificate; give this one another --name, or remove it")
+    steps = -(-corpus.manifest.splits["train"].conversations // job.train.batch_conversations)
     draw, runs = random.Random(seed), []
     with local_nodes(workers + 1, cpus=job.cluster.cpus_per_worker) as nodes:
         for trial in trials_of(workers, disturbances, draw):
-            runs.append(_certified(job, trial, directory, nodes, draw, watch))
+            runs.append(_certified(job, trial, directory, nodes, draw, watch, steps=steps))
     certificate = Certificate(
         fingerprint=job.fingerprint, corpus=corpus.hash, seed=seed, versions=versions(), runs=runs
     )
@@ -112,10 +113,11 @@ def _certified(
     nodes: LocalNodes,
     draw: random.Random,
     watch: Callable[[str], None],
+    *,
+    steps: int,
 ) -> DisturbedRun:
     folder = Path(directory.location.uri) / trial.name
     folder.mkdir(parents=True, exist_ok=True)
-    steps = -(-_conversations(job) // job.train.batch_conversations)
     interval = job.train.checkpoint_every_steps or max(steps // 4, 1)
     tree = job.model_dump(mode="json")
     tree["storage"] = str(folder)
@@ -148,16 +150,14 @@ def _compared(
     expected, found = undisturbed.metrics(), run.directory.metrics()
     has_changed = "other-workers" in run.made
     losses = _loss_difference(expected, found)
-    weights, same_seen = float("inf"), [line.seen for line in expected] == [line.seen for line in found]
-    if record is not None:
-        weights = _weight_difference(undisturbed, run.directory)
-    is_same = losses == 0.0 and weights == 0.0
+    weights = _weight_difference(undisturbed, run.directory) if record is not None else float("inf")
+    same_seen = [line.seen for line in expected] == [line.seen for line in found]
     limit = TOLERANCE if has_changed else 0.0
     if len(run.made) < len(trial.kinds):
         problems.append(f"it ended after {len(run.made)} of {counted(len(trial.kinds), 'disturbance')}; add epochs")
     if losses > limit:
         problems.append(f"a loss differs by {losses:.1e}, more than {limit:g}")
-    if weights > (limit if not has_changed else float("inf")):
+    if weights and not has_changed:
         problems.append(f"a weight differs by {weights:.1e}")
     if not same_seen:
         problems.append("an epoch trained on other conversations")
@@ -175,22 +175,14 @@ def _compared(
         most_repeated_steps=allowed,
         loss_difference=losses,
         weight_difference=weights,
-        is_exact=is_same,
+        is_exact=losses == weights == 0.0,
         has_seen_the_same=same_seen,
         problems=problems,
     )
 
 
-def _conversations(job: JobConfig) -> int:
-    """Number of training conversations."""
-    from joyful_ray.corpora.shards import open_corpus
-
-    assert job.corpus is not None
-    return sum(shard.rows for shard in open_corpus(job.corpus).manifest.splits["train"].shards)
-
-
 def _loss_difference(expected: list[EpochMetrics], found: list[EpochMetrics]) -> float:
-    """The largest relative difference of a term, or of a dev score; infinite if an epoch is missing."""
+    """The largest relative difference of a term or of the loss on dev; infinite if an epoch is missing."""
     if len(expected) != len(found) or not expected:
         return float("inf")
     largest = 0.0

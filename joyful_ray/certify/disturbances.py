@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from joyful_ray.errors import TrainingError
-from joyful_ray.train.checkpoint import MODEL, latest_checkpoint
-from joyful_ray.train.ray_connection import LocalNodes
+from joyful_ray.certify.nodes import LocalNodes, train_workers
+from joyful_ray.errors import TrainingError, UserError
+from joyful_ray.train.checkpoint import MODEL, complete_checkpoints, latest_checkpoint
 from joyful_ray.train.run_directory import RunDirectory
 
 Kind = Literal["worker", "node", "command", "sigterm", "other-workers", "damage", "storage"]
@@ -38,6 +39,7 @@ class Disturber:
         nodes: the cluster that it runs on.
         workers: numbers of workers; one after the other where the number changes.
         draw: chooses what and when.
+        log: what its commands print.
         made: what has been done so far.
     """
 
@@ -48,6 +50,7 @@ class Disturber:
     draw: random.Random
     log: Path
     made: list[Kind] = field(default_factory=list)
+    _workers: list[int] = field(default_factory=list)
 
     def run(self, kinds: Sequence[Kind], *, watch: Callable[[str], None] = lambda line: None) -> None:
         """Run the job to its end with one disturbance of each of these kinds, in this order.
@@ -67,6 +70,8 @@ class Disturber:
                 time.sleep(self.draw.uniform(0.0, LATEST_S))
                 if command.poll() is not None:
                     break
+                if not self._is_possible(left[0]):
+                    continue
                 kind = left.pop(0)
                 self.made.append(kind)
                 watch(f"{self.directory.location.name}: {len(self.made)} of {len(kinds)}: {kind}")
@@ -99,10 +104,8 @@ class Disturber:
     def _disturb(self, kind: Kind, command: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
         """Do one thing to the run, and return its command, a new one if the earlier has ended."""
         if kind == "worker":
-            workers = self.nodes.train_workers()
-            if workers:
-                with suppress(ProcessLookupError):
-                    os.kill(self.draw.choice(workers), signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(self.draw.choice(self._workers), signal.SIGKILL)
             return command
         if kind == "node":
             self.nodes.replace(self.draw.randrange(self.nodes.count))
@@ -113,29 +116,39 @@ class Disturber:
         self._wait(command, until=lambda: False)
         if kind == "damage":
             self._damage()
-        return self._start()
+        return self._continued(command)
+
+    def _continued(self, command: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+        """The same command once more, unless it had finished before it was disturbed."""
+        return self._start() if command.returncode else command
+
+    def _is_possible(self, kind: Kind) -> bool:
+        """Whether something can be done now; otherwise it is tried after the next checkpoint."""
+        if kind == "worker":
+            self._workers = train_workers()
+            return bool(self._workers)
+        # A run whose only checkpoint is damaged is refused, with advice.
+        return kind != "damage" or len(list(complete_checkpoints(self.directory.checkpoints))) > 1
 
     def _after_failing_storage(self, command: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
         """Let every write of a checkpoint fail for a moment; start the command again if it ends of that."""
         folder = Path(self.directory.checkpoints.uri)
         away = folder.with_name("checkpoints.away")
-        with suppress(OSError):  # the run may be writing there; then it is tried again
-            folder.rename(away)
+        folder.rename(away)
+        with suppress(IsADirectoryError):  # the run may make the folder again in between
             folder.write_text("")
         time.sleep(OUTAGE_S)
-        if away.exists():
-            folder.unlink(missing_ok=True)
-            away.rename(folder)
-        if self._wait(command, until=self._saves_next()) or not command.returncode:
-            return command
-        return self._start()
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        folder.unlink(missing_ok=True)
+        away.rename(folder)
+        self._wait(command, until=self._saves_next())
+        return command if command.poll() is None else self._continued(command)
 
     def _damage(self) -> None:
-        """Change one bit of the newest checkpoint, unless it is the only one."""
-        places = sorted(name for name in self.directory.checkpoints.list() if name[0].isdigit())
+        """Change one bit of the newest checkpoint."""
         newest = latest_checkpoint(self.directory.checkpoints)
-        if newest is None or len(places) < 2:
-            return
+        assert newest is not None, "it was possible"
         file = Path(newest.uri, MODEL)
         content = bytearray(file.read_bytes())
         content[self.draw.randrange(len(content) // 2, len(content))] ^= 1 << self.draw.randrange(8)
@@ -147,8 +160,8 @@ class Disturber:
         return lambda: self._newest() != saved
 
     def _newest(self) -> str | None:
-        """The newest checkpoint; None if there is none, or if it is being removed."""
-        with suppress(Exception):
+        """The newest checkpoint; None if there is none, or if storage fails."""
+        with suppress(UserError):
             newest = latest_checkpoint(self.directory.checkpoints)
             return None if newest is None else newest.name
         return None

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from joyful_ray.commands.options import Job, Json, Settings, Workers, parse_seeds
+from joyful_ray.commands.options import Json, Settings, Workers, parse_seeds
 from joyful_ray.errors import TrainingError
 from joyful_ray.wording import counted
 
@@ -41,41 +41,6 @@ Picture = Annotated[
 def form_of(picture: str) -> str:
     """The end of a file's name."""
     return picture.rpartition(".")[2].lower()
-
-
-def certify(
-    job: Job,
-    settings: Settings = None,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            "--name", metavar="NAME", help="Folder in the storage. [default: JOB-certificate]", show_default=False
-        ),
-    ] = None,
-    workers: Annotated[int, typer.Option(min=1, metavar="N", help="Number of Ray workers.")] = 2,
-    disturbances: Annotated[int, typer.Option(min=1, metavar="N", help="How often to disturb the runs, in all.")] = 9,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Decides what is done, and when.")] = 0,
-    as_json: Json = False,
-) -> None:
-    """Show on this machine that a job gives the same answer whatever happens to its workers, nodes, files and storage.
-
-    Trains it undisturbed, then with kills, a lost node, SIGTERM, other numbers of workers, a damaged checkpoint and
-    storage that fails, and compares losses, weights and the conversations of every epoch.
-    """
-    from joyful_ray.certify.certify import certify as compare
-    from joyful_ray.config import load_job
-    from joyful_ray.console.certificates import show_certificate
-    from joyful_ray.console.screen import Screen
-
-    screen = Screen(as_json=as_json)
-    resolved = load_job(job, settings or [])
-    certificate, place = compare(
-        resolved, name=name, workers=workers, disturbances=disturbances, seed=seed, watch=screen.say
-    )
-    show_certificate(screen, certificate, place)
-    screen.result(certificate)
-    if certificate.problems:
-        raise TrainingError(f"{counted(len(certificate.problems), 'check')} did not pass: {certificate.problems[0]}")
 
 
 def study(

@@ -16,9 +16,9 @@ class DisturbedRun(Record):
         resumes: how often it was continued.
         repeated_steps: steps that it is known to have trained again.
         most_repeated_steps: most that it may have trained again, by the interval of its checkpoints.
-        loss_difference: largest relative difference of an epoch's loss terms.
+        loss_difference: largest relative difference of a term of an epoch, or of its loss on dev.
         weight_difference: largest difference of a kept weight, relative to the largest weight of its tensor.
-        is_exact: whether losses, scores and weights have to be, and are, the same bit for bit.
+        is_exact: whether losses and weights are the same bit for bit.
         has_seen_the_same: whether each epoch trained on the same conversations, each once.
         problems: what is not as it must be; empty if the run passes.
     """

@@ -7,7 +7,7 @@ import errno
 import io
 import os
 import shutil
-import uuid
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,14 +16,13 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from joyful_ray.errors import StorageError
 from joyful_ray.storage.failures import explained
+from joyful_ray.storage.local import create_local, open_local, status
 from joyful_ray.storage.s3 import open_remote, s3_arrow_filesystem, s3_filesystem
 
 if TYPE_CHECKING:
     import pyarrow.fs
 
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-WITHOUT_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
-"""How file systems without hard links refuse them."""
 URI_SETTINGS = ("endpoint_override", "region", "scheme")
 
 
@@ -79,23 +78,28 @@ class Location:
 
     def exists(self) -> bool:
         """Whether a file or a folder (S3: at least one object below) exists here."""
-        if not self.is_remote:
-            return os.path.exists(self.path)
         with explained(self, "look at"):
+            if not self.is_remote:
+                return status(self.path) is not None
             return bool(s3_filesystem(self).exists(self.path))
 
     def is_dir(self) -> bool:
         """Whether a folder (S3: at least one object below) exists here."""
-        if not self.is_remote:
-            return os.path.isdir(self.path)
         with explained(self, "look at"):
+            if not self.is_remote:
+                found = status(self.path)
+                return found is not None and stat.S_ISDIR(found.st_mode)
             return bool(s3_filesystem(self).isdir(self.path))
 
     def list(self) -> list[str]:
-        """Names of the direct children, sorted; empty if there is no folder."""
+        """Names of the direct children, sorted; empty if nothing is here.
+
+        Raises:
+            StorageError: there is something that cannot be listed, such as a file, or a folder of a storage that fails.
+        """
         with explained(self, "list"):
             if not self.is_remote:
-                return sorted(os.listdir(self.path)) if os.path.isdir(self.path) else []
+                return sorted(os.listdir(self.path)) if status(self.path) is not None else []
             filesystem = s3_filesystem(self)
             if not filesystem.isdir(self.path):
                 return []
@@ -147,7 +151,7 @@ class Location:
         with explained(self, "create"):
             if self.is_remote:
                 return _create_remote(s3_filesystem(self), self.path, data)
-            return _create_local(self.path, data)
+            return create_local(self.path, data)
 
     def write_text(self, text: str) -> None:
         """`write_bytes` of UTF-8."""
@@ -170,7 +174,7 @@ class Location:
         if mode not in ("r", "rb", "w", "wb"):
             raise ValueError(f"mode {mode!r}: use r, rb, w or wb")
         with explained(self, "read" if mode.startswith("r") else "write"):
-            opened = open_remote(self, mode) if self.is_remote else _open_local(self.path, mode)
+            opened = open_remote(self, mode) if self.is_remote else open_local(self.path, mode)
             with opened as binary:
                 if "b" in mode:
                     yield binary
@@ -254,25 +258,6 @@ def _bucket_location(uri: str) -> Location:
     return Location(path, True, endpoint, settings.get("region"), tuple(sorted(settings.items())))
 
 
-@contextlib.contextmanager
-def _open_local(path: str, mode: str) -> Iterator[IO[bytes]]:
-    if mode.startswith("r"):
-        with open(path, "rb") as file:
-            yield file
-        return
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    unfinished = f"{path}.{uuid.uuid4().hex[:8]}.unfinished"
-    try:
-        with open(unfinished, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(unfinished)
-
-
 def _create_remote(filesystem: Any, path: str, data: bytes) -> bool:
     try:
         filesystem.pipe_file(path, data, mode="create")
@@ -285,29 +270,4 @@ def _create_remote(filesystem: Any, path: str, data: bytes) -> bool:
         if filesystem.exists(path):
             return False
         filesystem.pipe_file(path, data)
-    return True
-
-
-def _create_local(path: str, data: bytes) -> bool:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    unfinished = f"{path}.{uuid.uuid4().hex[:8]}.unfinished"
-    try:
-        with open(unfinished, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(unfinished, path)  # fails if the file exists, and never shows a part of it
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in WITHOUT_LINKS:
-            raise
-        try:
-            with open(path, "xb") as file:
-                file.write(data)
-        except FileExistsError:
-            return False
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(unfinished)
     return True

@@ -65,7 +65,8 @@ def keeping_failed_step(spec: RunSpec, process_group: ProcessGroup, trainer: Tra
     try:
         yield
     except NotFiniteError as error:
-        mine = [(micro.seed, batch.to(torch.device("cpu"))) for micro, batch in error.work]
+        work = error.work if spec.keeps_failed_step else []
+        mine = [(micro.seed, batch.to(torch.device("cpu"))) for micro, batch in work]
         gathered = process_group.all_gather((mine, error.conversations))
         ranks = cast("list[tuple[list[tuple[int, Batch]], tuple[str, ...]]]", gathered)
         where = spec.directory.location.join(FILE)

@@ -13,8 +13,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
-
 from joyful_ray.config import JobConfig
 from joyful_ray.errors import ConfigError, TrainingError
 from joyful_ray.termination import keeping_sigterm
@@ -24,8 +22,9 @@ SMALL_MACHINE, OVERSUBSCRIPTION = 4, 2
 CONNECT_S = 5
 JOIN_TRIES = "8"
 """How often Ray tries to join a cluster that answers, each time for a second; its own default is 20."""
+HANG_LIMIT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
+"""How long Ray Train waits for a worker that does not answer."""
 TOKEN_REFUSED = ("InvalidAuthToken", "Unauthenticated", "AuthenticationError")
-NODE_STORE_BYTES = 100_000_000
 
 
 @contextmanager
@@ -44,7 +43,6 @@ def ray_cluster(job: JobConfig, *, runs: int = 1, dashboard: bool = False) -> It
     """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.3")
     os.environ.setdefault("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "2")
-    os.environ.setdefault("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", str(job.cluster.collective_timeout_s))
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if cluster_address(job) is not None:
@@ -62,6 +60,9 @@ def ray_cluster(job: JobConfig, *, runs: int = 1, dashboard: bool = False) -> It
         _init(address, include_dashboard=dashboard if size else None, **size)
     for name in ("ray.train", "ray.data", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    is_own_limit = HANG_LIMIT not in os.environ
+    if is_own_limit:  # only for this job: the next one in this process may have another
+        os.environ[HANG_LIMIT] = str(job.cluster.collective_timeout_s)
     try:
         if cluster_address(job) is None or joined_before:
             _check_fits(job, ray.cluster_resources())
@@ -69,6 +70,8 @@ def ray_cluster(job: JobConfig, *, runs: int = 1, dashboard: bool = False) -> It
     finally:
         if not joined_before:
             ray.shutdown()
+        if is_own_limit:
+            os.environ.pop(HANG_LIMIT, None)
 
 
 def _init(address: str, **settings: Any) -> None:
@@ -179,66 +182,12 @@ def _check_fits(job: JobConfig, resources: dict[str, float]) -> None:
             )
 
 
-class LocalNodes:
-    """A Ray cluster of several nodes on this machine, for trials in which nodes are lost.
-
-    Args:
-        count: number of nodes beside the head, which has no core.
-        cpus: of each.
-    """
-
-    def __init__(self, count: int, *, cpus: float) -> None:
-        from ray.cluster_utils import Cluster
-
-        self.count = count
-        self._node: dict[str, Any] = {"num_cpus": math.ceil(cpus), "object_store_memory": NODE_STORE_BYTES}
-        with keeping_sigterm():
-            self._cluster = Cluster(initialize_head=True, head_node_args=self._node | {"num_cpus": 0})
-            self._nodes = [self._cluster.add_node(**self._node) for _ in range(count)]
-            self._cluster.wait_for_nodes()
-
-    @property
-    def address(self) -> str:
-        """Where a command joins it."""
-        return str(self._cluster.address)
-
-    def replace(self, place: int) -> None:
-        """Kill a node with all that runs on it, and start another in its place."""
-        self._cluster.remove_node(self._nodes[place], allow_graceful=False)
-        with keeping_sigterm():
-            self._nodes[place] = self._cluster.add_node(**self._node)
-
-    def train_workers(self) -> list[int]:
-        """Ids of the processes that train on it."""
-        found = []
-        for process in psutil.Process().children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                if "RayTrainWorker" in " ".join(process.cmdline()):
-                    found.append(process.pid)
-        return found
-
-    def end(self) -> None:
-        """End all nodes."""
-        self._cluster.shutdown()
-
-
-@contextmanager
-def local_nodes(count: int, *, cpus: float) -> Iterator[LocalNodes]:
-    """`LocalNodes` that end with the block."""
-    nodes = LocalNodes(count, cpus=cpus)
-    try:
-        yield nodes
-    finally:
-        nodes.end()
-
-
 def controller_logs() -> list[Path]:
     """Logs of Ray Train's controllers on this machine, of the connected cluster."""
     from ray._private.worker import global_worker
 
-    # There is no public way to this folder, and none at all through `ray://`.
-    folder = getattr(global_worker.node, "get_logs_dir_path", None)
-    return sorted(Path(folder(), "train").glob("*controller*.log")) if folder is not None else []
+    node = global_worker.node  # there is no public way to its folder
+    return sorted(Path(node.get_logs_dir_path(), "train").glob("*controller*.log")) if node is not None else []
 
 
 def capacity() -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -123,7 +124,7 @@ def _largest(tensors: Mapping[str, Tensor]) -> tuple[str, float] | None:
     sizes = {name: float(values.detach().abs().max()) for name, values in tensors.items() if values.numel()}
     if not sizes:
         return None
-    name = max(sizes, key=lambda name: sizes[name] if sizes[name] == sizes[name] else torch.inf)
+    name = max(sizes, key=lambda name: math.inf if math.isnan(sizes[name]) else sizes[name])
     return name, sizes[name]
 
 

@@ -75,19 +75,20 @@ def train_on_worker(config: dict[str, Any]) -> None:
     except Stopped as stopped:
         if process_group.is_first:
             directory.write_stopped(str(stopped))
-    except StorageError as error:
-        # Storage may work again: this counts as a failure, as often as cluster.max_failures allows.
+    except Exception as error:
+        # The rank that failed first is the cause. The others fail while waiting for it, and may be reported before it.
         error.failed_at = time.time()  # type: ignore[attr-defined]
-        raise
-    except (TrainingError, UserError) as error:
+        if not would_happen_again(error):
+            raise
         if process_group.is_first:
             directory.write_failure(str(error))
         elif not _first_rank_failed_too(directory):
             raise
-    except Exception as error:
-        # The rank that failed first is the cause. The others fail while waiting for it, and may be reported before it.
-        error.failed_at = time.time()  # type: ignore[attr-defined]
-        raise
+
+
+def would_happen_again(error: Exception) -> bool:
+    """Whether another attempt would end in the same way; storage may work again."""
+    return isinstance(error, (TrainingError, UserError)) and not isinstance(error, StorageError)
 
 
 def machine_goes() -> bool:

@@ -15,12 +15,11 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
 from ray.cluster_utils import Cluster
 
+from joyful_ray.certify.nodes import train_workers
 from joyful_ray.config import JobConfig
 from joyful_ray.errors import TrainingError
 from joyful_ray.submit.resources import resources_of
@@ -127,16 +126,6 @@ def hang_on(job: JobConfig) -> dict[str, Any]:
     except TrainingError as error:
         return {"error": str(error), "waited": time.monotonic() - stopped[0], "workers_left": len(train_workers())}
     return {"error": None, "waited": waited[0], "epochs": record.epochs, "workers_left": len(train_workers())}
-
-
-def train_workers() -> list[int]:
-    """Process ids of the Ray Train workers that are descendants of this process."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if "RayTrainWorker" in " ".join(process.cmdline()):
-                found.append(process.pid)
-    return found
 
 
 def search_on(job: JobConfig) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from joyful_ray.cli import main
 from joyful_ray.config import JobConfig
@@ -71,14 +71,15 @@ def failing(job: JobConfig) -> tuple[str, Path]:
     return str(raised.value), Path(RunDirectory.of(job).location.uri) / FILE
 
 
-def break_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The losses stay as they are, and one gradient becomes infinite."""
+def break_gradients(monkeypatch: pytest.MonkeyPatch, prefix: str = "") -> None:
+    """The losses stay as they are, and the gradients of some parameters become NaN."""
     whole: Callable[..., None] = Trainer.__init__
 
     def init(self: Trainer, *args: Any, **settings: Any) -> None:
         whole(self, *args, **settings)
-        last: nn.Parameter = [p for p in self.model.parameters() if p.requires_grad][-1]
-        last.register_hook(lambda gradient: gradient * float("inf"))
+        for name, parameter in self.model.named_parameters():
+            if name.startswith(prefix) and parameter.requires_grad:
+                parameter.register_hook(lambda gradient: gradient * float("nan"))
 
     monkeypatch.setattr(Trainer, "__init__", init)
 
@@ -155,24 +156,12 @@ def test_a_two_phase_run_makes_the_step_of_its_stage_again(
     corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = job_of(corpus, tmp_path, stages="two-phase", fusion_epochs=1, epochs=2)
-    break_gradients_of(monkeypatch, "fusion.")
+    break_gradients(monkeypatch, "fusion.")
     _, file = failing(job)
     step = read_failed_step(open_location(file))
     assert step.stage == "fusion"
     report = replay(step, source=str(file))
     assert "classification" not in report.losses
-
-
-def break_gradients_of(monkeypatch: pytest.MonkeyPatch, prefix: str) -> None:
-    whole: Callable[..., None] = Trainer.__init__
-
-    def init(self: Trainer, *args: Any, **settings: Any) -> None:
-        whole(self, *args, **settings)
-        for name, parameter in self.model.named_parameters():
-            if name.startswith(prefix):
-                parameter.register_hook(lambda gradient: gradient * float("nan"))
-
-    monkeypatch.setattr(Trainer, "__init__", init)
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing of the kind", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])

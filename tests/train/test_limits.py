@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import torch
 
-from joyful_ray.errors import CheckpointError, ConfigError, TrainingError
+from joyful_ray.errors import CheckpointError, ConfigError, StorageError, TrainingError
 from joyful_ray.train import epoch_checks, loop
 from joyful_ray.train.launch import check_gpus, train
-from joyful_ray.train.ray_connection import cluster_address, ray_cluster
+from joyful_ray.train.ray_connection import HANG_LIMIT, cluster_address, ray_cluster
 from joyful_ray.train.run_directory import RunDirectory
+from joyful_ray.train.worker import would_happen_again
 from tests.tiny_corpus import small_job
 
 Tiny = Callable[..., str]
@@ -224,3 +225,24 @@ def test_all_ranks_stop_together(tiny: Tiny) -> None:
     with pytest.raises(TrainingError, match="stopped after"):
         epoch_checks.check_time(RunSpec(), Others(), loop.Progress(next_epoch=2), 0.0)  # type: ignore[arg-type]
     assert asked == [0.0]
+
+
+def test_an_outage_of_storage_is_tried_again_and_other_errors_of_a_run_are_not() -> None:
+    assert not would_happen_again(StorageError("cannot write"))
+    assert not would_happen_again(RuntimeError("connection closed by peer"))
+    assert would_happen_again(TrainingError("not finite"))
+    assert would_happen_again(ConfigError("no such setting"))
+
+
+def test_the_limit_of_a_hang_is_that_of_the_job_and_no_longer_than_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0})
+    monkeypatch.delenv(HANG_LIMIT, raising=False)
+    for seconds in (15.0, 30.0):
+        with ray_cluster(small_job(cluster={"workers": 1, "collective_timeout_s": seconds})):
+            assert os.environ[HANG_LIMIT] == str(seconds)
+        assert HANG_LIMIT not in os.environ
+    monkeypatch.setenv(HANG_LIMIT, "7")
+    with ray_cluster(small_job(cluster={"workers": 1, "collective_timeout_s": 30.0})):
+        assert os.environ[HANG_LIMIT] == "7"
+    assert os.environ[HANG_LIMIT] == "7"

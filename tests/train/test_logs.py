@@ -120,9 +120,12 @@ def test_storage_that_fails_loses_a_log_and_no_run(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(Location, "write_text", fails)
     monkeypatch.setattr(Location, "append_text", fails)
+    said: list[str] = []
     with (
-        command_log(open_location(tmp_path), print) as say,
+        command_log(open_location(tmp_path), said.append) as say,
         copying_own_log(open_location(tmp_path), "rank-000"),
         copying_at_end(open_location(tmp_path), lambda: [Path(__file__)]),
     ):
         say("still here")
+    assert said == ["still here"]
+    assert not list(tmp_path.iterdir())

@@ -8,9 +8,9 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
 import pytest
 
+from joyful_ray.certify.nodes import train_workers
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import open_corpus
 from joyful_ray.data import ingest as ingesting
@@ -93,18 +93,6 @@ def test_one_worker_gives_the_losses_and_scores_of_a_run_without_ray(
     assert attempts(job) == 1
 
 
-def worker_processes() -> list[psutil.Process]:
-    """The Ray Train workers that are descendants of this process."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if "RayTrainWorker" in " ".join(process.cmdline()):
-                found.append(process)
-        except psutil.NoSuchProcess:
-            continue
-    return found
-
-
 def test_two_workers_of_which_one_is_killed_give_the_same_losses_and_scores(
     corpus: str, storage: Path, without_ray: JobConfig
 ) -> None:
@@ -113,9 +101,8 @@ def test_two_workers_of_which_one_is_killed_give_the_same_losses_and_scores(
 
     def kill(metrics: EpochMetrics) -> None:
         if not killed:
-            victim = worker_processes()[-1]
-            killed.append(victim.pid)
-            os.kill(victim.pid, signal.SIGKILL)
+            killed.append(train_workers()[-1])
+            os.kill(killed[-1], signal.SIGKILL)
 
     record = train(job, watch=kill)
     assert record.workers == 2
