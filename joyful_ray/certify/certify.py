@@ -91,8 +91,8 @@ def certify(
     directory = RunDirectory.of(job, name or f"{job.name}-certificate")
     if directory.location.is_remote:
         raise ConfigError(f"certify kills what it starts on this machine; storage {job.storage} must be a local folder")
-    if directory.location.join(FILE).exists():
-        raise ConfigError(f"{directory.location.uri} has a certificate; give this one another --name, or remove it")
+    if directory.location.exists():  # also without a certificate: runs that were disturbed by chance prove nothing
+        raise ConfigError(f"{directory.location.uri} exists; give this certificate another --name, or remove it")
     steps = -(-corpus.manifest.splits["train"].conversations // job.train.batch_conversations)
     draw, runs = random.Random(seed), []
     with local_nodes(workers + 1, cpus=job.cluster.cpus_per_worker) as nodes:

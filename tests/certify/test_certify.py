@@ -85,8 +85,7 @@ def test_what_cannot_be_certified_is_refused_before_anything_starts(tmp_path: Pa
     with pytest.raises(ConfigError, match="must be a local folder"):
         certify(small_job({"corpus": corpus, "storage": "s3://bucket/runs"}))
     (tmp_path / "run-certificate").mkdir()
-    (tmp_path / "run-certificate" / "certificate.json").write_text("{}")
-    with pytest.raises(ConfigError, match="has a certificate; give this one another --name"):
+    with pytest.raises(ConfigError, match="exists; give this certificate another --name"):
         certify(small_job({"corpus": corpus, "storage": str(tmp_path)}))
 
 
