@@ -37,7 +37,14 @@ def address() -> Iterator[str]:
         "max_workers": NODES,
         "upscaling_speed": 100.0,
         "idle_timeout_minutes": IDLE_MINUTES,
-        "provider": {"type": "fake_multinode", "gcs_address": place},
+        # All fake nodes have one address, so that only their ids tell which of them is idle; none can be repaired by ssh.
+        "provider": {
+            "type": "fake_multinode",
+            "gcs_address": place,
+            "use_node_id_as_ip": True,
+            "disable_node_updaters": True,
+            "disable_launch_config_check": True,
+        },
         "available_node_types": {
             "ray.head.default": {"resources": none, "node_config": none, "max_workers": 0},
             "small": {
