@@ -26,6 +26,8 @@ from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.train.step_layout import StepLayout
 
 FIRST_RANK_TIMEOUT_S = 10
+NODE_LOSS_S = 30.0
+"""Seconds in which Ray notices that a machine has gone."""
 
 
 def train_on_worker(config: dict[str, Any]) -> None:
@@ -54,6 +56,8 @@ def train_on_worker(config: dict[str, Any]) -> None:
     if process_group.is_first and "marker" in config:
         config["marker"].write_text("")
 
+    notice = Notice()
+
     def source_of(split: IngestedSplit) -> Callable[[], BatchLoader]:
         return lambda: split.source(job, corpus_info.encoding)
 
@@ -66,7 +70,7 @@ def train_on_worker(config: dict[str, Any]) -> None:
         started=config["started"],
         both=lambda: train_and_dev(ingested).source(job, corpus_info.encoding),
         warnings=idle_workers(job, corpus_info, ingested),
-        ask=machine_goes,
+        ask=notice.given,
         keeps_failed_step=not is_trial,
     )
     try:
@@ -79,6 +83,9 @@ def train_on_worker(config: dict[str, Any]) -> None:
         # The rank that failed first is the cause. The others fail while waiting for it, and may be reported before it.
         error.failed_at = time.time()  # type: ignore[attr-defined]
         if not would_happen_again(error):
+            if notice.was_given:
+                # The other ranks have lost the one on that machine. Reported before Ray knows why, it were a failure.
+                time.sleep(NODE_LOSS_S)
             raise
         if process_group.is_first:
             directory.write_failure(str(error))
@@ -91,9 +98,19 @@ def would_happen_again(error: Exception) -> bool:
     return isinstance(error, (TrainingError, UserError)) and not isinstance(error, StorageError)
 
 
-def machine_goes() -> bool:
-    """Whether Ray was told that a machine of the run will be taken away; all ranks must ask together."""
-    return ray.train.get_preemption_info() is not None
+class Notice:
+    """The notice that a machine of the run will be taken away.
+
+    Attributes:
+        was_given: whether it had been given when this rank last asked.
+    """
+
+    was_given = False
+
+    def given(self) -> bool:
+        """Ask Ray; all ranks must ask together."""
+        self.was_given = ray.train.get_preemption_info() is not None
+        return self.was_given
 
 
 def idle_workers(job: JobConfig, corpus_info: CorpusInfo, ingested: Mapping[Split, IngestedSplit]) -> list[str]:
