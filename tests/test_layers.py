@@ -57,9 +57,7 @@ ROOMS = [
 ]
 MAY_IMPORT_RAY = {
     "data.ingest",
-    "train.worker",
-    "train.launch",
-    "train.ray_connection",
+    "train.on_ray",
     "tune",
     "certify.nodes",
     "predict",

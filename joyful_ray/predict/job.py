@@ -27,8 +27,8 @@ from joyful_ray.schema import Split
 from joyful_ray.settings import ClusterConfig
 from joyful_ray.storage import Location, open_location
 from joyful_ray.train.bundle import Bundle, read_bundle
+from joyful_ray.train.on_ray.connection import check_machine, ray_cluster
 from joyful_ray.train.process_group import use_cores
-from joyful_ray.train.ray_connection import check_machine, ray_cluster
 
 Watch = Callable[[int, int], None]
 """Called with the number of finished shards and the number of all shards."""

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from joyful_ray.config import JobConfig
 from joyful_ray.errors import ClusterError
-from joyful_ray.train.ray_connection import cluster_address
+from joyful_ray.train.on_ray.connection import cluster_address
 
 
 class Resources(BaseModel):
@@ -45,7 +45,7 @@ def resources_of(job: JobConfig, address: str | None) -> Resources:
     if joined is not None and job.cluster.workers:
         import ray
 
-        from joyful_ray.train.ray_connection import ray_cluster
+        from joyful_ray.train.on_ray.connection import ray_cluster
 
         with ray_cluster(job):
             nodes = [node for node in ray.nodes() if node["Alive"]]

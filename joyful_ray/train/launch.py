@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus, open_corpus
@@ -14,31 +11,28 @@ from joyful_ray.data.loader import ResidentLoader
 from joyful_ray.data.prepare import prepare_here, task_of, widths_of
 from joyful_ray.data.split_rows import split_rows
 from joyful_ray.data.store import SplitStore
-from joyful_ray.errors import ConfigError, StorageError, TrainingError
+from joyful_ray.errors import ConfigError, TrainingError
 from joyful_ray.records import EpochMetrics, RunRecord
 from joyful_ray.schema import SPLITS, Split
-from joyful_ray.settings import ClusterConfig
-from joyful_ray.storage import Location
-from joyful_ray.termination import Stopped, is_sigterm
 from joyful_ray.train.callbacks import Callback, CallbackList, RunInfo, WatchEpochs
 from joyful_ray.train.component_check import check_components
-from joyful_ray.train.failure_cause import first_cause
 from joyful_ray.train.follow import following
 from joyful_ray.train.lock import run_lock
 from joyful_ray.train.logs import command_log, copying_at_end
 from joyful_ray.train.loop import run
 from joyful_ray.train.loop_spec import RunSpec
+from joyful_ray.train.on_ray.connection import (
+    check_machine,
+    cluster_address,
+    controller_logs,
+    has_cores,
+    ray_cluster,
+)
+from joyful_ray.train.on_ray.start_watch import A_CORE, watching, watching_start
 from joyful_ray.train.process_group import ProcessGroup, pick_device, use_cores
-from joyful_ray.train.ray_connection import check_machine, cluster_address, controller_logs, has_cores, ray_cluster
 from joyful_ray.train.run_directory import RunDirectory
-from joyful_ray.train.start_watch import A_CORE, watching, watching_start
-
-if TYPE_CHECKING:
-    from ray.train.torch import TorchTrainer
 
 Watch = Callable[[EpochMetrics], None]
-SAVING_S = 20.0
-"""Seconds that workers may take to save after SIGTERM; most schedulers send SIGKILL after 30."""
 TRAIN_AND_DEV: tuple[Split, ...] = ("train", "dev")
 
 
@@ -172,13 +166,14 @@ def _train_on_ray(
     stage: Callable[[str], None],
 ) -> RunRecord:
     with ray_cluster(job), copying_at_end(directory.logs, controller_logs):
-        from ray.train.v2.api.exceptions import TrainingFailedError
-
         from joyful_ray.data.ingest import are_resident, ingest
-        from joyful_ray.train.worker import idle_workers
+        from joyful_ray.train.on_ray.attempts import Attempts
+        from joyful_ray.train.on_ray.trainer import fit, ray_trainer
+        from joyful_ray.train.on_ray.worker import idle_workers
 
+        attempts = Attempts(job.cluster.max_failures, stage)
         with watching(job.cluster, A_CORE, has_started=has_cores, say=stage, started=started):
-            corpus_info, ingested = ingest(corpus, job, splits)
+            corpus_info, ingested = attempts.run(lambda: ingest(corpus, job, splits))
         if job.train.refit and not are_resident(ingested.values()):
             raise ConfigError("train.refit needs train and dev in Ray's object store; set data.ingest: resident")
         for warning in idle_workers(job, corpus_info, ingested):
@@ -192,14 +187,18 @@ def _train_on_ray(
             "started": started,
             "marker": marker,
         }
-        trainer = torch_trainer(job.cluster, config, storage=directory.location.join(".ray").uri)
+        is_streamed = not are_resident(ingested.values())
+
+        def attempt() -> None:
+            trainer = ray_trainer(
+                job.cluster, config, storage=directory.location.join(".ray").uri, is_streamed=is_streamed
+            )
+            fit(trainer, directory, marker)
+
         directory.forget_stop()
-        try:
-            is_local = cluster_address(job) is None
-            with watching_start(job.cluster, marker, say=stage, started=started, is_local=is_local):
-                _fit(trainer, directory, marker)
-        except TrainingFailedError as error:
-            raise TrainingError(first_cause(error)) from error
+        is_local = cluster_address(job) is None
+        with watching_start(job.cluster, marker, say=stage, started=started, is_local=is_local):
+            attempts.run(attempt)
     return written_record(directory)
 
 
@@ -216,84 +215,3 @@ def written_record(directory: RunDirectory) -> RunRecord:
     if record is None:
         raise TrainingError(f"the workers ended without a record in {directory.location.uri}")
     return record
-
-
-def torch_trainer(
-    cluster: ClusterConfig, config: dict[str, Any], *, storage: str, callbacks: Sequence[Any] = ()
-) -> TorchTrainer:
-    """What starts the workers of a run or of a trial.
-
-    Args:
-        cluster: how many, and what each of them gets.
-        config: what `train_on_worker` is given.
-        storage: where Ray keeps its own state, on which this package does not depend.
-        callbacks: Ray Train's.
-    """
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-
-    from joyful_ray.train.worker import train_on_worker
-
-    resources = {"CPU": cluster.cpus_per_worker}
-    if cluster.gpus_per_worker:
-        resources["GPU"] = cluster.gpus_per_worker
-    workers: Any = cluster.worker_range  # Ray's annotation leaves out the range
-    return TorchTrainer(
-        train_on_worker,
-        train_loop_config=config,
-        torch_config=TorchConfig(timeout_s=math.ceil(cluster.collective_timeout_s)),
-        scaling_config=ScalingConfig(
-            num_workers=workers, use_gpu=cluster.gpus_per_worker > 0, resources_per_worker=resources
-        ),
-        run_config=RunConfig(
-            name=f"attempt-{time.time_ns()}",
-            storage_path=storage,
-            failure_config=FailureConfig(max_failures=cluster.max_failures),
-            callbacks=[*callbacks],
-        ),
-    )
-
-
-def _fit(trainer: TorchTrainer, directory: RunDirectory, marker: Location) -> None:
-    """Train, and end the workers if this process is interrupted: at once by Ctrl-C, saved by SIGTERM.
-
-    Ray's own handler of Ctrl-C waits for its controller, which may itself wait a minute for workers, and then ends the
-    process without a word.
-    """
-    import ray
-
-    controllers: list[Any] = []
-    vars(trainer)["_register_sigint_handler"] = controllers.append
-    try:
-        trainer.fit()
-    except (KeyboardInterrupt, SystemExit):
-        place = saved_place(directory, marker) if is_sigterm() else None
-        for controller in controllers:  # the workers end with it
-            ray.kill(controller)
-        if place is not None:
-            raise Stopped(place) from None
-        raise
-
-
-def saved_place(directory: RunDirectory, marker: Location) -> str | None:
-    """Ask the workers to save and stop, and wait until they have, but not for long.
-
-    Args:
-        directory: of the run.
-        marker: exists once the workers run.
-
-    Returns:
-        Where they stopped; None if they did not run, or did not answer in time.
-    """
-    deadline = time.monotonic() + SAVING_S
-    with suppress(StorageError):
-        if not marker.exists():
-            return None
-        directory.request_stop()
-        while time.monotonic() < deadline:
-            place = directory.read_stopped()
-            if place is not None:
-                directory.forget_stop()
-                return place
-            time.sleep(0.2)
-    return None

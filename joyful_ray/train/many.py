@@ -12,8 +12,8 @@ from joyful_ray.errors import CheckpointError, ConfigError, StorageError, Traini
 from joyful_ray.records import EpochMetrics, RunRecord
 from joyful_ray.train.callbacks import Callback
 from joyful_ray.train.launch import train
+from joyful_ray.train.on_ray.connection import connected_address, ray_cluster, runs_that_fit
 from joyful_ray.train.process_group import pick_device
-from joyful_ray.train.ray_connection import connected_address, ray_cluster, runs_that_fit
 from joyful_ray.train.run_directory import CONFIG, RunDirectory
 from joyful_ray.train.run_process import train_in_processes
 from joyful_ray.wording import counted

@@ -13,7 +13,8 @@ from joyful_ray.config import JobConfig
 from joyful_ray.errors import TrainingError, UserError
 from joyful_ray.records import EpochMetrics
 from joyful_ray.termination import stop_on_sigterm
-from joyful_ray.train.launch import SAVING_S, train
+from joyful_ray.train.launch import train
+from joyful_ray.train.saving import SAVING_S
 
 RunError = UserError | TrainingError
 

@@ -16,6 +16,8 @@ from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.train.schedule import Progress
 from joyful_ray.train.step import NO_WISHES, Wishes
 
+SAVING_S = 20.0
+"""Seconds that a run may take to save after SIGTERM; most schedulers send SIGKILL after 30."""
 ASK_S = 5.0
 """Seconds between two questions whether a machine is about to go."""
 BEAT_S, REMOTE_BEAT_S = 1.0, 5.0

@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 
 import ray.train
-from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from joyful_ray.config import JobConfig
-from joyful_ray.errors import TrainingError
+from joyful_ray.data.ingest import are_resident
 from joyful_ray.records import RunRecord
-from joyful_ray.train.failure_cause import first_cause
-from joyful_ray.train.launch import torch_trainer, written_record
+from joyful_ray.train.launch import written_record
+from joyful_ray.train.on_ray.attempts import Attempts
+from joyful_ray.train.on_ray.messages import tell_command
+from joyful_ray.train.on_ray.trainer import ray_trainer
 from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.tune.goals import Goal
 from joyful_ray.tune.reporting import Reporter
@@ -55,11 +56,14 @@ def train_on_workers(job: JobConfig, prepared: Prepared, directory: RunDirectory
         "reporter": lambda: WorkerReporter(goal, directory),
     }
     storage = directory.location.join(CACHE).uri
-    trainer = torch_trainer(job.cluster, config, storage=storage, callbacks=[TuneReportCallback()])
-    try:
-        trainer.fit()
-    except TrainingFailedError as error:
-        raise TrainingError(first_cause(error)) from error
+    is_streamed = not are_resident(prepared.ingested.values())
+
+    def attempt() -> None:
+        ray_trainer(
+            job.cluster, config, storage=storage, is_streamed=is_streamed, callbacks=[TuneReportCallback()]
+        ).fit()
+
+    Attempts(job.cluster.max_failures, tell_command).run(attempt)
     record = written_record(directory)
     reporter.remember(line for line in directory.metrics() if line.epoch >= before)
     directory.location.join(CACHE).remove()

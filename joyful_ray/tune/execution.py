@@ -14,9 +14,10 @@ from ray.tune.schedulers import FIFOScheduler
 from joyful_ray.config import JobConfig, setting
 from joyful_ray.data.ingest import ingest
 from joyful_ray.data.prepare import CorpusInfo
-from joyful_ray.train.ray_connection import can_grow, capacity, cluster_address, has_cores, ray_cluster
+from joyful_ray.train.on_ray.attempts import Attempts
+from joyful_ray.train.on_ray.connection import can_grow, capacity, cluster_address, has_cores, ray_cluster
+from joyful_ray.train.on_ray.start_watch import A_CORE, amounts, watching
 from joyful_ray.train.schedule import lengthened
-from joyful_ray.train.start_watch import A_CORE, amounts, watching
 from joyful_ray.tune.confirm import planned
 from joyful_ray.tune.footprint import check_exploit, concurrent_trials, estimate_footprint
 from joyful_ray.tune.ledger import Drawn
@@ -53,7 +54,8 @@ def run_on_ray(setup: SearchSetup, writer: LedgerWriter, session: int, stage: St
         stage("preparing the corpus")
         cluster, began, before = setup.space.job.cluster, time.time(), _starts(writer)
         with watching(cluster, A_CORE, has_started=has_cores, say=stage, started=began):
-            context = _context(setup, slots, writer.state.added, stage)
+            attempts = Attempts(cluster.max_failures, stage)
+            context = attempts.run(lambda: _context(setup, slots, writer.state.added, stage))
         with watching(
             cluster,
             f"a trial with {amounts(search.cpus_per_trial, search.gpus_per_trial)}",

@@ -9,7 +9,7 @@ from typing import Any
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
-from joyful_ray.train.ray_connection import capacity
+from joyful_ray.train.on_ray.connection import capacity
 from joyful_ray.tune.footprint import CONTROLLER_CPUS
 from joyful_ray.tune.ledger import Drawn
 from joyful_ray.tune.schedulers import PAUSING

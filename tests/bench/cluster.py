@@ -165,7 +165,9 @@ def nodes(folder: Path, *, batch: int, gbit: float, latency_us: float) -> None:
     write_random_corpus(folder / "corpus", max(1, -(-batch // 64)))
     bench = Bench(str(folder / "corpus"), ProcessGroup(), f"train.batch_conversations={batch}")
     size = sum(parameter.nbytes for parameter in bench.trainer.model.parameters() if parameter.requires_grad)
-    print(f"a step of {batch} conversations of IEMOCAP's size; {size / MIB:.1f} MiB of gradients over {gbit:g} Gbit/s\n")
+    print(
+        f"a step of {batch} conversations of IEMOCAP's size; {size / MIB:.1f} MiB of gradients over {gbit:g} Gbit/s\n"
+    )
     print("| workers | largest share, s | exchange, s | step, s | times faster | efficiency |")
     print("|---|---|---|---|---|---|")
     whole = 0.0

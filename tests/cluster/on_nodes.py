@@ -27,7 +27,6 @@ from joyful_ray.train.launch import train
 from joyful_ray.train.run_directory import RunDirectory
 from tests.tiny_corpus import small_job
 
-
 NOTICE_S = 20
 """Ray takes a machine that goes earlier than announced for one that failed."""
 

@@ -37,7 +37,7 @@ def address() -> Iterator[str]:
         "max_workers": NODES,
         "upscaling_speed": 100.0,
         "idle_timeout_minutes": IDLE_MINUTES,
-        # All fake nodes have one address, so that only their ids tell which of them is idle; none can be repaired by ssh.
+        # All fake nodes have one address, so that only ids tell which is idle; and none can be repaired by ssh.
         "provider": {
             "type": "fake_multinode",
             "gcs_address": place,

@@ -15,9 +15,9 @@ import torch
 from joyful_ray.errors import CheckpointError, ConfigError, StorageError, TrainingError
 from joyful_ray.train import epoch_checks, loop
 from joyful_ray.train.launch import check_gpus, train
-from joyful_ray.train.ray_connection import HANG_LIMIT, cluster_address, ray_cluster
+from joyful_ray.train.on_ray.connection import HANG_LIMIT, cluster_address, ray_cluster
+from joyful_ray.train.on_ray.worker import would_happen_again
 from joyful_ray.train.run_directory import RunDirectory
-from joyful_ray.train.worker import would_happen_again
 from tests.tiny_corpus import small_job
 
 Tiny = Callable[..., str]

@@ -18,7 +18,8 @@ from joyful_ray.errors import StorageError
 from joyful_ray.termination import Stopped
 from joyful_ray.train import saving as saving_module
 from joyful_ray.train import trainer as training
-from joyful_ray.train.launch import saved_place, train
+from joyful_ray.train.launch import train
+from joyful_ray.train.on_ray.trainer import saved_place
 from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.train.saving import Saving
 from joyful_ray.train.schedule import PartialEpoch, Progress

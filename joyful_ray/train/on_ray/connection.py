@@ -16,6 +16,7 @@ from typing import Any
 from joyful_ray.config import JobConfig
 from joyful_ray.errors import ConfigError, TrainingError
 from joyful_ray.termination import keeping_sigterm
+from joyful_ray.train.on_ray.messages import shortening_messages
 from joyful_ray.wording import counted
 
 SMALL_MACHINE, OVERSUBSCRIPTION = 4, 2
@@ -24,6 +25,8 @@ JOIN_TRIES = "8"
 """How often Ray tries to join a cluster that answers, each time for a second; its own default is 20."""
 HANG_LIMIT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
 """How long Ray Train waits for a worker that does not answer."""
+MEMORY_RETRIES, TASK_RETRIES = "RAY_task_oom_retries", "3"
+"""How often Ray tries a task again that was killed for want of memory; its own default is for ever."""
 TOKEN_REFUSED = ("InvalidAuthToken", "Unauthenticated", "AuthenticationError")
 
 
@@ -44,6 +47,7 @@ def ray_cluster(job: JobConfig, *, runs: int = 1, dashboard: bool = False) -> It
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.3")
     os.environ.setdefault("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "2")
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
+    os.environ.setdefault(MEMORY_RETRIES, TASK_RETRIES)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if cluster_address(job) is not None:
         os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", JOIN_TRIES)
@@ -66,12 +70,30 @@ def ray_cluster(job: JobConfig, *, runs: int = 1, dashboard: bool = False) -> It
     try:
         if cluster_address(job) is None or joined_before:
             _check_fits(job, ray.cluster_resources())
-        yield
+        with shortening_messages():
+            try:
+                yield
+            except Exception as error:
+                raise_loss(error)
+                raise
     finally:
         if not joined_before:
             ray.shutdown()
         if is_own_limit:
             os.environ.pop(HANG_LIMIT, None)
+
+
+def raise_loss(error: Exception) -> None:
+    """End a command in one line if Ray has lost what it worked with; does nothing for other errors.
+
+    Raises:
+        TrainingError: it has.
+    """
+    from joyful_ray.train.on_ray.attempts import is_loss
+    from joyful_ray.train.on_ray.failure_cause import first_cause
+
+    if is_loss(error):
+        raise TrainingError(first_cause(error)) from error
 
 
 def _init(address: str, **settings: Any) -> None:

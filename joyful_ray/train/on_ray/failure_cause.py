@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
+_ACTOR_DIED = "The actor died unexpectedly before finishing this task."
+_ACTOR_FACT = re.compile(r"(class_name|actor_id|pid|name|namespace|ip): ")
+
 
 def first_cause(error: BaseException) -> str:
     """The first cause of a failed `fit`, in one line.
 
-    Workers that fail together are ordered by the time of their failure; a killed worker reports no time, and failed
-    before the workers that waited for it. Where Ray's controller failed, such as at the start of the process group, the
-    cause is what it wraps.
+    Where Ray's controller failed, such as at the start of the process group, the cause is what it wraps.
     """
-    failures = getattr(error, "worker_failures", None) or {}
-    if not failures:
-        return _described(_root(error))
+    failures = getattr(error, "worker_failures", None)
+    return first_of(failures) if failures else _described(root_of(error))
+
+
+def first_of(failures: Mapping[int, BaseException]) -> str:
+    """The first cause of several ranks' failures, with its rank.
+
+    They are ordered by the time of the failure; a killed worker reports no time, and failed before the workers that
+    waited for it.
+    """
     rank = min(failures, key=lambda each: (getattr(failures[each], "failed_at", 0.0), each))
-    return f"rank {rank}: {_described(_root(failures[rank]))}"
+    return f"rank {rank}: {_described(root_of(failures[rank]))}"
 
 
-def _root(error: BaseException) -> BaseException:
+def root_of(error: BaseException) -> BaseException:
     """The innermost error of those that wrap it."""
     seen = {id(error)}
     while True:
@@ -37,6 +48,8 @@ def _wrapped(error: BaseException) -> list[object]:
 def _described(error: BaseException) -> str:
     """The kind of an error and its first sentence; a line that only announces the next one is joined with it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if lines and lines[0] == _ACTOR_DIED:  # why comes after facts about the actor
+        lines = [line for line in lines[1:] if not _ACTOR_FACT.match(line)] or lines
     while len(lines) > 1 and lines[0].endswith(":"):
         lines[:2] = [f"{lines[0]} {lines[1]}"]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

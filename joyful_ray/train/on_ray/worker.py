@@ -82,15 +82,21 @@ def train_on_worker(config: dict[str, Any]) -> None:
     except Exception as error:
         # The rank that failed first is the cause. The others fail while waiting for it, and may be reported before it.
         error.failed_at = time.time()  # type: ignore[attr-defined]
-        if not would_happen_again(error):
-            if notice.was_given:
-                # The other ranks have lost the one on that machine. Reported before Ray knows why, it were a failure.
-                time.sleep(NODE_LOSS_S)
+        if _is_raised(error, directory, process_group, notice):
             raise
-        if process_group.is_first:
-            directory.write_failure(str(error))
-        elif not _first_rank_failed_too(directory):
-            raise
+
+
+def _is_raised(error: Exception, directory: RunDirectory, process_group: ProcessGroup, notice: Notice) -> bool:
+    """Whether Ray learns of an error, and may start the workers again; otherwise it is in the run's directory."""
+    if not would_happen_again(error):
+        if notice.was_given:
+            # The other ranks have lost the one on that machine. Reported before Ray knows why, it were a failure.
+            time.sleep(NODE_LOSS_S)
+        return True
+    if process_group.is_first:
+        directory.write_failure(str(error))
+        return False
+    return not _first_rank_failed_too(directory)
 
 
 def would_happen_again(error: Exception) -> bool:

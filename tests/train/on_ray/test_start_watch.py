@@ -10,8 +10,8 @@ import pytest
 from joyful_ray.errors import TrainingError
 from joyful_ray.settings import ClusterConfig
 from joyful_ray.storage import Location, open_location
-from joyful_ray.train import start_watch
-from joyful_ray.train.start_watch import demand, watching_start
+from joyful_ray.train.on_ray import start_watch
+from joyful_ray.train.on_ray.start_watch import demand, watching_start
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,8 @@ from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, Wor
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from joyful_ray.errors import TrainingError
-from joyful_ray.train.failure_cause import first_cause
 from joyful_ray.train.launch import train
+from joyful_ray.train.on_ray.failure_cause import first_cause
 from tests.tiny_corpus import small_job
 
 

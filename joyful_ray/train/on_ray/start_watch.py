@@ -11,7 +11,7 @@ from joyful_ray.errors import StorageError, TrainingError
 from joyful_ray.settings import ClusterConfig
 from joyful_ray.storage import Location
 from joyful_ray.termination import interrupt, interruptible
-from joyful_ray.train.ray_connection import supply
+from joyful_ray.train.on_ray.connection import supply
 from joyful_ray.wording import counted
 
 FIRST_LINE_S, NEXT_LINES_S, POLL_S = 10.0, 60.0, 1.0
