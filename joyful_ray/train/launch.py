@@ -172,7 +172,7 @@ def _train_on_ray(
         from joyful_ray.train.on_ray.worker import idle_workers
 
         attempts = Attempts(job.cluster.max_failures, stage)
-        with watching(job.cluster, A_CORE, has_started=has_cores, say=stage, started=started):
+        with watching(job.cluster, A_CORE, has_started=has_cores, say=stage, started=started, starts_tasks=True):
             corpus_info, ingested = attempts.run(lambda: ingest(corpus, job, splits))
         if job.train.refit and not are_resident(ingested.values()):
             raise ConfigError("train.refit needs train and dev in Ray's object store; set data.ingest: resident")

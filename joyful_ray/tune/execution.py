@@ -53,7 +53,7 @@ def run_on_ray(setup: SearchSetup, writer: LedgerWriter, session: int, stage: St
         slots = concurrent_trials(search, capacity(), may_grow=can_grow())
         stage("preparing the corpus")
         cluster, began, before = setup.space.job.cluster, time.time(), _starts(writer)
-        with watching(cluster, A_CORE, has_started=has_cores, say=stage, started=began):
+        with watching(cluster, A_CORE, has_started=has_cores, say=stage, started=began, starts_tasks=True):
             attempts = Attempts(cluster.max_failures, stage)
             context = attempts.run(lambda: _context(setup, slots, writer.state.added, stage))
         with watching(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -27,6 +28,7 @@ HANG_LIMIT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
 """How long Ray Train waits for a worker that does not answer."""
 MEMORY_RETRIES, TASK_RETRIES = "RAY_task_oom_retries", "3"
 """How often Ray tries a task again that was killed for want of memory; its own default is for ever."""
+LEAST_DISK_BYTES = 10 * 2**20
 TOKEN_REFUSED = ("InvalidAuthToken", "Unauthenticated", "AuthenticationError")
 
 
@@ -46,7 +48,7 @@ def ray_cluster(job: JobConfig, *, runs: int = 1, dashboard: bool = False) -> It
     """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.3")
     os.environ.setdefault("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "2")
-    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")  # what it logs as an error, it raises as well
     os.environ.setdefault(MEMORY_RETRIES, TASK_RETRIES)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if cluster_address(job) is not None:
@@ -62,8 +64,8 @@ def ray_cluster(job: JobConfig, *, runs: int = 1, dashboard: bool = False) -> It
             {"num_cpus": max(os.cpu_count() or 1, math.ceil(needed) + 1)} if address == "local" else {}
         )
         _init(address, include_dashboard=dashboard if size else None, **size)
-    for name in ("ray.train", "ray.data", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name, level in (("ray.train", logging.ERROR), ("ray.data", logging.CRITICAL), ("ray.tune", logging.ERROR)):
+        logging.getLogger(name).setLevel(level)
     is_own_limit = HANG_LIMIT not in os.environ
     if is_own_limit:  # only for this job: the next one in this process may have another
         os.environ[HANG_LIMIT] = str(job.cluster.collective_timeout_s)
@@ -223,6 +225,20 @@ def capacity() -> dict[str, float]:
         for kind, most in (state.state.get_max_resources_from_cluster_config() or {}).items():
             found[kind] = max(found.get(kind, 0.0), float(most))
     return found
+
+
+def full_disk() -> str | None:
+    """That the disk of Ray's files on this machine is full, in words; without room there, no worker starts."""
+    from ray._private.worker import global_worker
+
+    node = global_worker.node  # there is no public way to its folder
+    if node is None:
+        return None
+    folder = node.get_session_dir_path()
+    with suppress(OSError):
+        if shutil.disk_usage(folder).free < LEAST_DISK_BYTES:
+            return f"the disk of {folder}, where Ray keeps its files, is full; make room, or set RAY_TMPDIR"
+    return None
 
 
 def has_cores() -> bool:

@@ -29,11 +29,11 @@ def first_of(failures: Mapping[int, BaseException]) -> str:
 
 
 def root_of(error: BaseException) -> BaseException:
-    """The innermost error of those that wrap it."""
+    """The innermost error of those that wrap it. One without a word is no cause: Ray Data raises others from such."""
     seen = {id(error)}
     while True:
         inner = next((found for found in _wrapped(error) if isinstance(found, BaseException)), None)
-        if inner is None or id(inner) in seen:
+        if inner is None or id(inner) in seen or not str(inner):
             return error
         seen.add(id(inner))
         error = inner

@@ -11,7 +11,7 @@ from joyful_ray.errors import StorageError, TrainingError
 from joyful_ray.settings import ClusterConfig
 from joyful_ray.storage import Location
 from joyful_ray.termination import interrupt, interruptible
-from joyful_ray.train.on_ray.connection import supply
+from joyful_ray.train.on_ray.connection import full_disk, supply
 from joyful_ray.wording import counted
 
 FIRST_LINE_S, NEXT_LINES_S, POLL_S = 10.0, 60.0, 1.0
@@ -43,6 +43,7 @@ def watching(
     say: Callable[[str], None],
     started: float,
     is_local: bool = False,
+    starts_tasks: bool = False,
 ) -> Iterator[None]:
     """Say what a command waits for until it has started, and end the wait after its limit.
 
@@ -54,12 +55,13 @@ def watching(
         started: Unix time at which the command started; `max_hours` counts from there.
         is_local: Ray was started for this command on this machine; its workers need no other node, but may start
             slowly, so that the first line comes later.
+        starts_tasks: the block goes on to start processes on this machine after what is waited for has started.
 
     Raises:
-        TrainingError: it did not start in time.
+        TrainingError: it did not start in time, or processes cannot start on this machine because a disk is full.
     """
     first_line_s = NEXT_LINES_S if is_local else FIRST_LINE_S
-    watch = _StartWatch(cluster, what, has_started, say, started, first_line_s=first_line_s)
+    watch = _StartWatch(cluster, what, has_started, say, started, first_line_s=first_line_s, starts_tasks=starts_tasks)
     watch.start()
     try:
         with interruptible():
@@ -83,25 +85,28 @@ class _StartWatch(threading.Thread):
         started: float,
         *,
         first_line_s: float,
+        starts_tasks: bool,
     ) -> None:
         super().__init__(name="watch-start", daemon=True)
         self.done = threading.Event()
         self.reason: str | None = None
+        self._starts_tasks = starts_tasks
         self._first_line_s, self._what, self._has_started = first_line_s, what, has_started
         self._cluster, self._say, self._command_began = cluster, say, started
 
     def run(self) -> None:
         """Wait for the start; interrupt the process if it does not come in time."""
-        began, next_line = time.monotonic(), self._first_line_s
+        began, next_line, is_started = time.monotonic(), self._first_line_s, False
         while not self.done.wait(POLL_S):
             with suppress(StorageError):
-                if self._has_started():
-                    return
+                is_started = is_started or self._has_started()
+            if is_started and not self._starts_tasks:
+                return
             waited = time.monotonic() - began
-            if waited >= next_line:
+            if waited >= next_line and not is_started:
                 self._say(f"waiting {waited:.0f} s for {self._what}; {supply()}")
                 next_line += NEXT_LINES_S
-            self.reason = self._limit_reached(waited)
+            self.reason = full_disk() or (None if is_started else self._limit_reached(waited))
             if self.reason is not None:
                 interrupt()
                 return

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from ray.data.exceptions import SystemException
 from ray.exceptions import ActorDiedError, ObjectLostError, OutOfDiskError, OutOfMemoryError, RayTaskError
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
@@ -14,11 +15,21 @@ from joyful_ray.train.on_ray import attempts, connection
 from joyful_ray.train.on_ray.attempts import Attempts, SayFailures, is_loss
 
 MEMORY = OutOfMemoryError("1 worker(s) were killed due to the node running low on memory. \nand more")
+
+
+def from_cause(error: Exception, cause: Exception) -> Exception:
+    """The same kind of error, raised from another one."""
+    raised = type(error)(str(error))
+    raised.__cause__ = cause
+    return raised
+
+
 LOSSES: dict[str, Exception] = {
     "memory": MEMORY,
     "disk": OutOfDiskError("Local disk is full\nand more"),
     "controller": ControllerError(MEMORY),
     "the controller's process": ActorDiedError(),
+    "a task of Ray Data": from_cause(MEMORY, SystemException()),
     "an object": ObjectLostError("00ff", None, ""),
 }
 OTHERS: dict[str, Exception] = {
