@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
@@ -138,12 +139,20 @@ def smallest_store(nodes: Sequence[Mapping[str, Any]], job: JobConfig) -> float:
 
 
 def _dataset(
-    reading: SplitRows, pieces: Sequence[tuple[str, int, int]], *, cpus_per_task: float = 1.0
+    reading: SplitRows,
+    pieces: Sequence[tuple[str, int, int]],
+    *,
+    cpus_per_task: float = 1.0,
+    tasks_at_a_time: int | None = None,
 ) -> ray.data.Dataset:
     """The rows of some pieces (shard, first row, row after the last), one block per piece."""
     items = [{"uri": uri, "start": start, "stop": stop} for uri, start, stop in pieces]
     return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-        partial(read_pieces, reading), batch_format="pyarrow", batch_size=None, num_cpus=cpus_per_task
+        partial(read_pieces, reading),
+        batch_format="pyarrow",
+        batch_size=None,
+        num_cpus=cpus_per_task,
+        concurrency=tasks_at_a_time,
     )
 
 
@@ -179,6 +188,7 @@ class StreamingLoader:
         self._rules = step_rules(job)
         self._buffer = job.data.streaming_buffer_conversations
         self._evaluation = job.train.evaluation_utterances
+        self._tasks = max(math.ceil(job.cluster.cpus_per_worker), 1)
 
     def steps(self, *, world_size: int) -> int:
         """Number of steps per epoch."""
@@ -228,9 +238,14 @@ class StreamingLoader:
             self._split.reading,
             [(uris[order[place]], start, stop) for place, start, stop in pieces],
             cpus_per_task=BESIDE_A_WORKER,
+            tasks_at_a_time=self._tasks,
         )
         encoded = rows.map_batches(
-            self._encoding.table, batch_format="pyarrow", batch_size=None, num_cpus=BESIDE_A_WORKER
+            self._encoding.table,
+            batch_format="pyarrow",
+            batch_size=None,
+            num_cpus=BESIDE_A_WORKER,
+            concurrency=self._tasks,
         )
         for table in encoded.iter_batches(batch_size=buffer, batch_format="pyarrow", prefetch_batches=1):
             yield SplitStore([table], self._encoding)
