@@ -16,6 +16,7 @@ TORCH_INDEX ?=
 ARGS ?=
 
 BIN := $(VENV)/bin
+PLAIN := not bench and not long and not ray and not cluster and not slurm and not slow
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
@@ -35,8 +36,15 @@ demo: $(RUN)
 install: $(RUN)
 	@echo "installed; run: $(BIN)/joyful --help"
 
+# First what needs no Ray, on all cores side by side; then what does, one after the other, because Ray takes all cores
+# itself. pytest's status 5 says that ARGS left no test of this half.
 test: lint
-	@$(BIN)/python -m pytest --durations=15 $(ARGS)
+	@plain=0; rest=0; \
+	$(BIN)/python -m pytest --numprocesses=auto -m "$(PLAIN)" $(ARGS) || plain=$$?; \
+	$(BIN)/python -m pytest --durations=15 -m "not ($(PLAIN)) and not bench and not long" $(ARGS) || rest=$$?; \
+	if [ $$plain = 5 ] && [ $$rest = 5 ]; then exit 5; fi; \
+	if [ $$plain = 5 ]; then plain=0; fi; if [ $$rest = 5 ]; then rest=0; fi; \
+	exit $$((plain + rest))
 
 test-long: $(DEV)
 	@$(BIN)/python -m pytest --durations=15 -m long $(ARGS)

@@ -1,8 +1,8 @@
 """Runs one scenario on several Ray nodes on this machine: `python on_nodes.py SCENARIO`, a JSON object.
 
-Its keys: `do` (`train`, `wait`, `search`, `hang`, `lose` or `grow`), `head` and `nodes` (options of each node, such as
-`num_cpus`), and `job`; for `lose`, also `notice` (whether the node that goes is announced before). With `address`, the
-scenario joins a cluster that runs.
+Its keys: `do` (`train`, `wait`, `search`, `try`, `hang`, `lose` or `grow`), `head` and `nodes` (options of each node,
+such as `num_cpus`), and `job`; for `lose`, also `notice` (whether the node that goes is announced before). With
+`address`, the scenario joins a cluster that runs.
 Prints one JSON object.
 """
 
@@ -21,7 +21,7 @@ from ray.cluster_utils import Cluster
 
 from joyful_ray.certify.nodes import train_workers
 from joyful_ray.config import JobConfig
-from joyful_ray.errors import TrainingError
+from joyful_ray.errors import TrainingError, UserError
 from joyful_ray.submit.resources import resources_of
 from joyful_ray.train.launch import train
 from joyful_ray.train.run_directory import RunDirectory
@@ -46,7 +46,9 @@ def main(scenario: dict[str, Any]) -> None:
         if scenario["do"] == "lose":
             found = lose_on(job, cluster, nodes[-1], notice=scenario["notice"])
         else:
-            found = {"train": train_on, "wait": wait_on, "search": search_on, "hang": hang_on}[scenario["do"]](job)
+            found = {"train": train_on, "wait": wait_on, "search": search_on, "try": try_on, "hang": hang_on}[
+                scenario["do"]
+            ](job)
         print(json.dumps(found | {"seconds": time.monotonic() - began}))
     finally:
         cluster.shutdown()
@@ -138,6 +140,14 @@ def search_on(job: JobConfig) -> dict[str, Any]:
 
     record = search(job)
     return {"trials": record.trials, "best": record.best_trial}
+
+
+def try_on(job: JobConfig) -> dict[str, Any]:
+    """Train or search, and return what came of it: epochs or trials, or the error of a user."""
+    try:
+        return (train_on(job) if job.search is None else search_on(job)) | {"error": None}
+    except (TrainingError, UserError) as error:
+        return {"error": str(error)}
 
 
 def grow_on(job: JobConfig) -> dict[str, Any]:
