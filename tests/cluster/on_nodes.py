@@ -46,9 +46,8 @@ def main(scenario: dict[str, Any]) -> None:
         if scenario["do"] == "lose":
             found = lose_on(job, cluster, nodes[-1], notice=scenario["notice"])
         else:
-            found = {"train": train_on, "wait": wait_on, "search": search_on, "try": try_on, "hang": hang_on}[
-                scenario["do"]
-            ](job)
+            does = {"train": train_on, "wait": wait_on, "search": search_on, "try": try_on, "hang": hang_on}
+            found = does[scenario["do"]](job)
         print(json.dumps(found | {"seconds": time.monotonic() - began}))
     finally:
         cluster.shutdown()
