@@ -100,6 +100,43 @@ def interrupt() -> None:
 
 
 @contextmanager
+def ending_within(seconds: float, line: str) -> Iterator[None]:
+    """End the process so long after Ctrl-C or SIGTERM in the block, even while native code holds the main thread.
+
+    Nothing is tidied up then, so that the block must not start what outlives the process.
+
+    Args:
+        seconds: how long Python may take to leave the block by itself.
+        line: printed at the end.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    receiving, sending = os.pipe()
+    stderr = os.dup(2)  # the block may put another in its place
+    os.set_blocking(sending, False)
+    before, has_left = signal.set_wakeup_fd(sending, warn_on_full_buffer=False), threading.Event()
+
+    def watch() -> None:
+        while received := os.read(receiving, 1):
+            if received[0] in (signal.SIGINT, signal.SIGTERM) and not has_left.wait(seconds):
+                os.write(stderr, f"{line}\n".encode())
+                os._exit(128 + received[0])
+
+    watcher = threading.Thread(target=watch, name="end-within", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        has_left.set()
+        signal.set_wakeup_fd(before)
+        os.close(sending)
+        watcher.join()
+        os.close(receiving)
+        os.close(stderr)
+
+
+@contextmanager
 def keeping_sigterm() -> Iterator[None]:
     """Give SIGTERM its handler back after the block, in which a library may install one of its own."""
     before = signal.getsignal(signal.SIGTERM)

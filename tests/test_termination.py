@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ import pytest
 import yaml
 
 from joyful_ray.config import merge
-from joyful_ray.termination import interrupt, interruptible
+from joyful_ray.termination import ending_within, interrupt, interruptible
 from tests.tiny_corpus import SMALL, write_tiny
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -101,3 +102,61 @@ def test_a_signal_ends_a_run_with_one_line(number: signal.Signals, workers: int,
     assert not (metrics.parent / "lock.json").exists()
     _, left = psutil.wait_procs(started, timeout=20)
     assert left == []
+
+
+NATIVE_WAIT = """
+import ctypes
+from joyful_ray.termination import ending_within, stop_on_sigterm
+
+stop_on_sigterm()
+mutex, lock = ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock
+with ending_within(0.3, "stopped while waiting"):
+    lock(mutex)
+    print("waiting", flush=True)
+    lock(mutex)  # for ever, whatever signals come
+"""
+
+
+@pytest.mark.parametrize("number", STATUS)
+def test_a_signal_ends_a_wait_in_native_code(number: signal.Signals) -> None:
+    command = [sys.executable, "-c", WITH_CTRL_C, sys.executable, "-c", NATIVE_WAIT]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waiting\n"
+    sent = time.monotonic()
+    process.send_signal(number)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == STATUS[number]
+    assert error == "stopped while waiting\n"
+    assert time.monotonic() - sent < 2
+
+
+def test_a_block_that_python_leaves_by_itself_ends_no_process() -> None:
+    """A signal within it raises as elsewhere, and one after it is none of its business."""
+    with pytest.raises(KeyboardInterrupt), interruptible(), ending_within(5.0, "never printed"):
+        signal.raise_signal(signal.SIGINT)
+    with ending_within(5.0, "never printed"):
+        pass
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("number", STATUS)
+def test_a_signal_ends_joining_a_cluster_that_does_not_answer(number: signal.Signals, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        job = merge(SMALL, {"corpus": write_tiny(tmp_path / "corpus"), "storage": str(tmp_path / "runs")})
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        (tmp_path / "job.yaml").write_text(yaml.safe_dump(merge(job, {"cluster": {"workers": 1, "address": address}})))
+        command = [sys.executable, "-c", WITH_CTRL_C, sys.executable, "-m", "joyful_ray", "train"]
+        process = subprocess.Popen([*command, str(tmp_path / "job.yaml")], stderr=subprocess.PIPE, text=True)
+        connection, _ = silent.accept()  # whether something answers; then Ray itself asks, and waits
+        time.sleep(4)
+        sent = time.monotonic()
+        process.send_signal(number)
+        _, error = process.communicate(timeout=60)
+        assert process.returncode == STATUS[number]
+        assert error.splitlines()[-1].startswith("joyful: stopped")
+        assert time.monotonic() - sent < 2
+        connection.close()

@@ -10,18 +10,18 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from joyful_ray.config import JobConfig
 from joyful_ray.errors import ConfigError, TrainingError
-from joyful_ray.termination import keeping_sigterm
+from joyful_ray.termination import ending_within, keeping_sigterm
 from joyful_ray.train.on_ray.messages import shortening_messages
 from joyful_ray.wording import counted
 
 SMALL_MACHINE, OVERSUBSCRIPTION = 4, 2
-CONNECT_S = 5
+CONNECT_S, LEAVE_S = 5, 1.0
 JOIN_TRIES = "8"
 """How often Ray tries to join a cluster that answers, each time for a second; its own default is 20."""
 HANG_LIMIT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
@@ -113,7 +113,9 @@ def _init(address: str, **settings: Any) -> None:
     try:
         if port.isdigit():  # Ray itself tries for minutes before it says that nothing answers
             socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
-        with keeping_sigterm(), _catching_stderr(printed):  # Ray's own handler ends the process with a stack dump
+        ending = nullcontext() if address == "local" else ending_within(LEAVE_S, "joyful: stopped while joining Ray")
+        # Ray's own handler of SIGTERM ends the process with a stack dump.
+        with keeping_sigterm(), ending, _catching_stderr(printed):
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **settings)
     except Exception as error:  # Ray raises no narrower class if a node does not start in time
         raise _why_not_joined(address, error, "".join(printed)) from error
