@@ -16,6 +16,7 @@ from joyful_ray.errors import CheckpointError, ConfigError, StorageError, Traini
 from joyful_ray.records import EpochMetrics, RunRecord
 from joyful_ray.train import follow, launch
 from joyful_ray.train.callbacks import Callback, RunInfo, load_callback
+from joyful_ray.train.checkpoint import complete_checkpoints
 from joyful_ray.train.launch import train
 from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.train.seeds import train_seeds
@@ -134,8 +135,8 @@ def test_a_damaged_checkpoint_is_named_by_the_run_as_without_callbacks(job: JobC
     train(job)
     directory = RunDirectory.of(job)
     directory.location.join("record.json").remove()
-    for name in directory.checkpoints.list():
-        directory.checkpoints.join(name, "progress.json").write_text("")
+    for place in list(complete_checkpoints(directory.checkpoints)):
+        place.join("progress.json").write_text("")
     recorder = Recorder()
     with pytest.raises(CheckpointError, match="no earlier checkpoint is left"):
         train(job, callbacks=[recorder])

@@ -19,7 +19,7 @@ from joyful_ray.schema import Task
 from joyful_ray.storage import Location, open_location
 from joyful_ray.train import checkpoint, loop
 from joyful_ray.train.bundle import read_bundle
-from joyful_ray.train.checkpoint import read_tensors
+from joyful_ray.train.checkpoint import complete_checkpoints, read_tensors
 from joyful_ray.train.evaluate import evaluate_bundle
 from joyful_ray.train.launch import train
 from joyful_ray.train.run_directory import RunDirectory
@@ -222,8 +222,8 @@ def test_a_damaged_checkpoint_is_never_used(
     finished: tuple[JobConfig, RunRecord], tmp_path: Path, file: str, kind: str
 ) -> None:
     resolved, directory = unfinished(finished, tmp_path)
-    for name in directory.checkpoints.list():
-        damage(directory.checkpoints.join(name, file), kind)
+    for place in list(complete_checkpoints(directory.checkpoints)):
+        damage(place.join(file), kind)
     with pytest.raises(CheckpointError, match=rf"00002.*{file}.*no earlier checkpoint is left: remove .*checkpoints"):
         train(resolved)
 
