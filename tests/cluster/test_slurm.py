@@ -15,7 +15,7 @@ from joyful_ray.train.run_directory import RunDirectory
 from tests.s3_server import free_port
 from tests.tiny_corpus import write_tiny
 
-pytestmark = [pytest.mark.slurm, pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.slurm, pytest.mark.ray, pytest.mark.slow, pytest.mark.long]
 CHECKOUT = Path(__file__).parents[2]
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "unshare")
 NAMESPACE = ["unshare", "--pid", "--mount", "--fork", "--mount-proc", "--kill-child"]
