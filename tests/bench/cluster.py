@@ -91,12 +91,12 @@ class CountingGroup(ProcessGroup):
         """With a hook that counts gradients."""
         wrapped = super().distribute(model)
         if isinstance(wrapped, DistributedDataParallel):
-            wrapped.register_comm_hook(None, self._reduced)
+            wrapped.register_comm_hook(None, lambda state, bucket: self._reduced(bucket))
         return wrapped
 
-    def _reduced(self, state: Any, bucket: GradBucket) -> Future[Tensor]:
+    def _reduced(self, bucket: GradBucket) -> Future[Tensor]:
         self._count("gradients", bucket.buffer().nbytes)
-        return allreduce_hook(state, bucket)
+        return allreduce_hook(None, bucket)  # type: ignore[arg-type]  # None is the whole process group
 
     def _count(self, kind: str, size: int) -> None:
         self.calls[kind] += 1
