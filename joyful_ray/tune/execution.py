@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import ray
 from ray.tune.schedulers import FIFOScheduler
 
 from joyful_ray.config import JobConfig, setting
@@ -19,7 +20,7 @@ from joyful_ray.train.on_ray.connection import can_grow, capacity, cluster_addre
 from joyful_ray.train.on_ray.start_watch import A_CORE, amounts, watching
 from joyful_ray.train.schedule import lengthened
 from joyful_ray.tune.confirm import planned
-from joyful_ray.tune.footprint import check_exploit, concurrent_trials, estimate_footprint
+from joyful_ray.tune.footprint import check_exploit, check_places, concurrent_trials, estimate_footprint
 from joyful_ray.tune.ledger import Drawn
 from joyful_ray.tune.samplers import build_sampler
 from joyful_ray.tune.schedulers import PAUSING, ReplayingScheduler, replay_trials, scheduler_of
@@ -51,6 +52,8 @@ def run_on_ray(setup: SearchSetup, writer: LedgerWriter, session: int, stage: St
     stage("starting Ray")
     with ray_cluster(_cluster_job(setup), dashboard=True):
         slots = concurrent_trials(search, capacity(), may_grow=can_grow())
+        if not can_grow():
+            check_places(search, ray.nodes())
         stage("preparing the corpus")
         cluster, began, before = setup.space.job.cluster, time.time(), _starts(writer)
         with watching(cluster, A_CORE, has_started=has_cores, say=stage, started=began, starts_tasks=True):

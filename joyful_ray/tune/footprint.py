@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from joyful_ray.errors import ConfigError
 from joyful_ray.search_settings import SearchConfig
 from joyful_ray.train.build import build_model
 from joyful_ray.tune.space import PROBES, Space, job_with
+from joyful_ray.wording import counted
 
 CONTROLLER_CPUS = 0.01
 """What a trial asks for if its workers have the cores; Ray does not accept zero."""
@@ -66,6 +68,39 @@ def concurrent_trials(search: SearchConfig, capacity: Mapping[str, float], *, ma
             f"a trial asks for {asked}, but there are {found}; see search.cpus_per_trial and search.gpus_per_trial"
         )
     return min([*fits, *([search.max_concurrent] if search.max_concurrent else [])])
+
+
+def check_places(search: SearchConfig, nodes: Sequence[Mapping[str, Any]]) -> None:
+    """Check that the workers of a trial have a place, each on one node of a cluster that does not grow.
+
+    The trial itself takes a little of a node; whichever that is, the workers must have room beside it, or they would
+    wait for ever.
+
+    Args:
+        search: what a trial asks for.
+        nodes: what `ray.nodes()` returns.
+
+    Raises:
+        ConfigError: they have none, though all nodes together have as much.
+    """
+    workers = search.workers_per_trial
+    cpus, gpus = search.cpus_per_trial / workers, search.gpus_per_trial / workers
+    nested = CONTROLLER_CPUS if workers > 1 else 0.0
+
+    def places(node: Mapping[str, float], taken: float = 0.0) -> int:
+        found = [math.floor((node.get("CPU", 0.0) - taken) / cpus + 1e-6)]
+        return min(found + ([math.floor(node.get("GPU", 0.0) / gpus + 1e-6)] if gpus else []))
+
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    whole = sum(places(node) for node in alive)
+    # Ray places the trial itself where there is room for it.
+    lost = max((places(node) - places(node, nested) for node in alive if node.get("CPU", 0.0) >= nested), default=0)
+    if whole - lost < workers:
+        each = f"{cpus:g} CPUs and {gpus:g} GPUs"
+        raise ConfigError(
+            f"a trial needs {counted(workers, 'worker')} with {each} each; the nodes of the cluster have room for "
+            f"{whole - lost}; see search.workers_per_trial and search.cpus_per_trial"
+        )
 
 
 def estimate_footprint(space: Space, info_of: InfoOf, *, slots: int, trials: int) -> Footprint:

@@ -29,8 +29,12 @@ class Combination(NamedTuple):
 
     @property
     def fits(self) -> bool:
-        """Whether all workers of a run, or of one trial, have a place."""
-        return sum(cores // self.cpus_each for cores in (self.head_cores, *self.nodes)) >= self.workers
+        """Whether all workers of a run, or of one trial, have a place; a trial of several takes a little itself."""
+        nodes = (self.head_cores, *self.nodes)
+        places = sum(cores // self.cpus_each for cores in nodes)
+        if self.trials_at_a_time and self.workers > 1:
+            places -= any(cores and cores % self.cpus_each == 0 for cores in nodes)
+        return places >= self.workers
 
 
 def drawn(seed: int) -> Combination:

@@ -8,7 +8,7 @@ import pytest
 
 from joyful_ray.config import resolve
 from joyful_ray.errors import ConfigError
-from joyful_ray.tune.footprint import check_exploit, concurrent_trials, estimate_footprint
+from joyful_ray.tune.footprint import check_exploit, check_places, concurrent_trials, estimate_footprint
 from joyful_ray.tune.goals import Goal
 from joyful_ray.tune.importance import importance
 from joyful_ray.tune.ledger import AnyEvent, Drawn, Ended, Epoch
@@ -115,6 +115,33 @@ def test_what_a_cluster_may_have_decides_how_many_trials_run_at_a_time() -> None
     assert concurrent_trials(space_of().search, {}, may_grow=True) == 8
     nested = space_of(cpus_per_trial=2, workers_per_trial=2).search
     assert concurrent_trials(nested, {"CPU": 4.0}) == 1, "the trial itself needs a little beside its workers"
+
+
+@pytest.mark.parametrize(
+    ("cores", "trial", "room"),
+    [
+        ([2, 2], {"cpus_per_trial": 2}, None),
+        ([1, 1], {"cpus_per_trial": 2}, 0),
+        ([1, 1, 2], {"cpus_per_trial": 4, "workers_per_trial": 2}, 0),
+        ([2, 2], {"cpus_per_trial": 4, "workers_per_trial": 2}, 1),
+        ([2, 2, 2], {"cpus_per_trial": 4, "workers_per_trial": 2}, None),
+        ([3, 2], {"cpus_per_trial": 4, "workers_per_trial": 2}, 1),
+        ([3, 3], {"cpus_per_trial": 4, "workers_per_trial": 2}, None),
+        ([8], {"cpus_per_trial": 1, "gpus_per_trial": 1}, 0),
+    ],
+)
+def test_each_worker_of_a_trial_needs_a_place_on_one_node(
+    cores: list[int], trial: dict[str, Any], room: int | None
+) -> None:
+    """Beside the trial itself, which takes a little of any node."""
+    nodes = [{"Alive": True, "Resources": {"CPU": float(count)}} for count in cores]
+    nodes.append({"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}})
+    search = space_of(**trial).search
+    if room is None:
+        check_places(search, nodes)
+    else:
+        with pytest.raises(ConfigError, match=rf"the nodes of the cluster have room for {room};"):
+            check_places(search, nodes)
 
 
 def test_storage_is_predicted_and_bounded() -> None:
