@@ -13,7 +13,7 @@ from tests.tiny_corpus import COUNTS, write_tiny
 
 pytestmark = [pytest.mark.cluster, pytest.mark.ray, pytest.mark.slow, pytest.mark.long]
 GIVES_UP_S = 25
-SEEDS = (0, 12, 21, 27, 34, 38)
+SEEDS = (0, 12, 21, 25, 27, 34)
 
 
 class Combination(NamedTuple):
