@@ -40,7 +40,7 @@ install: $(RUN)
 # itself. pytest's status 5 says that ARGS left no test of this half.
 test: lint
 	@plain=0; rest=0; \
-	$(BIN)/python -m pytest --numprocesses=auto -m "$(PLAIN)" $(ARGS) || plain=$$?; \
+	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal -m "$(PLAIN)" $(ARGS) || plain=$$?; \
 	$(BIN)/python -m pytest --durations=15 -m "not ($(PLAIN)) and not bench and not long" $(ARGS) || rest=$$?; \
 	if [ $$plain = 5 ] && [ $$rest = 5 ]; then exit 5; fi; \
 	if [ $$plain = 5 ]; then plain=0; fi; if [ $$rest = 5 ]; then rest=0; fi; \
