@@ -141,18 +141,15 @@ def smallest_store(nodes: Sequence[Mapping[str, Any]], job: JobConfig) -> float:
 def _dataset(
     reading: SplitRows,
     pieces: Sequence[tuple[str, int, int]],
-    *,
-    cpus_per_task: float = 1.0,
-    tasks_at_a_time: int | None = None,
+    **options: Any,
 ) -> ray.data.Dataset:
-    """The rows of some pieces (shard, first row, row after the last), one block per piece."""
+    """The rows of some pieces (shard, first row, row after the last), one block per piece; options are of the tasks."""
     items = [{"uri": uri, "start": start, "stop": stop} for uri, start, stop in pieces]
     return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         partial(read_pieces, reading),
         batch_format="pyarrow",
         batch_size=None,
-        num_cpus=cpus_per_task,
-        concurrency=tasks_at_a_time,
+        **options,
     )
 
 
@@ -234,18 +231,17 @@ class StreamingLoader:
         if not pieces:
             return
         uris = self._split.reading.uris
+        options = {"num_cpus": BESIDE_A_WORKER, "concurrency": self._tasks}
         rows = _dataset(
             self._split.reading,
             [(uris[order[place]], start, stop) for place, start, stop in pieces],
-            cpus_per_task=BESIDE_A_WORKER,
-            tasks_at_a_time=self._tasks,
+            **options,
         )
         encoded = rows.map_batches(
             self._encoding.table,
             batch_format="pyarrow",
             batch_size=None,
-            num_cpus=BESIDE_A_WORKER,
-            concurrency=self._tasks,
+            **options,
         )
         for table in encoded.iter_batches(batch_size=buffer, batch_format="pyarrow", prefetch_batches=1):
             yield SplitStore([table], self._encoding)

@@ -46,6 +46,7 @@ class Attempts:
     """Does again what Ray has lost beside the workers themselves, such as their controller or a task of ingest.
 
     Where a node runs short of memory, Ray kills many of its processes at once, and which ones is a matter of chance.
+    Ray Train counts the failures of workers itself, anew in each attempt; the losses counted here come on top.
 
     Args:
         most: how often something may be lost; -1 is without limit.
@@ -77,7 +78,7 @@ class Attempts:
 
 def is_loss(error: BaseException) -> bool:
     """Whether processes, nodes or objects were lost, and not counted by Ray Train as a failure of workers."""
-    is_of_ray = isinstance(error, (RayError, TrainingFailedError)) or type(error).__module__.startswith("ray.")
+    is_of_ray = isinstance(error, (RayError, TrainingFailedError))
     return is_of_ray and not isinstance(error, WorkerGroupError) and isinstance(root_of(error), LOST)
 
 
