@@ -231,7 +231,7 @@ class StreamingLoader:
         if not pieces:
             return
         uris = self._split.reading.uris
-        options = {"num_cpus": BESIDE_A_WORKER, "concurrency": self._tasks}
+        options: dict[str, Any] = {"num_cpus": BESIDE_A_WORKER, "concurrency": self._tasks}
         rows = _dataset(
             self._split.reading,
             [(uris[order[place]], start, stop) for place, start, stop in pieces],

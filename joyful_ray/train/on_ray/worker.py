@@ -90,7 +90,7 @@ def _is_raised(error: Exception, directory: RunDirectory, process_group: Process
     """Whether Ray learns of an error, and may start the workers again; otherwise it is in the run's directory."""
     if not would_happen_again(error):
         if notice.was_given:
-            # The other ranks have lost the one on that machine. Reported before Ray knows why, it would count as a failure.
+            # Other ranks lose the one on that machine. Before Ray knows why, this would count as a failure.
             time.sleep(NODE_LOSS_S)
         return True
     if process_group.is_first:
