@@ -65,7 +65,7 @@ class Attempts:
         while True:
             try:
                 return work()
-            except Exception as error:
+            except (RayError, TrainingFailedError) as error:
                 is_lost = is_loss(error)
                 if not is_lost and not isinstance(error, TrainingFailedError):
                     raise
@@ -78,8 +78,7 @@ class Attempts:
 
 def is_loss(error: BaseException) -> bool:
     """Whether processes, nodes or objects were lost, and not counted by Ray Train as a failure of workers."""
-    is_of_ray = isinstance(error, (RayError, TrainingFailedError))
-    return is_of_ray and not isinstance(error, WorkerGroupError) and isinstance(root_of(error), LOST)
+    return not isinstance(error, WorkerGroupError) and isinstance(root_of(error), LOST)
 
 
 def survives(count: int, most: int) -> bool:

@@ -82,7 +82,7 @@ def ray_cluster(job: JobConfig, *, runs: int = 1, dashboard: bool = False) -> It
         with shortening_messages():
             try:
                 yield
-            except Exception as error:
+            except ray.exceptions.RayError as error:
                 raise_loss(error)
                 raise
     finally:
