@@ -10,6 +10,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from joyful_ray.config import JobConfig
 from joyful_ray.data.ingest import are_resident
 from joyful_ray.records import RunRecord
+from joyful_ray.storage import Location
 from joyful_ray.train.launch import written_record
 from joyful_ray.train.on_ray.attempts import Attempts
 from joyful_ray.train.on_ray.messages import tell_command
@@ -20,6 +21,11 @@ from joyful_ray.tune.reporting import Reporter
 from joyful_ray.tune.search_context import Prepared
 
 CACHE = ".ray"
+
+
+def start_marker(directory: RunDirectory) -> Location:
+    """The file of a trial that exists once its workers run, and until it has ended."""
+    return directory.location.join(CACHE, "started")
 
 
 class WorkerReporter(Reporter):
@@ -54,7 +60,9 @@ def train_on_workers(job: JobConfig, prepared: Prepared, directory: RunDirectory
         "directory": directory,
         "started": time.time(),
         "reporter": lambda: WorkerReporter(goal, directory),
+        "marker": start_marker(directory),
     }
+    start_marker(directory).remove()  # of an earlier attempt
     storage = directory.location.join(CACHE).uri
     is_streamed = not are_resident(prepared.ingested.values())
 

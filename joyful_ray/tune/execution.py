@@ -20,6 +20,7 @@ from joyful_ray.train.on_ray.connection import can_grow, capacity, cluster_addre
 from joyful_ray.train.on_ray.start_watch import A_CORE, amounts, watching
 from joyful_ray.train.schedule import lengthened
 from joyful_ray.tune.confirm import planned
+from joyful_ray.tune.distributed_trial import start_marker
 from joyful_ray.tune.footprint import check_exploit, check_places, concurrent_trials, estimate_footprint
 from joyful_ray.tune.ledger import Drawn
 from joyful_ray.tune.samplers import build_sampler
@@ -56,13 +57,14 @@ def run_on_ray(setup: SearchSetup, writer: LedgerWriter, session: int, stage: St
             check_places(search, ray.nodes())
         stage("preparing the corpus")
         cluster, began, before = setup.space.job.cluster, time.time(), _starts(writer)
+        ended = {trial.name for trial in writer.state.own if trial.outcome is not None}
         with watching(cluster, A_CORE, has_started=has_cores, say=stage, started=began, starts_tasks=True):
             attempts = Attempts(cluster.max_failures, stage)
             context = attempts.run(lambda: _context(setup, slots, writer.state.added, stage))
         with watching(
             cluster,
             f"a trial with {amounts(search.cpus_per_trial, search.gpus_per_trial)}",
-            has_started=lambda: _starts(writer) > before,
+            has_started=lambda: _starts(writer) > before and _has_workers(writer, context, ended),
             say=stage,
             started=began,
             is_local=cluster_address(setup.space.job) is None,
@@ -91,6 +93,20 @@ def _cluster_job(setup: SearchSetup) -> JobConfig:
 def _starts(writer: LedgerWriter) -> int:
     """How often trials have started."""
     return sum(trial.starts for trial in list(writer.state.trials.values()))
+
+
+def _has_workers(writer: LedgerWriter, context: SearchContext, ended: set[str]) -> bool:
+    """Whether the workers of a trial run, or it has ended; a trial of several starts before them, and waits.
+
+    Args:
+        writer: knows the trials.
+        context: knows their directories.
+        ended: names of trials that had ended before.
+    """
+    if context.search.workers_per_trial == 1:
+        return True
+    mine = [trial for trial in list(writer.state.own) if trial.starts and trial.name not in ended]
+    return any(trial.outcome is not None or start_marker(context.directory(trial.name)).exists() for trial in mine)
 
 
 def _context(setup: SearchSetup, slots: int, added: int, stage: Stage) -> SearchContext:
