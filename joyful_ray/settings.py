@@ -203,8 +203,8 @@ class TrainConfig(Section):
     evaluation_utterances: int = Field(512, ge=1)
     """Approximate number of utterances in an evaluation batch."""
     checkpoint_every_steps: int | None = Field(None, ge=1)
-    """Also write a checkpoint after so many steps, in mid-epoch, while training goes on, so that a run that is killed
-    repeats at most so many steps; null writes one at the end of each epoch only."""
+    """Also write a checkpoint after so many steps, in mid-epoch; null writes one at the end of each epoch only. A run
+    that is killed repeats at most so many steps, and those that it trained while a checkpoint was being written."""
     checkpoint_every_minutes: float | None = Field(None, gt=0.0)
     """Also write a checkpoint in mid-epoch when the last one is so many minutes old."""
     keep_checkpoints: int = Field(1, ge=1)

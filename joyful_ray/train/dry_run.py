@@ -35,6 +35,7 @@ from joyful_ray.errors import TrainingError
 from joyful_ray.schema import Split
 from joyful_ray.storage import open_location
 from joyful_ray.train.build import build_objective
+from joyful_ray.train.checkpoint import write_checkpoint
 from joyful_ray.train.diagnostics import diagnose
 from joyful_ray.train.evaluate import evaluate
 from joyful_ray.train.process_group import ProcessGroup, pick_device, use_cores
@@ -276,7 +277,11 @@ def _time_diagnostics(job: JobConfig, trainer: Trainer, corpus_info: CorpusInfo,
 def _time_saving(trainer: Trainer) -> tuple[float, int, int]:
     with tempfile.TemporaryDirectory() as folder:
         location = open_location(folder).join("checkpoint")
-        seconds, _ = _timed(trainer.process_group.device, lambda: trainer.save(location, Progress(next_epoch=1)))
+
+        def save() -> None:
+            write_checkpoint(location, trainer.snapshot(), Progress(next_epoch=1))
+
+        seconds, _ = _timed(trainer.process_group.device, save)
         sizes = {path.name: path.stat().st_size for path in Path(location.path).iterdir()}
     return seconds, sum(sizes.values()), sizes["model.safetensors"]
 

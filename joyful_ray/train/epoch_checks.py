@@ -22,10 +22,13 @@ def check_stop(process_group: ProcessGroup, progress: Progress, saving: Saving) 
     """Stop between two epochs, where the run has been saved, if any rank wants it."""
     wanted = torch.tensor(float(saving.shall_stop), device=process_group.device)
     if process_group.all_reduce(wanted) > 0 and progress.partial is None and progress.next_epoch:
+        saving.wait()
         raise Stopped(f"the end of epoch {progress.next_epoch}")
 
 
-def check_time(spec: RunSpec, process_group: ProcessGroup, progress: Progress, longest_s: float) -> None:
+def check_time(
+    spec: RunSpec, process_group: ProcessGroup, progress: Progress, saving: Saving, *, longest_s: float
+) -> None:
     """Stop before an epoch that would end after `cluster.max_hours`; the first rank's clock decides for all ranks."""
     limit = spec.job.cluster.max_hours
     if limit is None:
@@ -33,6 +36,7 @@ def check_time(spec: RunSpec, process_group: ProcessGroup, progress: Progress, l
     left_s = spec.started + 3600 * limit - time.time()
     is_over = torch.tensor(float(process_group.is_first and left_s < longest_s), device=process_group.device)
     if process_group.all_reduce(is_over) > 0:
+        saving.wait()
         done = progress.next_epoch
         raise TrainingError(
             f"stopped after {done} of {counted(spec.train.epochs, 'epoch')}: another would end after "

@@ -65,7 +65,7 @@ def keeping_failed_step(spec: RunSpec, process_group: ProcessGroup, trainer: Tra
     try:
         yield
     except NotFiniteError as error:
-        work = error.work if spec.keeps_failed_step else []
+        work = [] if spec.is_trial else error.work
         mine = [(micro.seed, batch.to(torch.device("cpu"))) for micro, batch in work]
         gathered = process_group.all_gather((mine, error.conversations))
         ranks = cast("list[tuple[list[tuple[int, Batch]], tuple[str, ...]]]", gathered)
@@ -73,7 +73,7 @@ def keeping_failed_step(spec: RunSpec, process_group: ProcessGroup, trainer: Tra
         advice = ""
         # A full disk must not hide what happened.
         with suppress(StorageError):
-            if spec.keeps_failed_step and process_group.is_first:
+            if process_group.is_first and not spec.is_trial:
                 step = FailedStep(
                     place=error.place,
                     stage=trainer.stage_of(epoch),

@@ -18,7 +18,7 @@ from joyful_ray.records import EpochMetrics, RunRecord, Scores, versions
 from joyful_ray.termination import stopping_softly
 from joyful_ray.train.bundle import write_bundle
 from joyful_ray.train.calibration import fit_temperature
-from joyful_ray.train.checkpoint import newest_intact, prune_checkpoints, read_checkpoint
+from joyful_ray.train.checkpoint import newest_intact, read_checkpoint
 from joyful_ray.train.diagnostics import warnings_from
 from joyful_ray.train.epoch_checks import check_finite, check_stop, check_time
 from joyful_ray.train.evaluate import Keep, evaluate
@@ -71,7 +71,7 @@ def fit(spec: RunSpec, process_group: ProcessGroup, trainer: Trainer) -> Progres
             check_stop(process_group, progress, saving)
             if progress.is_done(train):
                 break
-            check_time(spec, process_group, progress, longest_s)
+            check_time(spec, process_group, progress, saving, longest_s=longest_s)
             began = time.perf_counter()
             with keeping_failed_step(spec, process_group, trainer, epoch=progress.next_epoch):
                 numbers = trainer.train_epoch(source, progress, saving)
@@ -98,14 +98,15 @@ def fit(spec: RunSpec, process_group: ProcessGroup, trainer: Trainer) -> Progres
             )
             slow_before |= slow.keys()
             if tensorboard is not None:
-                # The checkpoint is written last: after a crash before it, the epoch runs again and rewrites its line.
+                # The checkpoint comes last: after a crash before it, the epoch runs again and rewrites its line.
                 directory.add_metrics(metrics)
                 tensorboard.epoch(metrics)
+                saving.write(trainer.snapshot(is_copy=True), progress, step=progress.steps(steps))
+            if spec.is_trial:
                 saving.wait()
-                _save(directory, trainer, progress, keep=train.keep_checkpoints)
-            saving.saved(progress.steps(steps))
             process_group.report(report_of(metrics, is_last=progress.is_done(train)))
             longest_s = max(longest_s, time.perf_counter() - began)
+        saving.wait()
     # The first rank may still be writing the last checkpoint, which the other ranks are about to read.
     process_group.barrier()
     return progress
@@ -172,12 +173,6 @@ def _tensorboard(
     if not process_group.is_first:
         return nullcontext()
     return TensorBoardWriter(directory.location.join("tensorboard"), first_epoch=progress.next_epoch)
-
-
-def _save(directory: RunDirectory, trainer: Trainer, progress: Progress, *, keep: int) -> None:
-    trainer.save(directory.checkpoint(progress.next_epoch - 1), progress)
-    latest = range(progress.next_epoch - keep, progress.next_epoch)
-    prune_checkpoints(directory.checkpoints, keep={progress.best_epoch, *latest})
 
 
 def _evaluate(

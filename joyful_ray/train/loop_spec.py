@@ -29,7 +29,8 @@ class RunSpec:
         started: Unix time in seconds at which the command started.
         ask: asks the cluster whether a machine of the run is about to be taken away, on all ranks together; None if it
             cannot say.
-        keeps_failed_step: whether a step that is not finite is written into the run's folder.
+        is_trial: whether the run is a trial of a search. It reports an epoch once its checkpoint is written, from which
+            another trial may continue, and does not keep a step that is not finite.
     """
 
     job: JobConfig
@@ -41,7 +42,7 @@ class RunSpec:
     both: Callable[[], BatchLoader] | None = None
     warnings: list[str] = field(default_factory=list)
     ask: Callable[[], bool] | None = None
-    keeps_failed_step: bool = True
+    is_trial: bool = False
 
     @property
     def train(self) -> TrainConfig:

@@ -1,4 +1,4 @@
-"""Checkpoints in mid-epoch: when one is due, and a thread that writes it while training goes on."""
+"""When a checkpoint in mid-epoch is due, and a thread that writes checkpoints while training goes on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BEAT_S, REMOTE_BEAT_S = 1.0, 5.0
 
 
 class Saving:
-    """Saves one run in mid-epoch; the first rank decides and writes, and the others do nothing.
+    """Saves one run; the first rank decides and writes, and the others do nothing.
 
     Args:
         directory: the directory of the run.
@@ -94,7 +94,7 @@ class Saving:
         self._last_time = time.monotonic()
 
     def write(self, snapshot: Snapshot, progress: Progress, *, step: int) -> None:
-        """Write a checkpoint of mid-epoch in the background; waits only for the one before.
+        """Write a checkpoint in the background, and remove the old ones; waits only for the one before.
 
         Raises:
             StorageError: the one before could not be written.
@@ -123,10 +123,16 @@ class Saving:
             self._beat.join()
 
     def _write(self, snapshot: Snapshot, progress: Progress) -> None:
-        assert progress.partial is not None
-        place = self._directory.checkpoint(progress.next_epoch, progress.partial.step)
+        done, partial = progress.next_epoch, progress.partial
+        place = (
+            self._directory.checkpoint(done - 1) if partial is None else self._directory.checkpoint(done, partial.step)
+        )
         write_checkpoint(place, snapshot, progress)
-        prune_checkpoints(self._directory.checkpoints, keep=None, partial=place.name)
+        if partial is None:
+            latest = range(done - self._config.keep_checkpoints, done)
+            prune_checkpoints(self._directory.checkpoints, keep={progress.best_epoch, *latest})
+        else:
+            prune_checkpoints(self._directory.checkpoints, keep=None, partial=place.name)
 
     def _run_beat(self) -> None:
         noted = -1

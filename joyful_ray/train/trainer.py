@@ -14,7 +14,6 @@ from joyful_ray.data.loader import BatchLoader, Work, blank_batch
 from joyful_ray.data.prepare import CorpusInfo
 from joyful_ray.objective.joint import ALIGNMENT, FUSION_TERMS, PRETRAINING, JointObjective
 from joyful_ray.records import RankTimes
-from joyful_ray.storage import Location
 from joyful_ray.termination import Stopped
 from joyful_ray.train import checkpoint
 from joyful_ray.train.allocator import return_large_blocks
@@ -153,10 +152,6 @@ class Trainer:
             return {}
         micro, batch = mine[0]
         return diagnose(self.model, objective, batch.to(self.process_group.device), seed=micro.seed)
-
-    def save(self, location: Location, progress: Progress) -> None:
-        """Write a checkpoint."""
-        checkpoint.write_checkpoint(location, self.snapshot(), progress)
 
     def snapshot(self, *, is_copy: bool = False) -> Snapshot:
         """What a checkpoint has of this state; a copy stays as it is while training goes on."""

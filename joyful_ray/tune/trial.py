@@ -107,7 +107,7 @@ def _train_here(job: JobConfig, prepared: Prepared, directory: RunDirectory, rep
         directory=directory,
         workers=0,
         started=time.time(),
-        keeps_failed_step=False,
+        is_trial=True,
     )
     return run(spec, ProcessGroup(device=device, report=reporter))
 

@@ -18,6 +18,7 @@ from joyful_ray.train.launch import check_gpus, train
 from joyful_ray.train.on_ray.connection import HANG_LIMIT, cluster_address, ray_cluster
 from joyful_ray.train.on_ray.worker import would_happen_again
 from joyful_ray.train.run_directory import RunDirectory
+from joyful_ray.train.saving import Saving
 from tests.tiny_corpus import small_job
 
 Tiny = Callable[..., str]
@@ -223,7 +224,13 @@ def test_all_ranks_stop_together(tiny: Tiny) -> None:
         started = time.time()
 
     with pytest.raises(TrainingError, match="stopped after"):
-        epoch_checks.check_time(RunSpec(), Others(), loop.Progress(next_epoch=2), 0.0)  # type: ignore[arg-type]
+        epoch_checks.check_time(
+            RunSpec(),  # type: ignore[arg-type]
+            Others(),  # type: ignore[arg-type]
+            loop.Progress(next_epoch=2),
+            Saving(RunDirectory.of(RunSpec.job), RunSpec.train, is_first=False),
+            longest_s=0.0,
+        )
     assert asked == [0.0]
 
 

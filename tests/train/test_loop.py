@@ -17,13 +17,12 @@ from joyful_ray.errors import CheckpointError, ConfigError, TrainingError
 from joyful_ray.records import RunRecord
 from joyful_ray.schema import Task
 from joyful_ray.storage import Location, open_location
-from joyful_ray.train import checkpoint, loop
+from joyful_ray.train import checkpoint, loop, saving
 from joyful_ray.train.bundle import read_bundle
 from joyful_ray.train.checkpoint import complete_checkpoints, read_tensors
 from joyful_ray.train.evaluate import evaluate_bundle
 from joyful_ray.train.launch import train
 from joyful_ray.train.run_directory import RunDirectory
-from joyful_ray.train.trainer import Trainer
 from tests.tiny_corpus import COUNTS, small_job
 from tests.train.conftest import Tiny
 
@@ -44,9 +43,9 @@ def crash_in(epoch: int, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process ends when it writes `epoch`: before its line, or before, during or after its checkpoint."""
     owner, name = {
         "line": (RunDirectory, "add_metrics"),
-        "checkpoint": (Trainer, "save"),
+        "checkpoint": (saving, "write_checkpoint"),
         "optimizer": (checkpoint, "_finite"),
-        "pruning": (loop, "prune_checkpoints"),
+        "pruning": (saving, "prune_checkpoints"),
     }[where]
     whole, calls = getattr(owner, name), []
 

@@ -13,11 +13,11 @@ from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import open_corpus
 from joyful_ray.data.loader import ResidentLoader
 from joyful_ray.data.prepare import prepare_here
+from joyful_ray.train import saving
 from joyful_ray.train.loop import run
 from joyful_ray.train.loop_spec import RunSpec
 from joyful_ray.train.process_group import ProcessGroup
 from joyful_ray.train.run_directory import RunDirectory
-from joyful_ray.train.trainer import Trainer
 from tests.ranks import on_ranks
 from tests.tiny_corpus import small_job
 from tests.train.conftest import Tiny
@@ -26,13 +26,13 @@ CHECKPOINT_S = 1.0
 
 
 def a_run_whose_checkpoints_take_long(process_group: ProcessGroup, job: JobConfig) -> dict[str, Any]:
-    save = Trainer.save
+    write = saving.write_checkpoint
 
     def slow(*args: Any) -> None:
         time.sleep(CHECKPOINT_S)
-        save(*args)
+        write(*args)
 
-    Trainer.save = slow  # type: ignore[method-assign]
+    saving.write_checkpoint = slow
     corpus_info, stores = prepare_here(open_corpus(str(job.corpus)), job)
     sources = {split: partial(ResidentLoader.of, job, store) for split, store in stores.items()}
     directory = RunDirectory.of(job, "slow")

@@ -1,4 +1,4 @@
-"""Checkpoints in mid-epoch: a run that is ended anywhere continues from the last one, with the same numbers."""
+"""Checkpoints: a run that is ended anywhere continues from the last one, with the same numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,20 @@ import pytest
 
 from joyful_ray import termination
 from joyful_ray.config import JobConfig
+from joyful_ray.corpora.shards import open_corpus
+from joyful_ray.data.loader import ResidentLoader
+from joyful_ray.data.prepare import prepare_here
 from joyful_ray.errors import StorageError
+from joyful_ray.storage import Location
 from joyful_ray.termination import Stopped
 from joyful_ray.train import saving as saving_module
 from joyful_ray.train import trainer as training
+from joyful_ray.train.checkpoint import latest_checkpoint
 from joyful_ray.train.launch import train
+from joyful_ray.train.loop import run
+from joyful_ray.train.loop_spec import RunSpec
 from joyful_ray.train.on_ray.trainer import saved_place
+from joyful_ray.train.process_group import ProcessGroup
 from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.train.saving import Saving
 from joyful_ray.train.schedule import PartialEpoch, Progress
@@ -259,6 +268,71 @@ def test_training_goes_on_while_a_checkpoint_is_written(
     may_end.set()
     saving.wait()
     saving.close()
+
+
+def test_the_next_epoch_begins_while_a_checkpoint_is_written(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, write, steps, in_second_epoch = training.train_step, saving_module.write_checkpoint, [], threading.Event()
+
+    def counted(*args: Any, **settings: Any) -> Any:
+        steps.append(None)
+        if len(steps) > STEPS:
+            in_second_epoch.set()
+        return step(*args, **settings)
+
+    def waiting(*args: Any) -> None:
+        assert in_second_epoch.wait(60)
+        write(*args)
+
+    monkeypatch.setattr(training, "train_step", counted)
+    monkeypatch.setattr(saving_module, "write_checkpoint", waiting)
+    train(job(tiny(), tmp_path))
+
+
+def test_a_run_whose_last_checkpoint_is_not_written_fails_and_continues(
+    wholes: Callable[[str], JobConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = wholes("plain")
+    part = whole.model_copy(update={"storage": str(tmp_path)})
+    write = saving_module.write_checkpoint
+
+    def full(place: Location, *args: Any) -> None:
+        if place.name == "00002":
+            raise StorageError("the disk is full")
+        write(place, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saving_module, "write_checkpoint", full)
+        with pytest.raises(StorageError, match="the disk is full"):
+            train(part)
+    assert RunDirectory.of(part).read_record() is None
+    train(part)
+    assert_same_run(RunDirectory.of(part), RunDirectory.of(whole))
+
+
+def test_a_trial_reports_an_epoch_once_its_checkpoint_is_written(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = saving_module.write_checkpoint
+
+    def slow(*args: Any) -> None:
+        time.sleep(0.2)
+        write(*args)
+
+    monkeypatch.setattr(saving_module, "write_checkpoint", slow)
+    resolved = job(tiny(), tmp_path)
+    directory, seen = RunDirectory.of(resolved, "trial"), list[str | None]()
+    corpus_info, stores = prepare_here(open_corpus(str(resolved.corpus)), resolved)
+    sources = {split: partial(ResidentLoader.of, resolved, store) for split, store in stores.items()}
+
+    def report(numbers: Mapping[str, float]) -> None:
+        newest = latest_checkpoint(directory.checkpoints)
+        seen.append(newest and newest.name)
+
+    spec = RunSpec(resolved, corpus_info, sources, directory, 0, time.time(), is_trial=True)
+    run(spec, ProcessGroup(report=report))
+    assert seen == ["00000", "00001", "00002"]
 
 
 def test_how_far_a_run_is_is_noted(directory: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,7 @@ def train_on_worker(config: dict[str, Any]) -> None:
         both=lambda: train_and_dev(ingested).source(job, corpus_info.encoding),
         warnings=idle_workers(job, corpus_info, ingested),
         ask=notice.given,
-        keeps_failed_step=not is_trial,
+        is_trial=is_trial,
     )
     try:
         with nullcontext() if is_trial else copying_own_log(directory.logs, f"rank-{process_group.rank:03d}"):
