@@ -36,12 +36,14 @@ demo: $(RUN)
 install: $(RUN)
 	@echo "installed; run: $(BIN)/joyful --help"
 
-# First what needs no Ray, on all cores side by side; then what does, one after the other, because Ray takes all cores
-# itself. pytest's status 5 says that ARGS left no test of this half.
+# What needs Ray runs one test after the other, because Ray takes all cores itself; half of its time is waiting. In that
+# time the rest runs beside it, with less priority than Ray gives to its own processes, and is shown at the end. pytest's
+# status 5 says that ARGS left no test of this half.
 test: lint
-	@plain=0; rest=0; \
-	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal -m "$(PLAIN)" $(ARGS) || plain=$$?; \
+	@nice -n 19 $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal -m "$(PLAIN)" $(ARGS) > $(VENV)/plain.log 2>&1 & \
+	beside=$$!; trap 'kill $$beside; exit 130' INT TERM; plain=0; rest=0; \
 	$(BIN)/python -m pytest --durations=15 -m "not ($(PLAIN)) and not bench and not long" $(ARGS) || rest=$$?; \
+	wait $$beside || plain=$$?; cat $(VENV)/plain.log; \
 	if [ $$plain = 5 ] && [ $$rest = 5 ]; then exit 5; fi; \
 	if [ $$plain = 5 ]; then plain=0; fi; if [ $$rest = 5 ]; then rest=0; fi; \
 	exit $$((plain + rest))

@@ -220,6 +220,7 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_demo_trains_on_two_workers_and_its_bundle_scores_the_same(
     local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -114,6 +114,7 @@ def places(bucket: Location) -> list[str]:
     return [word for text in words for word in ("--set", text)]
 
 
+@pytest.mark.long
 def test_the_demo_can_be_submitted(head: Head) -> None:
     done = head.joyful("submit", "demo", "--workers", "0", "--address", head.url)
     assert done.returncode == 0, printed(done)
@@ -130,6 +131,7 @@ def test_a_wrong_token_is_one_line(head: Head) -> None:
         assert expected in line
 
 
+@pytest.mark.long
 def test_a_submitted_job_includes_its_component(head: Head, bucket: Location, tmp_path: Path) -> None:
     shutil.copytree(CHECKOUT / "tests/components/my_package", tmp_path / "my_package")
     shutil.copy(CHECKOUT / "requirements.lock", tmp_path)

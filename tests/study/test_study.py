@@ -266,6 +266,7 @@ def test_a_report_shows_studies_and_not_their_runs(
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_study_on_ray_gives_the_same_scores(study: Study, local_ray: None) -> None:
     here = run_study(plan_study(study(), seeds=[0]), parallel=1)
     there = run_study(plan_study(study(), ["cluster.workers=1"], name="on-ray", seeds=[0]), parallel=2)
