@@ -19,6 +19,7 @@ from joyful_ray.train.callbacks import Callback, RunInfo, load_callback
 from joyful_ray.train.checkpoint import complete_checkpoints
 from joyful_ray.train.launch import train
 from joyful_ray.train.run_directory import RunDirectory
+from joyful_ray.train.saving import Saving
 from joyful_ray.train.seeds import train_seeds
 from tests.tiny_corpus import small_job
 
@@ -211,18 +212,16 @@ def test_several_runs_at_a_time_cannot_have_callbacks(job: JobConfig) -> None:
 
 
 def test_a_resumed_run_reports_only_its_own_epochs(job: JobConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    from joyful_ray.train import loop
-
     first = Recorder()
-    real = loop._save
+    real = Saving.write
 
-    def stops(directory: RunDirectory, trainer: Any, progress: Any, *, keep: int) -> None:
+    def stops(saving: Saving, snapshot: Any, progress: Any, *, step: int) -> None:
         if progress.next_epoch == 2:
             raise KeyboardInterrupt
-        real(directory, trainer, progress, keep=keep)
+        real(saving, snapshot, progress, step=step)
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "_save", stops)
+        patched.setattr(Saving, "write", stops)
         with pytest.raises(KeyboardInterrupt):
             train(job, callbacks=[first])
     assert first.named("exception") == ["KeyboardInterrupt"]
