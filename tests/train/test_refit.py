@@ -53,6 +53,7 @@ def test_the_kept_model_is_trained_on_train_and_dev_for_the_selected_epochs(
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_workers_refit_to_the_same_weights(tiny: Callable[..., str], tmp_path: Path, local_ray: None) -> None:
     here = job_of(tiny, tmp_path, refit=True)
     there = here.model_copy(update={"cluster": here.cluster.model_copy(update={"workers": 2})})

@@ -144,27 +144,27 @@ def test_the_other_schedulers_run_to_the_end(scheduler: str, corpus: str, tmp_pa
 
 def test_population_based_training_continues_from_copies_of_the_best(corpus: str, tmp_path: Path) -> None:
     rates = {"train.learning_rate": {"log": [1e-7, 0.02]}, "objective.contrast_weight": {"uniform": [0.0, 1.0]}}
-    job = search_job(corpus, tmp_path, space=rates, epochs=9, scheduler="pbt", max_trials=4, perturb_epochs=2)
+    job = search_job(corpus, tmp_path, space=rates, epochs=7, scheduler="pbt", max_trials=4, perturb_epochs=2)
     search(job, name="pbt")
     state = study_of(job, "pbt")
     assert [trial.outcome for trial in state.own] == ["finished"] * 4
     heirs = [trial for trial in state.own if trial.sources]
     assert heirs
     for trial in state.own:
-        assert [line.epoch for line in trial.epochs] == list(range(9))
+        assert [line.epoch for line in trial.epochs] == list(range(7))
         assert 1e-7 <= trial.settings["train.learning_rate"] <= 0.02
         assert 0.0 <= trial.settings["objective.contrast_weight"] <= 1.0
 
 
 def test_a_trial_with_several_workers_is_a_ray_train_run(corpus: str, tmp_path: Path) -> None:
-    job = search_job(corpus, tmp_path, epochs=2, max_trials=2, workers_per_trial=2, cpus_per_trial=2, scheduler="none")
+    job = search_job(corpus, tmp_path, epochs=2, max_trials=1, workers_per_trial=2, cpus_per_trial=2, scheduler="none")
     search(job, name="nested")
     state = study_of(job, "nested")
-    assert [trial.outcome for trial in state.own] == ["finished", "finished"]
-    for trial in state.own:
-        assert [line.epoch for line in trial.epochs] == [0, 1]
-        place = SearchDirectory.of(job, "nested").location.join("trials", trial.name, "record.json")
-        assert RunRecord.model_validate_json(place.read_text()).workers == 2
+    (trial,) = state.own
+    assert trial.outcome == "finished"
+    assert [line.epoch for line in trial.epochs] == [0, 1]
+    place = SearchDirectory.of(job, "nested").location.join("trials", trial.name, "record.json")
+    assert RunRecord.model_validate_json(place.read_text()).workers == 2
 
 
 def test_a_search_of_which_every_trial_fails_says_why(corpus: str, tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ JOIN_TRIES = "8"
 """How often Ray tries to join a cluster that answers, each time for a second; its own default is 20."""
 HANG_LIMIT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
 """How long Ray Train waits for a worker that does not answer."""
+NOTICES = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
+"""Whether a process of Ray Train asks if a machine is about to go; without other machines, none has to be started."""
 MEMORY_RETRIES, TASK_RETRIES = "RAY_task_oom_retries", "3"
 """How often Ray tries a task again that was killed for want of memory; its own default is for ever."""
 IDLE_LIMIT, IDLE_MS = "RAY_idle_worker_killing_time_threshold_ms", "60000"
@@ -64,20 +66,22 @@ def ray_cluster(job: JobConfig, *, runs: int = 1, dashboard: bool = False) -> It
 
     needed = job.cluster.workers * job.cluster.cpus_per_worker
     needed = max(needed, min(needed * runs, _most_cpus()))
-    joined_before = ray.is_initialized()
+    joined_before, address = ray.is_initialized(), cluster_address(job) or "local"
     if not joined_before:
-        address = cluster_address(job) or "local"
         size: dict[str, Any] = (
             {"num_cpus": max(os.cpu_count() or 1, math.ceil(needed) + 1)} if address == "local" else {}
         )
         _init(address, include_dashboard=dashboard if size else None, **size)
     for name, level in (("ray.train", logging.ERROR), ("ray.data", logging.CRITICAL), ("ray.tune", logging.ERROR)):
         logging.getLogger(name).setLevel(level)
-    is_own_limit = HANG_LIMIT not in os.environ
-    if is_own_limit:  # only for this job: the next one in this process may have another
-        os.environ[HANG_LIMIT] = str(job.cluster.collective_timeout_s)
+    mine = {HANG_LIMIT: str(job.cluster.collective_timeout_s)}
+    if not joined_before and address == "local":
+        mine[NOTICES] = "0"
+    # Only for this job: the next one in this process may have other ones.
+    mine = {name: value for name, value in mine.items() if name not in os.environ}
+    os.environ.update(mine)
     try:
-        if cluster_address(job) is None or joined_before:
+        if address == "local" or joined_before:
             _check_fits(job, ray.cluster_resources())
         with shortening_messages():
             try:
@@ -88,8 +92,8 @@ def ray_cluster(job: JobConfig, *, runs: int = 1, dashboard: bool = False) -> It
     finally:
         if not joined_before:
             ray.shutdown()
-        if is_own_limit:
-            os.environ.pop(HANG_LIMIT, None)
+        for name in mine:
+            os.environ.pop(name, None)
 
 
 def raise_loss(error: Exception) -> None:
