@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from joyful_ray.config import resolve
+from joyful_ray.train.checkpoint import latest_checkpoint
 from joyful_ray.train.process_group import ProcessGroup
 from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.train.saving import Saving
@@ -45,8 +46,9 @@ def measure(preset: str, folder: Path) -> None:
         beside.append(sum(bench.seconds(work) for _ in range(STEPS)))
         saving.wait()
     saving.close()
-    newest = RunDirectory.of(job).checkpoints
-    size = sum(len(newest.join(name, file).read_bytes()) for name in newest.list() for file in newest.join(name).list())
+    newest = latest_checkpoint(RunDirectory.of(job).checkpoints)
+    assert newest is not None
+    size = sum(len(newest.join(file).read_bytes()) for file in newest.list())
     copy, slower = statistics.median(copies), statistics.median(beside) / statistics.median(plain)
     print(
         f"| `{preset}` | {size / MIB:.0f} | {statistics.median(plain) / STEPS:.2f} | {copy:.3f} | {slower:.2f} "

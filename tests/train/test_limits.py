@@ -15,6 +15,7 @@ import torch
 from joyful_ray.errors import CheckpointError, ConfigError, StorageError, TrainingError
 from joyful_ray.train import epoch_checks, loop
 from joyful_ray.train.launch import check_gpus, train
+from joyful_ray.train.on_ray import connection
 from joyful_ray.train.on_ray.connection import HANG_LIMIT, NOTICES, cluster_address, ray_cluster
 from joyful_ray.train.on_ray.worker import would_happen_again
 from joyful_ray.train.run_directory import RunDirectory
@@ -259,7 +260,7 @@ def test_only_a_cluster_is_asked_whether_a_machine_is_about_to_go(monkeypatch: p
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setattr("ray.shutdown", lambda: None)
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0})
-    monkeypatch.setattr("joyful_ray.train.on_ray.connection._init", lambda address, **settings: None)
+    monkeypatch.setattr(connection, "_init", lambda address, **settings: None)
     monkeypatch.delenv(NOTICES, raising=False)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     for address, expected in ((None, "0"), ("10.0.0.1:6379", None)):
