@@ -27,8 +27,6 @@ fi
 export RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_TOKEN RAY_USAGE_STATS_ENABLED=0
-# Streaming ingest uses processes again in the next epoch; Ray would end them after a second.
-export RAY_idle_worker_killing_time_threshold_ms=60000
 # Seconds that Ray may take to start on busy machines and slow shared file systems.
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300 RAY_raylet_start_wait_time_s=120
 # Since Slurm 22.05, srun does not take this from sbatch: without it, all of Ray would be bound to one core.

@@ -52,7 +52,7 @@ class DataConfig(Section):
     fold: int = Field(0, ge=0)
     """The part that is `dev`, from 0, if `folds` is set."""
     streaming_buffer_conversations: int = Field(1024, ge=1)
-    """Number of conversations that a streaming worker holds and shuffles at a time."""
+    """Number of conversations that the workers of a streaming run hold and shuffle at a time, together."""
 
     @field_validator("normalise", mode="before")
     @classmethod

@@ -36,9 +36,8 @@ def local_ray() -> Iterator[None]:
     """Ray on this machine, started once; it claims four CPUs so that two workers fit next to Ray Data's tasks."""
     import ray
 
-    from joyful_ray.train.on_ray.connection import IDLE_LIMIT, IDLE_MS, NOTICES
+    from joyful_ray.train.on_ray.connection import NOTICES
 
-    os.environ.setdefault(IDLE_LIMIT, IDLE_MS)
     os.environ.setdefault(NOTICES, "0")
     # A socket's path may have 107 characters, so this folder is directly in the temporary directory.
     session_folder = tempfile.mkdtemp(prefix="jr-")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -12,7 +11,6 @@ import psutil  # type: ignore[import-untyped]
 from ray.cluster_utils import Cluster
 
 from joyful_ray.termination import keeping_sigterm
-from joyful_ray.train.on_ray.connection import IDLE_LIMIT, IDLE_MS
 
 NODE_STORE_BYTES = 100_000_000
 
@@ -28,7 +26,6 @@ class LocalNodes:
     def __init__(self, count: int, *, cpus: float) -> None:
         self.count = count
         self._node: dict[str, Any] = {"num_cpus": math.ceil(cpus), "object_store_memory": NODE_STORE_BYTES}
-        os.environ.setdefault(IDLE_LIMIT, IDLE_MS)
         with keeping_sigterm():
             self._cluster = Cluster(initialize_head=True, head_node_args=self._node | {"num_cpus": 0})
             self._nodes = [self._cluster.add_node(**self._node) for _ in range(count)]

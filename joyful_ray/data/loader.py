@@ -25,11 +25,6 @@ Work = list[tuple[MicroBatch, Batch]]
 class BatchLoader(Protocol):
     """Gives each rank its share of a split: every conversation once per pass, and equally many steps to all ranks."""
 
-    @property
-    def depends_on_workers(self) -> bool:
-        """Whether the conversations of a step depend on the number of ranks."""
-        ...
-
     def steps(self, *, world_size: int) -> int:
         """Number of steps per epoch, the same on every rank."""
         ...
@@ -51,7 +46,6 @@ class ResidentLoader:
     seed: int
     rules: StepRules
     evaluation_utterances: int
-    depends_on_workers: bool = False
 
     @classmethod
     def of(cls, job: JobConfig, store: SplitStore) -> ResidentLoader:

@@ -125,15 +125,21 @@ def words_of(job: JobConfig) -> NgramHasher | None:
     return NgramHasher(job.data.word_ngrams, job.data.word_buckets) if job.data.word_ngrams else None
 
 
+def survey_here(
+    corpus: Corpus, job: JobConfig, splits: Sequence[Split] = SPLITS
+) -> tuple[CorpusInfo, dict[Split, SplitRows]]:
+    """Compute statistics of the training split in this process, and say which rows belong to each split."""
+    reading = {split: rows for split, rows in split_rows(corpus, job).items() if split in splits}
+    plain = unscaled_encoding(corpus.manifest, job)
+    statistics = reduce(add, (SplitStatistics.of(table, plain) for table in _tables(reading["train"])))
+    return corpus_info_of(corpus, job, reading, statistics), reading
+
+
 def prepare_here(
     corpus: Corpus, job: JobConfig, splits: Sequence[Split] = SPLITS
 ) -> tuple[CorpusInfo, dict[Split, SplitStore]]:
     """Read, scale and encode splits in this process, without Ray."""
-    reading = {split: rows for split, rows in split_rows(corpus, job).items() if split in splits}
-    plain = unscaled_encoding(corpus.manifest, job)
-    corpus_info = corpus_info_of(
-        corpus, job, reading, reduce(add, (SplitStatistics.of(t, plain) for t in _tables(reading["train"])))
-    )
+    corpus_info, reading = survey_here(corpus, job, splits)
     stores = {
         split: SplitStore([corpus_info.encoding.table(table) for table in _tables(rows)], corpus_info.encoding)
         for split, rows in reading.items()

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -66,6 +66,8 @@ class CheckpointContent:
         try:
             found = {name: limits[name] if value is None else value for name, value in values.items()}
             partial = found.pop("partial", None)
+            if partial is not None:
+                partial.pop("workers", None)  # of an earlier version, in which the order of streaming depended on them
             return Progress(**found, partial=None if partial is None else PartialEpoch(**partial))
         except (TypeError, KeyError):
             raise CheckpointError(f"{self.uri}/{PROGRESS} is damaged") from None
@@ -240,16 +242,13 @@ def latest_checkpoint(checkpoints: Location) -> Location | None:
     return next(complete_checkpoints(checkpoints), None)
 
 
-def newest_intact(
-    checkpoints: Location, *, fits: Callable[[Progress], bool] = lambda progress: True
-) -> CheckpointContent | None:
+def newest_intact(checkpoints: Location) -> CheckpointContent | None:
     """Read the latest checkpoint, or the one before it if it is damaged; None if the run has none.
 
     A warning names the damaged one and the one that is used.
 
     Args:
         checkpoints: folder of all checkpoints.
-        fits: whether a run may continue from a checkpoint; one that does not fit is passed over.
 
     Raises:
         CheckpointError: all of them are damaged; the message is about the latest.
@@ -260,8 +259,6 @@ def newest_intact(
             content = read_checkpoint(place)
         except CheckpointError as error:
             first = first or error
-            continue
-        if not fits(content.progress()):
             continue
         if first is not None:
             warnings.warn(f"{first}; continuing from {place.uri}", stacklevel=2)

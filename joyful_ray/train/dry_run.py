@@ -91,7 +91,6 @@ class _PlannedSteps:
     store: SplitStore
     plan: list[Step]
     workers: int
-    depends_on_workers: bool = False
 
     def steps(self, *, world_size: int) -> int:
         return len(self.plan)

@@ -76,7 +76,6 @@ class EpochTally:
         counts = dict(zip(self._names, self._totals[1].tolist(), strict=True))
         return PartialEpoch(
             step=step,
-            workers=group.size,
             sums={name: before.sums.get(name, 0.0) + value for name, value in named.items()},
             counts={name: before.counts.get(name, 0.0) + value for name, value in counts.items()},
             conversations=before.conversations + conversations,

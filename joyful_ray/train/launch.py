@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus, open_corpus
-from joyful_ray.data.loader import ResidentLoader
-from joyful_ray.data.prepare import prepare_here, task_of, widths_of
+from joyful_ray.data.here import REFIT_STREAMED, loaders_here
+from joyful_ray.data.prepare import task_of, widths_of
 from joyful_ray.data.split_rows import split_rows
-from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import ConfigError, TrainingError
 from joyful_ray.records import EpochMetrics, RunRecord
 from joyful_ray.schema import SPLITS, Split
@@ -135,18 +134,11 @@ def check_gpus(gpus: float, setting: str) -> None:
 def _train_here(
     job: JobConfig, corpus: Corpus, directory: RunDirectory, started: float, splits: Sequence[Split]
 ) -> RunRecord:
-    corpus_info, stores = prepare_here(corpus, job, splits)
-
-    def source_of(store: SplitStore) -> Callable[[], ResidentLoader]:
-        return lambda: ResidentLoader.of(job, store)
-
-    def both() -> ResidentLoader:
-        return ResidentLoader.of(job, SplitStore(stores["train"].tables + stores["dev"].tables, corpus_info.encoding))
-
+    corpus_info, sources, both = loaders_here(corpus, job, splits)
     spec = RunSpec(
         job=job,
         corpus_info=corpus_info,
-        sources={split: source_of(store) for split, store in stores.items()},
+        sources=sources,
         directory=directory,
         workers=0,
         started=started,
@@ -175,7 +167,7 @@ def _train_on_ray(
         with watching(job.cluster, A_CORE, has_started=has_cores, say=stage, started=started, starts_tasks=True):
             corpus_info, ingested = attempts.run(lambda: ingest(corpus, job, splits))
         if job.train.refit and not are_resident(ingested.values()):
-            raise ConfigError("train.refit needs train and dev in Ray's object store; set data.ingest: resident")
+            raise ConfigError(REFIT_STREAMED)
         for warning in idle_workers(job, corpus_info, ingested):
             stage(f"warning: {warning}")
         marker = directory.location.join(".ray", f"started-{time.time_ns()}")
@@ -187,13 +179,9 @@ def _train_on_ray(
             "started": started,
             "marker": marker,
         }
-        is_streamed = not are_resident(ingested.values())
 
         def attempt() -> None:
-            trainer = ray_trainer(
-                job.cluster, config, storage=directory.location.join(".ray").uri, is_streamed=is_streamed
-            )
-            fit(trainer, directory, marker)
+            fit(ray_trainer(job.cluster, config, storage=directory.location.join(".ray").uri), directory, marker)
 
         directory.forget_stop()
         is_local = cluster_address(job) is None

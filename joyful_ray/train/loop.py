@@ -144,13 +144,7 @@ def _saving(spec: RunSpec, process_group: ProcessGroup) -> Iterator[Saving]:
 
 def _resume(directory: RunDirectory, trainer: Trainer, process_group: ProcessGroup, source: BatchLoader) -> Progress:
     """Load the latest intact checkpoint, which the first rank reads for all, so that no rank takes another one."""
-
-    def fits(progress: Progress) -> bool:
-        """Where the order of conversations depends on the ranks, only as many can continue in mid-epoch."""
-        partial = progress.partial
-        return partial is None or not source.depends_on_workers or partial.workers == process_group.size
-
-    content = process_group.from_first(lambda: newest_intact(directory.checkpoints, fits=fits))
+    content = process_group.from_first(lambda: newest_intact(directory.checkpoints))
     progress = Progress()
     if content is not None:
         try:

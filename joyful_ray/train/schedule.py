@@ -16,7 +16,6 @@ class PartialEpoch:
 
     Attributes:
         step: number of steps.
-        workers: number of ranks; with streaming ingest, the rest of the epoch needs as many.
         sums, counts: of each term of the objective.
         conversations: number of conversations trained on.
         seen: sum of their keys; see `EpochMetrics.seen`.
@@ -26,7 +25,6 @@ class PartialEpoch:
     """
 
     step: int = 0
-    workers: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
     conversations: int = 0

@@ -146,7 +146,7 @@ class Trainer:
 
     def _diagnostics(self, loader: BatchLoader, epoch: int, mine: Work, objective: JointObjective) -> dict[str, float]:
         """Measurements of the first step, of what one rank alone would have of it, however many there are."""
-        if not loader.depends_on_workers and self.process_group.size > 1:
+        if self.process_group.size > 1:
             mine = next(loader.epoch(epoch, rank=0, world_size=1))
         if not mine:
             return {}

@@ -8,7 +8,6 @@ import ray.train
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from joyful_ray.config import JobConfig
-from joyful_ray.data.ingest import are_resident
 from joyful_ray.records import RunRecord
 from joyful_ray.storage import Location
 from joyful_ray.train.launch import written_record
@@ -64,12 +63,9 @@ def train_on_workers(job: JobConfig, prepared: Prepared, directory: RunDirectory
     }
     start_marker(directory).remove()  # of an earlier attempt
     storage = directory.location.join(CACHE).uri
-    is_streamed = not are_resident(prepared.ingested.values())
 
     def attempt() -> None:
-        ray_trainer(
-            job.cluster, config, storage=storage, is_streamed=is_streamed, callbacks=[TuneReportCallback()]
-        ).fit()
+        ray_trainer(job.cluster, config, storage=storage, callbacks=[TuneReportCallback()]).fit()
 
     Attempts(job.cluster.max_failures, tell_command).run(attempt)
     record = written_record(directory)

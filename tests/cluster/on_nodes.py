@@ -24,7 +24,7 @@ from joyful_ray.config import JobConfig
 from joyful_ray.errors import TrainingError, UserError
 from joyful_ray.submit.resources import resources_of
 from joyful_ray.train.launch import train
-from joyful_ray.train.on_ray.connection import IDLE_LIMIT, IDLE_MS, NOTICES
+from joyful_ray.train.on_ray.connection import NOTICES
 from joyful_ray.train.run_directory import RunDirectory
 from tests.tiny_corpus import small_job
 
@@ -38,7 +38,6 @@ def main(scenario: dict[str, Any]) -> None:
         job = small_job(scenario["job"], {"cluster": {"address": scenario["address"]}})
         print(json.dumps(grow_on(job)))
         return
-    os.environ[IDLE_LIMIT] = IDLE_MS  # as cluster/Dockerfile has it
     os.environ.pop(NOTICES, None)  # tests on one node turn it off
     cluster = Cluster(initialize_head=True, head_node_args=scenario["head"])
     try:

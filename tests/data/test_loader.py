@@ -4,7 +4,7 @@ import pytest
 
 from joyful_ray.corpora.shards import table_from_conversations
 from joyful_ray.data.encode import Encoding
-from joyful_ray.data.ingest import rows_of_rank, smallest_store, without_first
+from joyful_ray.data.ingest import smallest_store
 from joyful_ray.data.loader import ResidentLoader
 from joyful_ray.data.plan import draw_key
 from joyful_ray.data.store import SplitStore
@@ -58,26 +58,6 @@ def test_evaluation_reads_everything_once_in_the_same_batches(source: ResidentLo
     alone = [batch.conversations for batch in source.once(rank=0, world_size=1)]
     assert found == set(alone)
     assert sorted(c for group in alone for c in group) == list(range(23))
-
-
-@pytest.mark.parametrize("world_size", WORLDS)
-@pytest.mark.parametrize("rows", [[5, 5, 3], [1], [1, 1], [0, 4, 0], [7, 1, 9, 2]])
-def test_the_streamed_rows_of_the_ranks_are_disjoint_and_complete(rows: list[int], world_size: int) -> None:
-    pieces = [rows_of_rank(rows, rank, world_size) for rank in range(world_size)]
-    seen = [(shard, row) for rank in pieces for shard, start, stop in rank for row in range(start, stop)]
-    assert sorted(seen) == [(shard, row) for shard, count in enumerate(rows) for row in range(count)]
-    sizes = [sum(stop - start for _, start, stop in rank) for rank in pieces]
-    assert max(sizes) - min(sizes) <= 1
-    assert max(sizes) <= -(-sum(rows) // world_size)
-
-
-@pytest.mark.parametrize("rows", range(0, 14, 3))
-def test_pieces_without_their_first_rows(rows: int) -> None:
-    pieces = [(3, 2, 6), (0, 0, 1), (2, 5, 12)]
-    every = [(shard, row) for shard, start, stop in pieces for row in range(start, stop)]
-    left = without_first(pieces, rows)
-    assert [(shard, row) for shard, start, stop in left for row in range(start, stop)] == every[rows:]
-    assert all(start < stop for _, start, stop in left)
 
 
 def test_an_epoch_goes_on_from_any_step(source: ResidentLoader) -> None:

@@ -13,7 +13,7 @@ from joyful_ray.storage import Location, open_location
 from joyful_ray.train import checkpoint
 from joyful_ray.train.schedule import PartialEpoch, Progress
 
-PARTIAL = PartialEpoch(4, 2, {"contrast": 7.25}, {"contrast": 10.0}, 24, 1.5, 0.25, 3.125, {"spread/fused": 0.5})
+PARTIAL = PartialEpoch(4, {"contrast": 7.25}, {"contrast": 10.0}, 24, 1.5, 0.25, 3.125, {"spread/fused": 0.5})
 
 
 @pytest.fixture

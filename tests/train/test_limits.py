@@ -7,17 +7,20 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from joyful_ray.data.split_rows import SplitRows
+from joyful_ray.data.streaming import StreamedSplit
 from joyful_ray.errors import CheckpointError, ConfigError, StorageError, TrainingError
 from joyful_ray.train import epoch_checks, loop
 from joyful_ray.train.launch import check_gpus, train
 from joyful_ray.train.on_ray import connection
 from joyful_ray.train.on_ray.connection import HANG_LIMIT, NOTICES, cluster_address, ray_cluster
-from joyful_ray.train.on_ray.worker import would_happen_again
+from joyful_ray.train.on_ray.worker import idle_workers, would_happen_again
 from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.train.saving import Saving
 from tests.tiny_corpus import small_job
@@ -267,3 +270,17 @@ def test_only_a_cluster_is_asked_whether_a_machine_is_about_to_go(monkeypatch: p
         with ray_cluster(small_job(cluster={"workers": 1, "address": address})):
             assert os.environ.get(NOTICES) == expected
         assert NOTICES not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("workers", "expected"),
+    [(32, []), (40, ["8 of 40 workers are idle, because streaming ingest divides a split into"])],
+)
+def test_workers_beyond_the_parts_of_a_streamed_split_are_idle(workers: int, expected: list[str]) -> None:
+    job = small_job(
+        objective={"negatives": "conversation"}, train={"batch_conversations": 200}, cluster={"workers": workers}
+    )
+    streamed = {"train": StreamedSplit(SplitRows("train", ()), ())}
+    found = idle_workers(job, SimpleNamespace(conversations=1000), streamed)  # type: ignore[arg-type]
+    assert len(found) == len(expected)
+    assert all(line.startswith(start) for line, start in zip(found, expected, strict=True))

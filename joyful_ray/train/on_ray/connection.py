@@ -30,9 +30,6 @@ NOTICES = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
 """Whether a process of Ray Train asks if a machine is about to go; without other machines, none has to be started."""
 MEMORY_RETRIES, TASK_RETRIES = "RAY_task_oom_retries", "3"
 """How often Ray tries a task again that was killed for want of memory; its own default is for ever."""
-IDLE_LIMIT, IDLE_MS = "RAY_idle_worker_killing_time_threshold_ms", "60000"
-"""How long a process without work lives, if there are more than cores; Ray's own default is a second, after which each
-epoch of streaming ingest would start others (`cluster/Dockerfile` has the same for clusters)."""
 START_S = "120"
 """How long Ray may take to start on a busy machine; its own default is 30 seconds."""
 LEAST_DISK_BYTES = 10 * 2**20
@@ -57,7 +54,6 @@ def ray_cluster(job: JobConfig, *, runs: int = 1, dashboard: bool = False) -> It
     os.environ.setdefault("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "2")
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")  # what it logs as an error, it raises as well
     os.environ.setdefault(MEMORY_RETRIES, TASK_RETRIES)
-    os.environ.setdefault(IDLE_LIMIT, IDLE_MS)
     os.environ.setdefault("RAY_raylet_start_wait_time_s", START_S)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if cluster_address(job) is not None:

@@ -18,7 +18,6 @@ from joyful_ray.settings import ClusterConfig
 from joyful_ray.storage import Location
 from joyful_ray.termination import Stopped, is_sigterm
 from joyful_ray.train.on_ray.attempts import SayFailures
-from joyful_ray.train.on_ray.connection import MEMORY_RETRIES, TASK_RETRIES
 from joyful_ray.train.on_ray.worker import train_on_worker
 from joyful_ray.train.run_directory import RunDirectory
 from joyful_ray.train.saving import SAVING_S
@@ -29,7 +28,6 @@ def ray_trainer(
     config: dict[str, Any],
     *,
     storage: str,
-    is_streamed: bool = False,
     callbacks: Sequence[Any] = (),
 ) -> TorchTrainer:
     """What starts the workers of a run or of a trial.
@@ -38,7 +36,6 @@ def ray_trainer(
         cluster: how many, and what each of them gets.
         config: what `train_on_worker` is given.
         storage: where Ray keeps its own state, on which this package does not depend.
-        is_streamed: the workers start tasks of ingest.
         callbacks: Ray Train's, besides the one that says why workers failed.
     """
     resources = {"CPU": cluster.cpus_per_worker}
@@ -57,7 +54,6 @@ def ray_trainer(
             storage_path=storage,
             failure_config=FailureConfig(max_failures=cluster.max_failures),
             callbacks=[SayFailures(cluster.max_failures), *callbacks],
-            worker_runtime_env={"env_vars": {MEMORY_RETRIES: TASK_RETRIES}} if is_streamed else None,
         ),
     )
 

@@ -15,6 +15,7 @@ from joyful_ray.config import JobConfig
 from joyful_ray.data.ingest import IngestedSplit, are_resident, train_and_dev
 from joyful_ray.data.loader import BatchLoader
 from joyful_ray.data.prepare import CorpusInfo
+from joyful_ray.data.streaming import LANES
 from joyful_ray.errors import StorageError, TrainingError, UserError
 from joyful_ray.schema import Split
 from joyful_ray.termination import Stopped
@@ -120,10 +121,14 @@ class Notice:
 
 
 def idle_workers(job: JobConfig, corpus_info: CorpusInfo, ingested: Mapping[Split, IngestedSplit]) -> list[str]:
-    """What to say about workers without work; with streaming ingest, each has some."""
-    if not are_resident(ingested.values()):
-        return []
-    return StepLayout.of(job, corpus_info.conversations).warnings()
+    """What to say about workers without work."""
+    found, workers = StepLayout.of(job, corpus_info.conversations).warnings(), job.cluster.workers
+    if not found and workers > LANES and not are_resident(ingested.values()):
+        found = [
+            f"{workers - LANES} of {workers} workers are idle, because streaming ingest divides a split into {LANES} "
+            f"parts; use {LANES} workers"
+        ]
+    return found
 
 
 def _first_rank_failed_too(directory: RunDirectory) -> bool:
