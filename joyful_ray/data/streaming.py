@@ -115,27 +115,28 @@ class StreamingLoader:
         self._window = max(job.data.streaming_buffer_conversations // self._rules.batch_conversations, 1)
         self._evaluation = job.train.evaluation_utterances
         self._threads = max(math.ceil(job.cluster.cpus_per_worker), 1)
+        self._next: _EpochReading | None = None
 
     def steps(self, *, world_size: int) -> int:
         """Number of steps per epoch."""
         return -(-sum(self._split.rows) // self._rules.batch_conversations)
 
     def epoch(self, epoch: int, *, rank: int, world_size: int, start: int = 0) -> Iterator[Work]:
-        """This rank's share of each step; rows of windows before that of `start` are not read."""
-        lanes = plan_lanes(self._split.rows, self._rules, seed=self._seed, epoch=epoch)
-        mine = {number: lane for number, lane in enumerate(lanes) if lane.unit % world_size == rank}
-        skipped, steps = start // self._window, self.steps(world_size=world_size)
-        rows = {
-            number: self._rows(
-                cut_pieces(lane.pieces, skipped * self._window * lane.share, sum(map(len, lane.pieces))),
-                at_a_time=self._window * lane.share,
-            )
-            for number, lane in mine.items()
-        }
-        key = draw_key(self._seed, epoch)
-        with _Ahead(rows, threads=self._threads) as ahead:
-            for window in range(skipped, -(-steps // self._window)):
+        """This rank's share of each step; rows of windows before that of `start` are not read.
+
+        While the last window is trained on, the first one of the next epoch is read.
+        """
+        first, steps, key = start // self._window, self.steps(world_size=world_size), draw_key(self._seed, epoch)
+        windows = -(-steps // self._window)
+        reading, self._next = self._next, None
+        if reading is None or reading.what != (epoch, rank, world_size, first):
+            reading = self._begin(epoch, rank, world_size, first)
+        mine = reading.lanes
+        with reading.ahead as ahead:
+            for window in range(first, windows):
                 tables = ahead.next()
+                if window + 1 == windows:
+                    self._next = self._begin(epoch + 1, rank, world_size, 0)
                 store = SplitStore(list(tables.values()), self._encoding)
                 drawn = self._draw(store, tables, epoch, window)
                 for step in range(window * self._window, min((window + 1) * self._window, steps)):
@@ -145,6 +146,19 @@ class StreamingLoader:
                             (micro, store.batch(micro.conversations, draw_key=key))
                             for micro in self._of_step(epoch, step, place, mine, drawn, store)
                         ]
+
+    def _begin(self, epoch: int, rank: int, world_size: int, first: int) -> _EpochReading:
+        """Begin to read a rank's lanes of an epoch, from a window on."""
+        lanes = plan_lanes(self._split.rows, self._rules, seed=self._seed, epoch=epoch)
+        mine = {number: lane for number, lane in enumerate(lanes) if lane.unit % world_size == rank}
+        rows = {
+            number: self._rows(
+                cut_pieces(lane.pieces, first * self._window * lane.share, sum(map(len, lane.pieces))),
+                at_a_time=self._window * lane.share,
+            )
+            for number, lane in mine.items()
+        }
+        return _EpochReading((epoch, rank, world_size, first), mine, _Ahead(rows, threads=self._threads))
 
     def _draw(self, store: SplitStore, tables: dict[int, pa.Table], epoch: int, window: int) -> dict[int, list[int]]:
         """Positions in a store of the conversations of each lane, in the order in which its steps take them."""
@@ -201,14 +215,14 @@ class StreamingLoader:
 
 
 class _Ahead:
-    """Reads the next table of every lane on threads, while the last ones are used; a context manager."""
+    """Reads the next table of every lane on threads while the last ones are used; a context manager that ends them."""
 
     def __init__(self, lanes: dict[int, Iterator[pa.Table]], *, threads: int) -> None:
         self._lanes, self._pool = lanes, ThreadPoolExecutor(threads, thread_name_prefix="read")
         self._coming: dict[int, Future[pa.Table | None]] = {}
+        self._ask()
 
     def __enter__(self) -> _Ahead:
-        self._ask()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -223,3 +237,12 @@ class _Ahead:
 
     def _ask(self) -> None:
         self._coming = {number: self._pool.submit(next, rows, None) for number, rows in self._lanes.items()}
+
+
+@dataclass(frozen=True)
+class _EpochReading:
+    """What a rank reads in an epoch from a window on: (epoch, rank, ranks, window)."""
+
+    what: tuple[int, int, int, int]
+    lanes: dict[int, Lane]
+    ahead: _Ahead

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus, open_corpus
+from joyful_ray.data import streaming
 from joyful_ray.data.batch import Batch
 from joyful_ray.data.here import loaders_here
 from joyful_ray.data.plan import StepRules
@@ -145,6 +146,31 @@ def test_an_epoch_streams_on_from_any_step(corpus: Corpus, world_size: int) -> N
     whole = steps_of(loader, 1, world_size)
     for start in range(len(whole) + 1):
         assert steps_of(loader, 1, world_size, start) == whole[start:]
+
+
+def test_an_epoch_is_the_same_whatever_was_read_before(corpus: Corpus) -> None:
+    fresh = {epoch: steps_of(loader_of(corpus, job_of()), epoch, 2) for epoch in range(4)}
+    loader = loader_of(corpus, job_of())
+    for epoch in (0, 1, 3, 2, 2, 3):
+        assert steps_of(loader, epoch, 2) == fresh[epoch]
+    assert [step for step, _ in zip(loader.epoch(0, rank=0, world_size=2), range(2), strict=False)]
+    assert steps_of(loader, 1, 2) == fresh[1], "after an epoch that was left"
+
+
+def test_the_next_epoch_is_read_while_the_last_window_is_trained_on(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = loader_of(corpus, job_of(streaming_buffer_conversations=1000))
+    epochs: list[int] = []
+    real = streaming.plan_lanes
+
+    def noted(*args: Any, epoch: int, **settings: Any) -> list[streaming.Lane]:
+        epochs.append(epoch)
+        return real(*args, epoch=epoch, **settings)
+
+    monkeypatch.setattr(streaming, "plan_lanes", noted)
+    next(loader.epoch(0, rank=0, world_size=1))
+    assert epochs == [0, 1]
 
 
 def test_the_order_depends_on_the_buffer_and_the_seed(corpus: Corpus) -> None:
