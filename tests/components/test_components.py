@@ -221,6 +221,7 @@ def test_the_resolved_job_writes_the_defaults_out(capsys: pytest.CaptureFixture[
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_ray_workers_train_it_to_the_scores_of_none(job: JobConfig) -> None:
     alone: RunRecord = train(job, name="alone")
     on_ray = job.model_copy(update={"cluster": job.cluster.model_copy(update={"workers": 2})})
