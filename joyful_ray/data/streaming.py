@@ -112,7 +112,10 @@ class StreamingLoader:
     def __init__(self, split: StreamedSplit, job: JobConfig, encoding: Encoding) -> None:
         self._split, self._encoding, self._seed = split, encoding, job.seed
         self._rules = step_rules(job)
-        self._window = max(job.data.streaming_buffer_conversations // self._rules.batch_conversations, 1)
+        steps = max(self.steps(world_size=1), 1)
+        most = max(job.data.streaming_buffer_conversations // self._rules.batch_conversations, 1)
+        # Windows of about equally many steps, so that the last one leaves time to read the next epoch's first one.
+        self._window = -(-steps // -(-steps // most))
         self._evaluation = job.train.evaluation_utterances
         self._threads = max(math.ceil(job.cluster.cpus_per_worker), 1)
         self._next: _EpochReading | None = None
