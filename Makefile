@@ -36,9 +36,9 @@ demo: $(RUN)
 install: $(RUN)
 	@echo "installed; run: $(BIN)/joyful --help"
 
-# What needs Ray runs one test after the other, because Ray takes all cores itself; half of its time is waiting. In that
-# time the rest runs beside it, with less priority than Ray gives to its own processes, and is shown at the end. pytest's
-# status 5 says that ARGS left no test of this half.
+# What needs Ray runs one test after the other, because Ray takes all cores itself. The rest runs beside it, with less
+# priority than Ray gives to its own processes, and is shown at the end. pytest's status 5 says that ARGS left no test of
+# this half.
 test: lint
 	@nice -n 19 $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal -m "$(PLAIN)" $(ARGS) > $(VENV)/plain.log 2>&1 & \
 	beside=$$!; trap 'kill $$beside; exit 130' INT TERM; plain=0; rest=0; \

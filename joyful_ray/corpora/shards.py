@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NoReturn
@@ -265,13 +266,28 @@ def _check_columns(place: Location, found: pa.Schema, expected: pa.Schema) -> No
             _refuse(place, f"column {column.name} of type {column.type}", str(kind), AGAIN)
 
 
-def _read_table(place: Location, schema: pa.Schema) -> pa.Table:
+@contextmanager
+def opened_shard(place: Location, *, buffer_bytes: int = 0) -> Iterator[pq.ParquetFile]:
+    """A shard to read in the block.
+
+    Args:
+        place: the file.
+        buffer_bytes: bytes of a column that are read from storage at a time; 0 is all of a row group's.
+
+    Raises:
+        CorpusError: it cannot be read.
+    """
     filesystem, path = place.arrow_filesystem()
     try:
         with filesystem.open_input_file(path) as file:
-            table = pq.ParquetFile(file).read()
+            yield pq.ParquetFile(file, buffer_size=buffer_bytes)
     except (pa.ArrowException, OSError) as error:
         raise CorpusError(f"cannot read {place.uri} ({str(error).splitlines()[0]}); {AGAIN}") from None
+
+
+def _read_table(place: Location, schema: pa.Schema) -> pa.Table:
+    with opened_shard(place) as file:
+        table = file.read()
     _check_columns(place, table.schema, schema)
     return table.select(schema.names).cast(schema)
 

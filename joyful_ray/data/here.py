@@ -10,7 +10,6 @@ from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus
 from joyful_ray.data.loader import BatchLoader, ResidentLoader
 from joyful_ray.data.prepare import CorpusInfo, prepare_here, survey_here
-from joyful_ray.data.split_rows import chosen_rows
 from joyful_ray.data.store import SplitStore
 from joyful_ray.data.streaming import StreamedSplit
 from joyful_ray.errors import ConfigError
@@ -42,12 +41,10 @@ def loaders_here(corpus: Corpus, job: JobConfig, splits: Sequence[Split] = SPLIT
         if job.train.refit:
             raise ConfigError(REFIT_STREAMED)
         corpus_info, reading = survey_here(corpus, job, splits)
-        streamed = {split: StreamedSplit(rows, chosen_rows(corpus, rows)) for split, rows in reading.items()}
-        return Loaders(
-            corpus_info,
-            {split: partial(rows.source, job, corpus_info.encoding) for split, rows in streamed.items()},
-            None,
-        )
+        loaders = {
+            split: partial(StreamedSplit(rows).source, job, corpus_info.encoding) for split, rows in reading.items()
+        }
+        return Loaders(corpus_info, loaders, None)
     corpus_info, stores = prepare_here(corpus, job, splits)
 
     def both() -> BatchLoader:

@@ -18,7 +18,7 @@ from joyful_ray.corpora.shards import Corpus
 from joyful_ray.data.encode import Encoding, SplitStatistics
 from joyful_ray.data.loader import BatchLoader, ResidentLoader
 from joyful_ray.data.prepare import CorpusInfo, corpus_info_of, unscaled_encoding
-from joyful_ray.data.split_rows import SplitRows, chosen_rows, read_shard, split_rows
+from joyful_ray.data.split_rows import SplitRows, read_shard, split_rows
 from joyful_ray.data.store import SplitStore
 from joyful_ray.data.streaming import StreamedSplit
 from joyful_ray.schema import SPLITS, Split
@@ -74,7 +74,7 @@ def ingest(
     raw = {split: _dataset(how) for split, how in reading.items()}
     if not _is_resident(corpus, job):
         corpus_info = corpus_info_of(corpus, job, reading, _statistics(raw["train"], plain))
-        return corpus_info, {split: StreamedSplit(how, chosen_rows(corpus, how)) for split, how in reading.items()}
+        return corpus_info, {split: StreamedSplit(how) for split, how in reading.items()}
     raw = {split: dataset.materialize() for split, dataset in raw.items()}
     corpus_info = corpus_info_of(corpus, job, reading, _statistics(raw["train"], plain))
     ingested: dict[Split, IngestedSplit] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from joyful_ray.config import JobConfig
-from joyful_ray.corpora.shards import AGAIN, Corpus
+from joyful_ray.corpora.shards import Corpus, opened_shard
 from joyful_ray.data.plan import cut_dev, cut_fold
 from joyful_ray.errors import CorpusError
 from joyful_ray.schema import Split
@@ -34,10 +34,17 @@ class Piece:
 
 @dataclass(frozen=True)
 class SplitRows:
-    """The rows of a split: its shards, and the conversations to keep or to leave out."""
+    """The rows of a split.
+
+    Attributes:
+        uris: its shards.
+        rows: how many conversations of each shard belong to it.
+        keep: those that belong to it; None for all but those in `leave`.
+    """
 
     split: Split
     uris: tuple[str, ...]
+    rows: tuple[int, ...]
     keep: frozenset[str] | None = None
     leave: frozenset[str] = frozenset()
 
@@ -64,7 +71,14 @@ def split_rows(corpus: Corpus, job: JobConfig) -> dict[Split, SplitRows]:
     splits = corpus.splits()
     if "train" not in splits:
         raise CorpusError(f"{corpus.location.uri} has no train conversations; import a corpus with a train split")
-    found = {split: SplitRows(split, tuple(corpus.shard_uris(split))) for split in splits}
+    found = {
+        split: SplitRows(
+            split,
+            tuple(corpus.shard_uris(split)),
+            tuple(shard.rows for shard in corpus.manifest.splits[split].shards),
+        )
+        for split in splits
+    }
     if job.data.folds is not None:
         return found | _folded(found, corpus, fold=job.data.fold, folds=job.data.folds)
     if "dev" in found and corpus.manifest.splits["dev"].unlabeled >= corpus.manifest.splits["dev"].utterances:
@@ -73,25 +87,33 @@ def split_rows(corpus: Corpus, job: JobConfig) -> dict[Split, SplitRows]:
             "import the corpus without dev, and training takes some conversations of train instead"
         )
     if "dev" not in found:
-        ids = [name for uri in found["train"].uris for name in _ids(uri)]
+        shards = {uri: _ids(uri) for uri in found["train"].uris}
+        ids = [name for names in shards.values() for name in names]
         if len(ids) < 2:
             raise CorpusError(
                 f"{corpus.location.uri} has no dev split, and too few train conversations to cut one from"
             )
-        cut = cut_dev(ids, fraction=job.data.dev_fraction, seed=job.seed)
-        found["train"] = SplitRows("train", found["train"].uris, leave=cut)
-        found["dev"] = SplitRows("dev", found["train"].uris, keep=cut)
+        return found | _cut(shards, cut_dev(ids, fraction=job.data.dev_fraction, seed=job.seed))
     return found
 
 
 def _folded(found: dict[Split, SplitRows], corpus: Corpus, *, fold: int, folds: int) -> dict[Split, SplitRows]:
     """Train and dev, divided again for cross-validation."""
-    uris = tuple(uri for split, rows in found.items() if split != "test" for uri in rows.uris)
-    ids = [name for uri in uris for name in _ids(uri)]
+    shards = {uri: _ids(uri) for split, rows in found.items() if split != "test" for uri in rows.uris}
+    ids = [name for names in shards.values() for name in names]
     if len(ids) < folds:
         raise CorpusError(f"{corpus.location.uri} has {len(ids)} conversations to train on, too few for {folds} folds")
-    held_out = cut_fold(ids, fold=fold, folds=folds)
-    return {"train": SplitRows("train", uris, leave=held_out), "dev": SplitRows("dev", uris, keep=held_out)}
+    return _cut(shards, cut_fold(ids, fold=fold, folds=folds))
+
+
+def _cut(shards: Mapping[str, Sequence[str]], held_out: frozenset[str]) -> dict[Split, SplitRows]:
+    """Train and dev of shards whose ids are known; dev is what is held out."""
+    uris, dev = tuple(shards), tuple(sum(name in held_out for name in names) for names in shards.values())
+    train = tuple(len(names) - out for names, out in zip(shards.values(), dev, strict=True))
+    return {
+        "train": SplitRows("train", uris, train, leave=held_out),
+        "dev": SplitRows("dev", uris, dev, keep=held_out),
+    }
 
 
 def read_shard(uri: str) -> pa.Table:
@@ -124,33 +146,18 @@ def rows_of_pieces(reading: SplitRows, pieces: Sequence[Piece], *, at_a_time: in
 
 
 def _rows_of_piece(reading: SplitRows, piece: Piece, at_a_time: int) -> Iterator[pa.Table]:
-    location = open_location(reading.uris[piece.shard])
-    filesystem, path = location.arrow_filesystem()
-    try:
-        with filesystem.open_input_file(path) as source:
-            file = pq.ParquetFile(source, buffer_size=READ_BYTES)
-            groups, seen = list(range(file.num_row_groups)), 0
-            while reading.has_all and groups and seen + file.metadata.row_group(groups[0]).num_rows <= piece.start:
-                seen += file.metadata.row_group(groups.pop(0)).num_rows
-            for batch in file.iter_batches(batch_size=at_a_time, row_groups=groups, use_threads=False):
-                rows = reading.choose(pa.Table.from_batches([batch]))
-                begin, end = max(piece.start - seen, 0), min(piece.stop - seen, rows.num_rows)
-                seen += rows.num_rows
-                if begin < end:
-                    yield rows.slice(begin, end - begin)
-                if seen >= piece.stop:
-                    return
-    except (pa.ArrowException, OSError) as error:
-        raise CorpusError(f"cannot read {location.uri} ({str(error).splitlines()[0]}); {AGAIN}") from None
-
-
-def chosen_rows(corpus: Corpus, reading: SplitRows) -> tuple[int, ...]:
-    """How many rows of each shard belong to the split."""
-    if reading.has_all:
-        shards = (shard for entry in corpus.manifest.splits.values() for shard in entry.shards)
-        rows = {corpus.location.join(shard.name).uri: shard.rows for shard in shards}
-        return tuple(rows[uri] for uri in reading.uris)
-    return tuple(reading.choose(pa.table({"conversation_id": _ids(uri)})).num_rows for uri in reading.uris)
+    with opened_shard(open_location(reading.uris[piece.shard]), buffer_bytes=READ_BYTES) as file:
+        groups, seen = list(range(file.num_row_groups)), 0
+        while reading.has_all and groups and seen + file.metadata.row_group(groups[0]).num_rows <= piece.start:
+            seen += file.metadata.row_group(groups.pop(0)).num_rows
+        for batch in file.iter_batches(batch_size=at_a_time, row_groups=groups, use_threads=False):
+            rows = reading.choose(pa.Table.from_batches([batch]))
+            begin, end = max(piece.start - seen, 0), min(piece.stop - seen, rows.num_rows)
+            seen += rows.num_rows
+            if begin < end:
+                yield rows.slice(begin, end - begin)
+            if seen >= piece.stop:
+                return
 
 
 def _ids(uri: str) -> list[str]:

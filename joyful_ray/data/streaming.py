@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import accumulate
 
 import numpy as np
 import pyarrow as pa
@@ -34,18 +33,13 @@ _SHARDS, _ROWS = 4, 5
 
 @dataclass(frozen=True)
 class StreamedSplit:
-    """A split that stays on storage.
-
-    Attributes:
-        rows: number of chosen conversations per shard.
-    """
+    """A split that stays on storage."""
 
     reading: SplitRows
-    rows: tuple[int, ...]
 
     def source(self, job: JobConfig, encoding: Encoding) -> BatchLoader:
         """A loader that reads the split from storage every epoch."""
-        return StreamingLoader(self, job, encoding)
+        return StreamingLoader(self.reading, job, encoding)
 
 
 @dataclass(frozen=True)
@@ -81,9 +75,10 @@ def plan_lanes(rows: Sequence[int], rules: StepRules, *, seed: int, epoch: int) 
     batch, parts = rules.batch_conversations, rules.micro_batches
     lanes = min(batch, max(LANES, parts or 0))
     ends = [batch * lane // lanes for lane in range(lanes + 1)]
+    pieces = divide(around, [total * end // batch for end in ends[1:]])
     return [
         Lane(
-            tuple(cut_pieces(around, total * ends[lane] // batch, total * ends[lane + 1] // batch)),
+            tuple(pieces[lane]),
             share=ends[lane + 1] - ends[lane],
             unit=lane if parts is None else lane * parts // lanes,
         )
@@ -91,26 +86,41 @@ def plan_lanes(rows: Sequence[int], rules: StepRules, *, seed: int, epoch: int) 
     ]
 
 
+def divide(pieces: Sequence[Piece], ends: Sequence[int]) -> list[list[Piece]]:
+    """Divide pieces in a row into groups that end before so many rows; pieces that meet become one.
+
+    Args:
+        pieces: the rows, one after the other.
+        ends: rows before the end of each group, never falling; what comes after the last is left out.
+    """
+    groups: list[list[Piece]] = [[] for _ in ends]
+    group = rows = 0
+    for piece in pieces:
+        start = piece.start
+        while start < piece.stop:
+            while group < len(ends) and ends[group] <= rows:
+                group += 1
+            if group == len(ends):
+                return groups
+            stop = min(piece.stop, start + ends[group] - rows)
+            rows += stop - start
+            mine = groups[group]
+            meets = bool(mine) and (mine[-1].shard, mine[-1].stop) == (piece.shard, start)
+            mine.append(Piece(piece.shard, mine.pop().start if meets else start, stop))
+            start = stop
+    return groups
+
+
 def cut_pieces(pieces: Sequence[Piece], low: int, high: int) -> list[Piece]:
     """The rows from `low` to before `high` of pieces in a row; pieces that meet become one."""
-    found: list[Piece] = []
-    for piece, end in zip(pieces, accumulate(len(piece) for piece in pieces), strict=True):
-        begin = end - len(piece)
-        start, stop = max(low, begin), min(high, end)
-        if start >= stop:
-            continue
-        start, stop = piece.start + start - begin, piece.start + stop - begin
-        if found and found[-1].shard == piece.shard and found[-1].stop == start:
-            start = found.pop().start
-        found.append(Piece(piece.shard, start, stop))
-    return found
+    return divide(pieces, [low, max(low, high)])[1]
 
 
 class StreamingLoader:
     """A split that is read from storage every epoch, a window of steps at a time."""
 
-    def __init__(self, split: StreamedSplit, job: JobConfig, encoding: Encoding) -> None:
-        self._split, self._encoding, self._seed = split, encoding, job.seed
+    def __init__(self, reading: SplitRows, job: JobConfig, encoding: Encoding) -> None:
+        self._reading, self._encoding, self._seed = reading, encoding, job.seed
         self._rules = step_rules(job)
         steps = max(self.steps(world_size=1), 1)
         most = max(job.data.streaming_buffer_conversations // self._rules.batch_conversations, 1)
@@ -118,11 +128,11 @@ class StreamingLoader:
         self._window = -(-steps // -(-steps // most))
         self._evaluation = job.train.evaluation_utterances
         self._threads = max(math.ceil(job.cluster.cpus_per_worker), 1)
-        self._next: _EpochReading | None = None
+        self._next: dict[tuple[int, int], _EpochReading] = {}
 
     def steps(self, *, world_size: int) -> int:
         """Number of steps per epoch."""
-        return -(-sum(self._split.rows) // self._rules.batch_conversations)
+        return -(-sum(self._reading.rows) // self._rules.batch_conversations)
 
     def epoch(self, epoch: int, *, rank: int, world_size: int, start: int = 0) -> Iterator[Work]:
         """This rank's share of each step; rows of windows before that of `start` are not read.
@@ -131,15 +141,15 @@ class StreamingLoader:
         """
         first, steps, key = start // self._window, self.steps(world_size=world_size), draw_key(self._seed, epoch)
         windows = -(-steps // self._window)
-        reading, self._next = self._next, None
-        if reading is None or reading.what != (epoch, rank, world_size, first):
+        reading = self._next.pop((rank, world_size), None)
+        if reading is None or reading.what != (epoch, first):
             reading = self._begin(epoch, rank, world_size, first)
         mine = reading.lanes
         with reading.ahead as ahead:
             for window in range(first, windows):
                 tables = ahead.next()
                 if window + 1 == windows:
-                    self._next = self._begin(epoch + 1, rank, world_size, 0)
+                    self._next[rank, world_size] = self._begin(epoch + 1, rank, world_size, 0)
                 store = SplitStore(list(tables.values()), self._encoding)
                 drawn = self._draw(store, tables, epoch, window)
                 for step in range(window * self._window, min((window + 1) * self._window, steps)):
@@ -152,7 +162,7 @@ class StreamingLoader:
 
     def _begin(self, epoch: int, rank: int, world_size: int, first: int) -> _EpochReading:
         """Begin to read a rank's lanes of an epoch, from a window on."""
-        lanes = plan_lanes(self._split.rows, self._rules, seed=self._seed, epoch=epoch)
+        lanes = plan_lanes(self._reading.rows, self._rules, seed=self._seed, epoch=epoch)
         mine = {number: lane for number, lane in enumerate(lanes) if lane.unit % world_size == rank}
         rows = {
             number: self._rows(
@@ -161,7 +171,7 @@ class StreamingLoader:
             )
             for number, lane in mine.items()
         }
-        return _EpochReading((epoch, rank, world_size, first), mine, _Ahead(rows, threads=self._threads))
+        return _EpochReading((epoch, first), mine, _Ahead(rows, threads=self._threads))
 
     def _draw(self, store: SplitStore, tables: dict[int, pa.Table], epoch: int, window: int) -> dict[int, list[int]]:
         """Positions in a store of the conversations of each lane, in the order in which its steps take them."""
@@ -198,13 +208,10 @@ class StreamingLoader:
 
     def once(self, *, rank: int, world_size: int) -> Iterator[Batch]:
         """This rank's share of one pass, in the order of storage; batches do not depend on the number of ranks."""
-        whole = [Piece(shard, 0, rows) for shard, rows in enumerate(self._split.rows) if rows]
-        size, total = EVALUATED_TOGETHER, sum(self._split.rows)
-        mine = [
-            piece
-            for begin in range(rank * size, total, world_size * size)
-            for piece in cut_pieces(whole, begin, begin + size)
-        ]
+        whole = [Piece(shard, 0, rows) for shard, rows in enumerate(self._reading.rows) if rows]
+        size, total = EVALUATED_TOGETHER, sum(self._reading.rows)
+        groups = divide(whole, range(size, total + size, size))
+        mine = [piece for group in groups[rank::world_size] for piece in group]
         with _Ahead({0: self._rows(cut_pieces(mine, 0, total), at_a_time=size)}, threads=self._threads) as ahead:
             while tables := ahead.next():
                 store = SplitStore(list(tables.values()), self._encoding)
@@ -213,7 +220,7 @@ class StreamingLoader:
                     yield store.batch(chosen)
 
     def _rows(self, pieces: Sequence[Piece], *, at_a_time: int) -> Iterator[pa.Table]:
-        for table in rows_of_pieces(self._split.reading, pieces, at_a_time=at_a_time):
+        for table in rows_of_pieces(self._reading, pieces, at_a_time=at_a_time):
             yield self._encoding.table(table)
 
 
@@ -244,8 +251,8 @@ class _Ahead:
 
 @dataclass(frozen=True)
 class _EpochReading:
-    """What a rank reads in an epoch from a window on: (epoch, rank, ranks, window)."""
+    """What a rank reads in an epoch from a window on."""
 
-    what: tuple[int, int, int, int]
+    what: tuple[int, int]
     lanes: dict[int, Lane]
     ahead: _Ahead

@@ -19,8 +19,8 @@ from joyful_ray.data.batch import Batch
 from joyful_ray.data.here import loaders_here
 from joyful_ray.data.plan import StepRules
 from joyful_ray.data.prepare import prepare_here, survey_here
-from joyful_ray.data.split_rows import Piece, chosen_rows, rows_of_pieces
-from joyful_ray.data.streaming import EVALUATED_TOGETHER, LANES, StreamedSplit, StreamingLoader, cut_pieces, plan_lanes
+from joyful_ray.data.split_rows import Piece, rows_of_pieces
+from joyful_ray.data.streaming import EVALUATED_TOGETHER, LANES, StreamingLoader, cut_pieces, plan_lanes
 from joyful_ray.errors import ConfigError, CorpusError
 from joyful_ray.schema import Split
 from joyful_ray.train.launch import train
@@ -53,9 +53,7 @@ def job_of(*, workers: int = 0, units: bool = True, **data: Any) -> JobConfig:
 
 def loader_of(corpus: Corpus, job: JobConfig, split: Split = "train") -> StreamingLoader:
     corpus_info, reading = survey_here(corpus, job)
-    return StreamingLoader(
-        StreamedSplit(reading[split], chosen_rows(corpus, reading[split])), job, corpus_info.encoding
-    )
+    return StreamingLoader(reading[split], job, corpus_info.encoding)
 
 
 Steps = list[list[list[tuple[tuple[str, ...], list[int]]]]]
@@ -157,10 +155,8 @@ def test_an_epoch_is_the_same_whatever_was_read_before(corpus: Corpus) -> None:
     assert steps_of(loader, 1, 2) == fresh[1], "after an epoch that was left"
 
 
-def test_the_next_epoch_is_read_while_the_last_window_is_trained_on(
-    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loader = loader_of(corpus, job_of(streaming_buffer_conversations=1000))
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Notes from now on which epochs begin to be read."""
     epochs: list[int] = []
     real = streaming.plan_lanes
 
@@ -169,8 +165,30 @@ def test_the_next_epoch_is_read_while_the_last_window_is_trained_on(
         return real(*args, epoch=epoch, **settings)
 
     monkeypatch.setattr(streaming, "plan_lanes", noted)
+    return epochs
+
+
+def test_the_next_epoch_is_read_while_the_last_window_is_trained_on(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = loader_of(corpus, job_of(streaming_buffer_conversations=1000))
+    epochs = begun(monkeypatch)
     next(loader.epoch(0, rank=0, world_size=1))
     assert epochs == [0, 1]
+
+
+def test_what_is_read_for_another_rank_keeps_what_was_read_ahead(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first rank's diagnostics read the first step of one rank alone, in the middle of its own epoch."""
+    loader = loader_of(corpus, job_of(streaming_buffer_conversations=1000))
+    mine = loader.epoch(0, rank=0, world_size=2)
+    next(mine)
+    next(loader.epoch(0, rank=0, world_size=1))
+    list(mine)
+    epochs = begun(monkeypatch)
+    next(loader.epoch(1, rank=0, world_size=2))
+    assert epochs == [2], "epoch 1 had been begun"
 
 
 def test_the_order_depends_on_the_buffer_and_the_seed(corpus: Corpus) -> None:
@@ -226,7 +244,7 @@ def test_evaluation_of_many_conversations_is_divided_in_fixed_groups(tmp_path: P
 @pytest.mark.parametrize("at_a_time", [1, 3, 100])
 def test_rows_come_so_many_at_a_time(corpus: Corpus, at_a_time: int) -> None:
     reading = survey_here(corpus, job_of())[1]["train"]
-    rows = chosen_rows(corpus, reading)
+    rows = reading.rows
     pieces = [Piece(shard, 1, count) for shard, count in enumerate(rows) if count > 1]
     tables = list(rows_of_pieces(reading, pieces, at_a_time=at_a_time))
     assert all(table.num_rows == at_a_time for table in tables[:-1])

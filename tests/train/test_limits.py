@@ -280,7 +280,7 @@ def test_workers_beyond_the_parts_of_a_streamed_split_are_idle(workers: int, exp
     job = small_job(
         objective={"negatives": "conversation"}, train={"batch_conversations": 200}, cluster={"workers": workers}
     )
-    streamed = {"train": StreamedSplit(SplitRows("train", ()), ())}
+    streamed = {"train": StreamedSplit(SplitRows("train", (), ()))}
     found = idle_workers(job, SimpleNamespace(conversations=1000), streamed)  # type: ignore[arg-type]
     assert len(found) == len(expected)
     assert all(line.startswith(start) for line, start in zip(found, expected, strict=True))
