@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
 
-from joyful_ray.certify.disturbances import KINDS, Disturber, Kind, repeats_allowed
+from joyful_ray.certify.disturbances import KINDS, SAME_WORKERS, Disturber, Kind, repeats_allowed
 from joyful_ray.certify.nodes import LocalNodes, local_nodes
 from joyful_ray.config import JobConfig, resolve, to_yaml
 from joyful_ray.errors import ConfigError, TrainingError
@@ -23,6 +23,13 @@ FILE = "certificate.json"
 TOLERANCE = 1e-4
 """Largest relative difference of a loss where the number of workers has changed."""
 Ingest = Literal["resident", "streaming"]
+WAYS: tuple[tuple[str, Ingest], ...] = (
+    ("resident", "resident"),
+    ("streaming", "streaming"),
+    ("resident-other-workers", "resident"),
+    ("streaming-other-workers", "streaming"),
+)
+"""Names of the trials, and how each reads its corpus; those with other workers change their number on the way."""
 
 
 class Trial(NamedTuple):
@@ -34,23 +41,31 @@ class Trial(NamedTuple):
     kinds: tuple[Kind, ...]
 
 
-def trials_of(workers: int, disturbances: int, draw: random.Random) -> list[Trial]:
+def trials_of(workers: int, disturbances: int, draw: random.Random, only: Sequence[str] = ()) -> list[Trial]:
     """The trials, with all disturbances shared out among them: in each, kinds come in a random order.
 
-    Streaming keeps its number of workers, because its order of conversations depends on it.
+    Args:
+        workers: number of workers at the start.
+        disturbances: how many, over all trials.
+        draw: decides the order.
+        only: names of the trials to make; empty for all.
+
+    Raises:
+        ConfigError: there is no trial of such a name.
     """
-    same = tuple(kind for kind in KINDS if kind != "other-workers")
-    shares = [disturbances // 3 + (place < disturbances % 3) for place in range(3)]
-    plans: list[tuple[str, Ingest, tuple[int, ...], tuple[Kind, ...]]] = [
-        ("resident", "resident", (workers,), same),
-        ("streaming", "streaming", (workers,), same),
-        ("other-workers", "resident", (workers, 1, workers + 1), KINDS),
-    ]
-    return [
-        Trial(name, ingest, numbers, tuple(_in_turn(kinds, count, draw)))
-        for (name, ingest, numbers, kinds), count in zip(plans, shares, strict=True)
-        if count
-    ]
+    names = [name for name, _ in WAYS]
+    if unknown := sorted(set(only) - set(names)):
+        raise ConfigError(f"there is no trial {unknown[0]}; there are {', '.join(names)}")
+    ways = [way for way in WAYS if not only or way[0] in only]
+    trials = []
+    for place, (name, ingest) in enumerate(ways):
+        count = disturbances // len(ways) + (place < disturbances % len(ways))
+        is_changed = name.endswith("other-workers")
+        numbers = (workers, 1, workers + 1) if is_changed else (workers,)
+        kinds = _in_turn(KINDS if is_changed else SAME_WORKERS, count, draw)
+        if count:
+            trials.append(Trial(name, ingest, numbers, tuple(kinds)))
+    return trials
 
 
 def _in_turn(kinds: tuple[Kind, ...], count: int, draw: random.Random) -> list[Kind]:
@@ -68,6 +83,7 @@ def certify(
     workers: int = 2,
     disturbances: int = 9,
     seed: int = 0,
+    trials: Sequence[str] = (),
     watch: Callable[[str], None] = lambda line: None,
 ) -> tuple[Certificate, str]:
     """Train a job undisturbed and disturbed on a cluster of several nodes on this machine, and compare.
@@ -78,6 +94,7 @@ def certify(
         workers: number of workers.
         disturbances: how many, over all trials.
         seed: of what is done, and when.
+        trials: names of the trials to make; empty for all four.
         watch: called with a line for each step.
 
     Returns:
@@ -87,6 +104,8 @@ def certify(
         UserError: the job cannot be used; nothing was started.
         TrainingError: a run that was not disturbed failed.
     """
+    draw = random.Random(seed)
+    plans = trials_of(workers, disturbances, draw, trials)
     corpus = check_job(job.model_copy(update={"cluster": job.cluster.model_copy(update={"workers": 0})}))
     directory = RunDirectory.of(job, name or f"{job.name}-certificate")
     if directory.location.is_remote:
@@ -94,9 +113,9 @@ def certify(
     if directory.location.exists():  # also without a certificate: runs that were disturbed by chance prove nothing
         raise ConfigError(f"{directory.location.uri} exists; give this certificate another --name, or remove it")
     steps = -(-corpus.manifest.splits["train"].conversations // job.train.batch_conversations)
-    draw, runs = random.Random(seed), []
+    runs = []
     with local_nodes(workers + 1, cpus=job.cluster.cpus_per_worker) as nodes:
-        for trial in trials_of(workers, disturbances, draw):
+        for trial in plans:
             runs.append(_certified(job, trial, directory, nodes, draw, watch, steps=steps))
     certificate = Certificate(
         fingerprint=job.fingerprint, corpus=corpus.hash, seed=seed, versions=versions(), runs=runs

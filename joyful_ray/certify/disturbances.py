@@ -22,6 +22,7 @@ from joyful_ray.train.run_directory import RunDirectory
 
 Kind = Literal["worker", "node", "command", "sigterm", "other-workers", "damage", "storage"]
 KINDS: tuple[Kind, ...] = ("worker", "node", "command", "sigterm", "other-workers", "damage", "storage")
+SAME_WORKERS = tuple(kind for kind in KINDS if kind != "other-workers")
 POLL_S, PATIENCE_S = 0.1, 300.0
 """A run that neither saves nor ends for `PATIENCE_S` hangs."""
 OUTAGE_S = 3.0

@@ -46,6 +46,10 @@ def certify(
     workers: Annotated[int, typer.Option(min=1, metavar="N", help="Number of Ray workers.")] = 2,
     disturbances: Annotated[int, typer.Option(min=1, metavar="N", help="How often to disturb the runs, in all.")] = 9,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Decides what is done, and when.")] = 0,
+    trials: Annotated[
+        list[str] | None,
+        typer.Option("--trial", metavar="NAME", help="Make this trial only; can be repeated.", show_default=False),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show on this machine that a job gives the same answer whatever happens to its workers, nodes, files and storage.
@@ -61,7 +65,13 @@ def certify(
     screen = Screen(as_json=as_json)
     resolved = load_job(job, settings or [])
     certificate, place = compare(
-        resolved, name=name, workers=workers, disturbances=disturbances, seed=seed, watch=screen.say
+        resolved,
+        name=name,
+        workers=workers,
+        disturbances=disturbances,
+        seed=seed,
+        trials=trials or [],
+        watch=screen.say,
     )
     show_certificate(screen, certificate, place)
     screen.result(certificate)

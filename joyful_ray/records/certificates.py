@@ -9,7 +9,7 @@ class DisturbedRun(Record):
     """One run that was disturbed, beside one that was not.
 
     Attributes:
-        name: of the trial, such as `resident` or `other-workers`.
+        name: of the trial, such as `resident` or `streaming-other-workers`.
         workers: numbers of workers that it had, one after the other.
         ingest: how it read the corpus.
         disturbances: what was done to it, in order.

@@ -21,17 +21,24 @@ from tests.tiny_corpus import SMALL, merge, small_job, write_tiny
 
 def test_disturbances_are_shared_out_and_every_kind_comes_before_any_comes_again() -> None:
     trials = trials_of(2, 40, random.Random(0))
-    assert [trial.name for trial in trials] == ["resident", "streaming", "other-workers"]
-    assert [len(trial.kinds) for trial in trials] == [14, 13, 13]
-    assert [trial.ingest for trial in trials] == ["resident", "streaming", "resident"]
-    resident, streaming, other = trials
-    assert set(resident.kinds[:6]) == set(resident.kinds[6:12]) == set(KINDS) - {"other-workers"}
-    assert "other-workers" not in streaming.kinds
-    assert set(other.kinds[:7]) == set(KINDS)
-    assert other.workers == (2, 1, 3)
+    names = ["resident", "streaming", "resident-other-workers", "streaming-other-workers"]
+    assert [trial.name for trial in trials] == names
+    assert [len(trial.kinds) for trial in trials] == [10, 10, 10, 10]
+    assert [len(trial.kinds) for trial in trials_of(2, 9, random.Random(0))] == [3, 2, 2, 2]
+    assert [trial.ingest for trial in trials] == ["resident", "streaming"] * 2
+    for trial in trials[:2]:
+        assert set(trial.kinds[:6]) == set(KINDS) - {"other-workers"} == set(trial.kinds)
+        assert trial.workers == (2,)
+    for trial in trials[2:]:
+        assert set(trial.kinds[:7]) == set(KINDS)
+        assert trial.workers == (2, 1, 3)
     assert trials == trials_of(2, 40, random.Random(0)), "a seed decides them"
     assert trials != trials_of(2, 40, random.Random(1))
     assert [trial.name for trial in trials_of(2, 1, random.Random(0))] == ["resident"]
+    chosen = trials_of(2, 3, random.Random(0), ["streaming-other-workers", "streaming"])
+    assert [(trial.name, len(trial.kinds)) for trial in chosen] == [("streaming", 2), ("streaming-other-workers", 1)]
+    with pytest.raises(ConfigError, match="there is no trial other; there are resident, streaming, "):
+        trials_of(2, 3, random.Random(0), ["other"])
 
 
 def test_repeats_are_bounded_by_the_interval() -> None:
@@ -89,16 +96,35 @@ def test_what_cannot_be_certified_is_refused_before_anything_starts(tmp_path: Pa
         certify(small_job({"corpus": corpus, "storage": str(tmp_path)}))
 
 
+def certified(folder: Path, epochs: int, *words: str) -> Path:
+    """Write a small corpus and a job with ten steps an epoch, and run the command; returns where the runs are."""
+    corpus = write_tiny(folder / "corpus", counts={"train": 60, "dev": 7, "test": 5})
+    train = {"epochs": epochs, "patience": 100, "batch_conversations": 6, "checkpoint_every_steps": 2}
+    own = {"name": "tiny", "corpus": corpus, "storage": str(folder / "runs"), "train": train}
+    job = merge(merge(SMALL, own), {"cluster": {"collective_timeout_s": 20}})
+    (folder / "job.yaml").write_text(yaml.safe_dump(job))
+    assert main(["certify", str(folder / "job.yaml"), *words, "--json"]) == 0
+    return folder / "runs" / "tiny-certificate"
+
+
+@pytest.mark.ray
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_a_streaming_run_is_certified(tmp_path: Path) -> None:
+    """A worker is killed, then the command, in a run of two workers on three nodes."""
+    folder = certified(tmp_path, 20, "--trial", "streaming", "--disturbances", "2", "--seed", "43")
+    certificate = Certificate.model_validate_json((folder / "certificate.json").read_text())
+    (run,) = certificate.runs
+    assert run.name == run.ingest == "streaming"
+    assert run.disturbances == ["worker", "command"]
+    assert run.resumes >= 1
+    assert run.is_exact
+
+
 @pytest.mark.long
 def test_a_job_is_certified_on_several_nodes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    corpus = write_tiny(tmp_path / "corpus", counts={"train": 60, "dev": 7, "test": 5})
-    train = {"epochs": 60, "patience": 100, "batch_conversations": 6, "checkpoint_every_steps": 2}
-    own = {"name": "tiny", "corpus": corpus, "storage": str(tmp_path / "runs"), "train": train}
-    job = merge(merge(SMALL, own), {"cluster": {"collective_timeout_s": 20}})
-    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
-    assert main(["certify", str(tmp_path / "job.yaml"), "--disturbances", "9", "--json"]) == 0
+    folder = certified(tmp_path, 60, "--disturbances", "9")
     certificate = Certificate.model_validate(json.loads(capsys.readouterr().out))
-    assert [len(run.disturbances) for run in certificate.runs] == [3, 3, 3]
+    assert [len(run.disturbances) for run in certificate.runs] == [3, 2, 2, 2]
     assert all(run.is_exact for run in certificate.runs if "other-workers" not in run.disturbances)
-    written = tmp_path / "runs" / "tiny-certificate" / "certificate.json"
-    assert Certificate.model_validate_json(written.read_text()) == certificate
+    assert Certificate.model_validate_json((folder / "certificate.json").read_text()) == certificate

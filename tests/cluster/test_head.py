@@ -95,6 +95,7 @@ def test_the_readmes_commands_run_and_a_stopped_run_continues(head: Head, bucket
     assert "is finished" in status["error"]
 
 
+@pytest.mark.long
 def test_the_main_readmes_commands_run(head: Head, bucket: Location) -> None:
     """On a small corpus instead of MELD, with the same modalities in the same bucket, and for three epochs."""
     synthesize(bucket.join("corpora/meld").uri, conversations=40, seed=0)

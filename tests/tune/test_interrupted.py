@@ -22,7 +22,7 @@ from tests.tiny_corpus import write_tiny
 from tests.tune.searches import search_job, study_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-TRIALS, EPOCHS = 4, 4
+TRIALS, EPOCHS = 3, 4
 START_LIMIT_S, END_LIMIT_S = 240, 400
 
 
