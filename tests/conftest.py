@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from joyful_ray import termination
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -20,6 +23,13 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A test that uses the network fails at once instead of waiting for Amazon's metadata address.
 os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture(autouse=True)
+def _own_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process knows of signals ends with the test that raised them."""
+    monkeypatch.setattr(termination, "_received", threading.Event())
+    monkeypatch.setattr(termination, "_last_words", [])
 
 
 @pytest.fixture(scope="session")
