@@ -128,4 +128,5 @@ for group, commands in COMMANDS.items():
             add_help_option=name != "import",  # its own option describes a format too
             no_args_is_help=name == "import",
         )(command)
+app.add_typer(corpora.corpus_group(), rich_help_panel="Corpora")
 app.add_typer(cluster.jobs_group(), rich_help_panel="Clusters")

@@ -83,7 +83,7 @@ def run_demo(job: JobConfig, *, stage: Callable[[str], None], watch: Callable[[E
     run = open_location(job.storage).join(job.name)
     bundle = run.join("bundle").uri
     stage(f"scoring {bundle}")
-    optimum = open_corpus(job.corpus, verify=False).manifest.notes["optimum"]
+    optimum = open_corpus(job.corpus).manifest.notes["optimum"]
     return DemoResult(
         corpus=job.corpus,
         record=record,

@@ -14,9 +14,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, FORMAT_VERSION)
+"""Version 1 lists the shards in the manifest, and has no statistics; `joyful corpus upgrade` adds them."""
 UNKNOWN_VALUE = "(unknown)"
 """What tables call the group of speakers without a value of an attribute."""
+LABEL_BIN = 0.1
+"""Width of the bins in which labels that are numbers are counted."""
 MANIFEST_NAME = "manifest.json"
 QUARANTINE_NAME = "quarantine.jsonl"
 
@@ -82,22 +86,46 @@ class FeatureContract(_Entry):
 
 
 class ShardEntry(_Entry):
-    """One Parquet file of a split; `rows` counts conversations."""
+    """One Parquet file of a split; `rows` counts conversations, and `bytes` are those of the file."""
 
     name: str
     rows: int = Field(ge=1)
     utterances: int = Field(ge=1)
     sha256: str
+    bytes: int = 0
+
+
+class SideFile(_Entry):
+    """A small file beside the shards of a split."""
+
+    name: str
+    sha256: str
 
 
 class SplitEntry(_Entry):
-    """Counts of one split: utterances per label, unlabeled ones, and those with each modality."""
+    """What is known of a split.
+
+    Attributes:
+        labels: number of utterances per label.
+        present: number of utterances with each modality.
+        lengths: number of conversations by number of utterances.
+        speakers: largest number of speakers in a conversation.
+        speaker_names: all of them; None if they are many.
+        label_histogram: number of labels that are numbers, by their nearest multiple of `LABEL_BIN`.
+        side_files: by what they have: shards, conversations, features; none if the split is empty.
+        shards: not in the manifest's file, but in a side file.
+    """
 
     conversations: int = Field(ge=0)
     utterances: int = Field(ge=0)
     labels: dict[str, int] = {}
     unlabeled: int = 0
     present: dict[Modality, int] = {}
+    lengths: dict[int, int] = {}
+    speakers: int = 0
+    speaker_names: list[str] | None = None
+    label_histogram: dict[int, int] = {}
+    side_files: dict[str, SideFile] = {}
     shards: list[ShardEntry] = []
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from joyful_ray.data.encode import Moments, Scaling
+from joyful_ray.corpora.statistics import FeatureStatistics
+from joyful_ray.data.encode import Scaling
 from joyful_ray.records import ModalityShift
 from joyful_ray.schema import Modality
 
@@ -21,14 +22,14 @@ FAR_DEVIATIONS = 2.0
 
 @dataclass(frozen=True)
 class Distances:
-    """Sums over tables: moments of the scaled features, and counts of utterances.
+    """Sums over tables: statistics of the scaled features, and counts of utterances.
 
     Attributes:
-        moments: moments of the scaled features.
+        features: statistics of the scaled features.
         utterances, present, far: all utterances, those that have the modality, and those far from the training data.
     """
 
-    moments: Moments
+    features: FeatureStatistics
     utterances: int
     present: int
     far: int
@@ -46,12 +47,12 @@ class Distances:
             present_N = cells_N > 0
             spread_N = np.sqrt(squares_N[present_N] / cells_N[present_N])
             far, present = int((spread_N > FAR_DEVIATIONS).sum()), int(present_N.sum())
-            distances[name] = cls(Moments.of(scaled_NW), len(scaled_NW), present, far)
+            distances[name] = cls(FeatureStatistics.of(scaled_NW), len(scaled_NW), present, far)
         return distances
 
     def __add__(self, other: Distances) -> Distances:
         return Distances(
-            self.moments + other.moments,
+            self.features + other.features,
             self.utterances + other.utterances,
             self.present + other.present,
             self.far + other.far,
@@ -64,9 +65,9 @@ def shift_of(distances: Mapping[Modality, Distances]) -> dict[Modality, Modality
 
 
 def _shift(sums: Distances) -> ModalityShift:
-    known = sums.moments.count_W > 0
-    mean_W = sums.moments.mean_W[known]
-    spread_W = np.sqrt(sums.moments.squares_W[known] / sums.moments.count_W[known])
+    known = sums.features.count_W > 0
+    mean_W = sums.features.mean_W[known]
+    spread_W = np.sqrt(sums.features.squares_W[known] / sums.features.count_W[known])
     return ModalityShift(
         present_share=sums.present / sums.utterances,
         mean_shift=float(np.sqrt((mean_W**2).mean())),

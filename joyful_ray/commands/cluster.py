@@ -237,13 +237,16 @@ def stop(job: JobName, address: Address = None, as_json: Json = False) -> None:
 
 def _parse_command(context: typer.Context, command: list[str]) -> dict[str, Any]:
     """Parse a command with its own options, and raise its usage errors before anything is sent."""
-    verb, words = command[0], command[1:]
-    group = context.find_root().command
-    found = group.get_command(context, verb) if isinstance(group, typer.core.TyperGroup) else None
-    if found is None or verb in NOT_SUBMITTABLE:
-        known = [name for name in getattr(group, "commands", {}) if name not in NOT_SUBMITTABLE]
-        raise typer.BadParameter(f"{verb!r} cannot be submitted; choose one of {', '.join(known)}")
-    return found.make_context(verb, list(words), parent=context.find_root()).params
+    root, words, verb = context.find_root(), list(command), ""
+    found: Any = root.command
+    while isinstance(found, typer.core.TyperGroup):
+        group, verb = found, words.pop(0) if words else ""
+        found = group.get_command(context, verb)
+        if found is None or verb in NOT_SUBMITTABLE:
+            known = [name for name in group.commands if name not in NOT_SUBMITTABLE]
+            raise typer.BadParameter(f"{verb!r} cannot be submitted; choose one of {', '.join(known)}")
+    params: dict[str, Any] = found.make_context(verb, words, parent=root).params
+    return params
 
 
 def _overrides(parameters: dict[str, Any]) -> list[str]:

@@ -146,8 +146,12 @@ def _pairs(texts: list[str] | None) -> dict[str, str]:
     return pairs
 
 
+CorpusUri = Annotated[str, typer.Argument(metavar="URI", help="Path or s3:// URI of a corpus.")]
+
+
 def inspect(
-    uri: Annotated[str, typer.Argument(metavar="URI", help="Path or s3:// URI of a corpus.")],
+    uri: CorpusUri,
+    verify: Annotated[bool, typer.Option("--verify", help="Also read all shards, and name those that differ.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show a corpus: its counts, labels, modalities and features, with warnings."""
@@ -156,9 +160,43 @@ def inspect(
     from joyful_ray.console.screen import Screen
     from joyful_ray.corpora.card import inspect_corpus
     from joyful_ray.corpora.shards import open_corpus
+    from joyful_ray.corpora.upgrade import damaged_shards
+    from joyful_ray.errors import CorpusError
+    from joyful_ray.wording import counted
+
+    screen = Screen(as_json=as_json)
+    corpus = open_corpus(uri)
+    if verify:
+        with CountDisplay(screen, "verified", "shard") as display:
+            damaged = damaged_shards(corpus, watch=display.update)
+        if damaged:
+            for line in damaged[1:]:
+                screen.say(line)
+            raise CorpusError(f"{counted(len(damaged), 'shard')} differ from the manifest: {damaged[0]}")
+    with CountDisplay(screen, "read", "shard") as display:
+        card = inspect_corpus(corpus, watch=display.update)
+    show_corpus(screen, card)
+    screen.result(card)
+
+
+def corpus_group() -> typer.Typer:
+    """The commands `joyful corpus …`."""
+    group = typer.Typer(name="corpus", help="Change a corpus: bring it to the current format.", no_args_is_help=True)
+    group.command(name="upgrade")(upgrade)
+    return group
+
+
+def upgrade(uri: CorpusUri, as_json: Json = False) -> None:
+    """Bring a corpus of an earlier version to the current format, in place. Its shards and its hash stay."""
+    from joyful_ray.console.corpora import show_manifest
+    from joyful_ray.console.counting import CountDisplay
+    from joyful_ray.console.screen import Screen
+    from joyful_ray.corpora.upgrade import upgrade_corpus
 
     screen = Screen(as_json=as_json)
     with CountDisplay(screen, "read", "shard") as display:
-        card = inspect_corpus(open_corpus(uri), watch=display.update)
-    show_corpus(screen, card)
-    screen.result(card)
+        manifest, earlier = upgrade_corpus(uri, watch=display.update)
+    show_manifest(screen, manifest, uri)
+    now = manifest.format_version
+    screen.say(f"it has format version {now}" + (" already" if earlier == now else f"; it had {earlier}"))
+    screen.result(manifest)

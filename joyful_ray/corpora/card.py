@@ -1,27 +1,25 @@
-"""The corpus card: what you should know about a corpus before you train on it, with warnings.
-
-Shapes: n = utterances of one split, W = width of one modality's vectors.
-"""
+"""The corpus card: what you should know about a corpus before you train on it, with warnings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from itertools import count
+from collections.abc import Callable, Iterator, Mapping
+from itertools import combinations, count
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from joyful_ray.corpora.shards import Corpus
-from joyful_ray.schema import SPLITS, FeatureContract, Modality, Split, Task
+from joyful_ray.corpora.statistics import Statistics, counts_in_order, statistics_of
+from joyful_ray.schema import LABEL_BIN, SPLITS, FeatureContract, Modality, Split, Task
 from joyful_ray.wording import counted
 
 Watch = Callable[[int, int], None]
 RARE_SHARE = 0.01
+MOST_COMPARED = 1_000_000
+"""Utterances of a corpus whose ids are compared between splits; those of a larger one are not."""
 
 
 class _Card(BaseModel):
@@ -93,21 +91,8 @@ class CorpusCard(_Card):
         return rows
 
 
-@dataclass
-class _Reading:
-    """What a pass over a split collects."""
-
-    lengths: list[NDArray] = field(default_factory=list)
-    label_values: list[NDArray] = field(default_factory=list)
-    most_speakers: int = 0
-    ids: set[str] = field(default_factory=set)
-    absent_cells: dict[Modality, int] = field(default_factory=dict)
-    least_W: dict[Modality, NDArray] = field(default_factory=dict)
-    most_W: dict[Modality, NDArray] = field(default_factory=dict)
-
-
 def inspect_corpus(corpus: Corpus, *, watch: Watch | None = None) -> CorpusCard:
-    """Read every shard once and describe the corpus.
+    """Describe a corpus from what it knows of itself; one of format version 1 is read.
 
     Args:
         corpus: the opened corpus.
@@ -120,7 +105,7 @@ def inspect_corpus(corpus: Corpus, *, watch: Watch | None = None) -> CorpusCard:
         if watch is not None:
             watch(next(done), total)
 
-    split_rows = {split: _read_split(corpus, split, read_one) for split in SPLITS if split in corpus.manifest.splits}
+    known = {split: _statistics(corpus, split, read_one) for split in SPLITS if split in corpus.manifest.splits}
     return CorpusCard(
         name=corpus.manifest.name,
         uri=corpus.location.uri,
@@ -130,60 +115,39 @@ def inspect_corpus(corpus: Corpus, *, watch: Watch | None = None) -> CorpusCard:
         has_texts=corpus.manifest.has_texts,
         speaker_attributes=corpus.manifest.speaker_attributes,
         modalities={name: corpus.manifest.modalities[name] for name in corpus.manifest.widths},
-        splits={split: _split_card(corpus, split, reading) for split, reading in split_rows.items()},
+        splits={split: _split_card(corpus, split, found) for split, found in known.items()},
         notes=corpus.manifest.notes,
-        warnings=list(_warnings(corpus, split_rows)),
+        warnings=list(_warnings(corpus, known)),
     )
 
 
-def _read_split(corpus: Corpus, split: Split, read_one: Callable[[], None]) -> _Reading:
-    reading = _Reading(absent_cells=dict.fromkeys(corpus.manifest.widths, 0))
+def _statistics(corpus: Corpus, split: Split, read_one: Callable[[], None]) -> Statistics:
+    known = corpus.statistics(split)
+    if known is not None:
+        return known
+    found = Statistics()
     for table in corpus.tables(split):
-        reading.lengths.append(pc.list_value_length(table.column("utterance_ids")).to_numpy())
-        reading.ids.update(pc.list_flatten(table.column("utterance_ids")).to_pylist())
-        speakers = table.column("speakers").to_pylist()
-        reading.most_speakers = max([reading.most_speakers, *(len(set(names)) for names in speakers)])
-        if corpus.manifest.task == "regression":
-            reading.label_values.append(pc.drop_null(pc.list_flatten(table.column("labels"))).to_numpy())
-        for name, width in corpus.manifest.widths.items():
-            _read_vectors(reading, table, name, width)
+        found += statistics_of(table, corpus.manifest)
         read_one()
-    return reading
+    return found
 
 
-def _read_vectors(reading: _Reading, table: pa.Table, name: Modality, width: int) -> None:
-    flat = pc.fill_null(pc.list_flatten(table.column(name)), float("nan")).to_numpy()
-    values_nW = flat.reshape(-1, width)
-    present_n = pc.list_flatten(table.column(f"{name}_present")).to_numpy(zero_copy_only=False).astype(bool)
-    values_nW = values_nW[present_n]
-    reading.absent_cells[name] += int(np.isnan(values_nW).sum())
-    if not len(values_nW):
-        return
-    least_W = np.fmin.reduce(values_nW, axis=0)
-    most_W = np.fmax.reduce(values_nW, axis=0)
-    if name in reading.least_W:
-        least_W = np.fmin(least_W, reading.least_W[name])
-        most_W = np.fmax(most_W, reading.most_W[name])
-    reading.least_W[name], reading.most_W[name] = least_W, most_W
-
-
-def _split_card(corpus: Corpus, split: Split, reading: _Reading) -> SplitCard:
-    entry = corpus.manifest.splits[split]
+def _split_card(corpus: Corpus, split: Split, found: Statistics) -> SplitCard:
     return SplitCard(
-        conversations=entry.conversations,
-        utterances=entry.utterances,
-        labels=entry.labels,
-        unlabeled=entry.unlabeled,
-        label_values=_spread(reading.label_values),
-        present={name: entry.present.get(name, 0) for name in corpus.manifest.widths},
-        absent_cells=reading.absent_cells,
-        utterances_per_conversation=_spread(reading.lengths),
-        most_speakers=reading.most_speakers,
-        shards=len(entry.shards),
+        conversations=found.conversations,
+        utterances=found.utterances,
+        labels=counts_in_order(corpus.manifest.labels, found.labels),
+        unlabeled=found.unlabeled,
+        label_values=_spread_of_labels(found),
+        present={name: found.present.get(name, 0) for name in corpus.manifest.widths},
+        absent_cells={name: found.absent_cells(name) for name in corpus.manifest.widths},
+        utterances_per_conversation=_spread({float(length): times for length, times in found.lengths.items()}),
+        most_speakers=found.speakers,
+        shards=len(corpus.shards(split)),
     )
 
 
-def _warnings(corpus: Corpus, split_rows: dict[Split, _Reading]) -> Iterator[str]:
+def _warnings(corpus: Corpus, known: dict[Split, Statistics]) -> Iterator[str]:
     splits = corpus.manifest.splits
     for split, consequence in (
         ("train", "nothing can be trained on it"),
@@ -205,44 +169,72 @@ def _warnings(corpus: Corpus, split_rows: dict[Split, _Reading]) -> Iterator[str
         for name in corpus.manifest.widths:
             if entry.utterances and entry.present.get(name, 0) == 0:
                 yield f"no utterance of {split} has {name}"
-    yield from _constant_features(corpus, split_rows)
-    yield from _overlaps(split_rows)
+    yield from _constant_features(corpus, known)
+    yield from _overlaps(corpus)
     quarantined = corpus.manifest.notes.get("quarantined_conversations")
     if quarantined:
         yield f"{counted(quarantined, 'bad conversation')} left out by the import; see quarantine.jsonl"
 
 
-def _constant_features(corpus: Corpus, split_rows: dict[Split, _Reading]) -> Iterator[str]:
-    train = split_rows.get("train")
+def _constant_features(corpus: Corpus, known: dict[Split, Statistics]) -> Iterator[str]:
+    train = known.get("train")
     for name in corpus.manifest.widths:
-        if train is None or name not in train.least_W:
+        if train is None or not train.present.get(name):
             continue
-        constant = np.flatnonzero(~(train.least_W[name] < train.most_W[name]))
+        constant = np.flatnonzero(~(train.features[name].least_W < train.features[name].most_W))
         if len(constant):
             shown = ", ".join(map(str, constant[:8])) + (", …" if len(constant) > 8 else "")
             yield f"{len(constant)} of {corpus.manifest.widths[name]} {name} features are constant in train: {shown}"
 
 
-def _overlaps(split_rows: dict[Split, _Reading]) -> Iterator[str]:
-    names = list(split_rows)
-    for index, first in enumerate(names):
-        for second in names[index + 1 :]:
-            shared = split_rows[first].ids & split_rows[second].ids
-            if shared:
-                yield f"{counted(len(shared), 'utterance id')} of {first} also in {second}, such as {min(shared)}"
+def _overlaps(corpus: Corpus) -> Iterator[str]:
+    if sum(entry.utterances for entry in corpus.manifest.splits.values()) > MOST_COMPARED:
+        return
+    ids = {split: _utterance_ids(corpus, split) for split in corpus.splits()}
+    for first, second in combinations(ids, 2):
+        shared = ids[first] & ids[second]
+        if shared:
+            yield f"{counted(len(shared), 'utterance id')} of {first} also in {second}, such as {min(shared)}"
 
 
-def _spread(parts: list[NDArray]) -> Spread | None:
-    values = np.concatenate(parts) if parts else np.zeros(0)
-    if not len(values):
+def _utterance_ids(corpus: Corpus, split: Split) -> set[str]:
+    tables = (corpus.read_columns(shard, ["utterance_ids"]) for shard in corpus.shards(split))
+    return {name for table in tables for name in pc.list_flatten(table["utterance_ids"]).to_pylist()}
+
+
+def _spread_of_labels(found: Statistics) -> Spread | None:
+    """Spread of labels that are numbers; median and percentile to the nearest `LABEL_BIN`."""
+    values = found.label_values
+    if values is None or not values.count_W[0]:
         return None
+    binned = _spread({number * LABEL_BIN: count for number, count in found.label_histogram.items()})
+    assert binned is not None
+    exact = {"least": values.least_W[0], "mean": values.mean_W[0], "most": values.most_W[0]}
+    return binned.model_copy(update={name: float(value) for name, value in exact.items()})
+
+
+def _spread(counts: Mapping[float, int]) -> Spread | None:
+    """Spread of values that come so many times."""
+    if not counts:
+        return None
+    values = np.array(sorted(counts), np.float64)
+    times = np.array([counts[value] for value in sorted(counts)])
+    median, percentile_95 = (_percentile(values, times, share) for share in (0.5, 0.95))
     return Spread(
-        least=float(values.min()),
-        median=float(np.median(values)),
-        mean=float(values.mean()),
-        percentile_95=float(np.percentile(values, 95)),
-        most=float(values.max()),
+        least=float(values[0]),
+        median=median,
+        mean=float((values * times).sum() / times.sum()),
+        percentile_95=percentile_95,
+        most=float(values[-1]),
     )
+
+
+def _percentile(values: NDArray[np.float64], times: NDArray[np.int64], share: float) -> float:
+    """The percentile of sorted values that come so many times, interpolated as numpy does."""
+    place = share * (int(times.sum()) - 1)
+    ends = np.cumsum(times)
+    low, high = (values[int(np.searchsorted(ends, step, side="right"))] for step in (np.floor(place), np.ceil(place)))
+    return float(low + (high - low) * (place - np.floor(place)))
 
 
 def _spread_text(spread: Spread | None) -> str:

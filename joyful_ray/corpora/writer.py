@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import chain, count
 from types import TracebackType
 from typing import Any
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 
+from joyful_ray.corpora.manifest import split_entry, write_manifest
+from joyful_ray.corpora.shard_file import write_shard
+from joyful_ray.corpora.side_files import KINDS, write_side_files
+from joyful_ray.corpora.statistics import Statistics, conversation_list, statistics_of
 from joyful_ray.corpora.tables import table_from_conversations
 from joyful_ray.corpora.validation import Draft, Problem, Rules, draft_of, problems_of
 from joyful_ray.errors import CorpusError
@@ -37,7 +38,7 @@ from joyful_ray.wording import counted
 SHARD_BYTES = 64 * 2**20
 SHARD_CONVERSATIONS = 4096
 REASONS_IN_A_MESSAGE = 3
-SHARD_NAME = re.compile(r"part-\d+(-\d+|)\.parquet$")
+FILE_NAME = re.compile(r"(?:part-\d+|shards|conversations|features)(-\d+|)\.parquet$")
 
 
 @dataclass
@@ -47,9 +48,8 @@ class _OpenSplit:
     waiting: list[Conversation] = field(default_factory=list)
     waiting_bytes: int = 0
     shards: list[ShardEntry] = field(default_factory=list)
-    labels: Counter[str] = field(default_factory=Counter)
-    present: Counter[Modality] = field(default_factory=Counter)
-    unlabeled: int = 0
+    conversations: list[pa.Table] = field(default_factory=list)
+    statistics: Statistics = field(default_factory=Statistics)
 
 
 class CorpusWriter:
@@ -99,10 +99,18 @@ class CorpusWriter:
         self.manifest: Manifest | None = None
         self.problems: list[Problem] = []
         self.notes = dict(notes or {})
-        self._name = name
         self._modalities = dict(modalities)
         widths = {modality: contract.width for modality, contract in self._modalities.items()}
         self._rules = Rules(task, tuple(labels), widths, has_texts, tuple(sorted(speaker_attributes)))
+        self._description = Manifest(
+            name=name,
+            task=task,
+            labels=list(self._rules.labels),
+            modalities=self._modalities,
+            splits={},
+            has_texts=has_texts,
+            speaker_attributes=list(self._rules.speaker_attributes),
+        )
         self._max_bad = max_bad
         self._shard_bytes = shard_bytes
         self._shard_conversations = shard_conversations
@@ -165,17 +173,9 @@ class CorpusWriter:
         if self._quarantine:
             self.location.join(QUARANTINE_NAME).write_text("".join(self._quarantine))
             self.notes["quarantined_conversations"] = len(self._quarantine)
-        self.manifest = Manifest(
-            name=self._name,
-            task=self._rules.task,
-            labels=list(self._rules.labels),
-            modalities=self._modalities,
-            splits={split: self._entry(self._splits[split]) for split in SPLITS if split in self._splits},
-            has_texts=self._rules.has_texts,
-            speaker_attributes=list(self._rules.speaker_attributes),
-            notes=self.notes,
-        )
-        self.location.join(MANIFEST_NAME).write_text(self.manifest.model_dump_json(indent=2) + "\n")
+        splits = {split: self._entry(split, self._splits[split]) for split in SPLITS if split in self._splits}
+        self.manifest = self._description.model_copy(update={"splits": splits, "notes": self.notes})
+        write_manifest(self.location, self.manifest)
         self._is_complete = True
         self._remove_earlier()
         return self.manifest
@@ -210,13 +210,6 @@ class CorpusWriter:
             self._close_shard(split, collected)
         collected.waiting.append(conversation)
         collected.waiting_bytes += size
-        for label in conversation.labels:
-            if label is None:
-                collected.unlabeled += 1
-            elif not isinstance(label, int | float):
-                collected.labels.update([label] if isinstance(label, str) else label)
-        for modality, present in conversation.present.items():
-            collected.present[modality] += int(present.sum())
         if len(collected.waiting) >= self._shard_conversations:
             self._close_shard(split, collected)
 
@@ -230,31 +223,24 @@ class CorpusWriter:
             has_texts=self._rules.has_texts,
             speaker_attributes=self._rules.speaker_attributes,
         )
-        buffer = io.BytesIO()
-        text_columns = [name for name in table.column_names if name not in self._modalities]
-        pq.write_table(table, buffer, compression="zstd", use_dictionary=text_columns)
-        data = buffer.getvalue()
         name = f"{split}/part-{len(collected.shards):05d}{self._shard_suffix}.parquet"
-        self.location.join(name).write_bytes(data)
-        collected.shards.append(
-            ShardEntry(
-                name=name,
-                rows=table.num_rows,
-                utterances=sum(len(conversation) for conversation in collected.waiting),
-                sha256=hashlib.sha256(data).hexdigest(),
-            )
-        )
+        collected.shards.append(write_shard(self.location.join(name), table, name=name))
+        collected.conversations.append(conversation_list(table))
+        collected.statistics += statistics_of(table, self._description)
         collected.waiting, collected.waiting_bytes = [], 0
 
-    def _entry(self, collected: _OpenSplit) -> SplitEntry:
-        return SplitEntry(
-            conversations=sum(shard.rows for shard in collected.shards),
-            utterances=sum(shard.utterances for shard in collected.shards),
-            labels={label: collected.labels[label] for label in self._rules.labels},
-            unlabeled=collected.unlabeled,
-            present={modality: collected.present[modality] for modality in self._modalities},
-            shards=collected.shards,
-        )
+    def _entry(self, split: Split, collected: _OpenSplit) -> SplitEntry:
+        side_files = {}
+        if collected.shards:
+            side_files = write_side_files(
+                self.location,
+                split,
+                shards=collected.shards,
+                conversations=collected.conversations,
+                statistics=collected.statistics,
+                suffix=self._shard_suffix,
+            )
+        return split_entry(collected.statistics, collected.shards, side_files, self._description)
 
     def _summary_of_bad(self) -> str:
         shown = "; ".join(str(problem) for problem in self.problems[:REASONS_IN_A_MESSAGE])
@@ -268,9 +254,10 @@ class CorpusWriter:
             for name in (MANIFEST_NAME, *self._splits, QUARANTINE_NAME):
                 self.location.join(name).remove()
             return
-        for collected in self._splits.values():
-            for shard in collected.shards:
-                self.location.join(shard.name).remove()
+        for split, collected in self._splits.items():
+            names = [f"{split}/{kind}{self._shard_suffix}.parquet" for kind in KINDS]
+            for name in [*(shard.name for shard in collected.shards), *names]:
+                self.location.join(name).remove()
 
 
 def _earlier_files(location: Location, *, overwrite: bool) -> list[str]:
@@ -295,7 +282,7 @@ def _earlier_files(location: Location, *, overwrite: bool) -> list[str]:
 
 def _free_suffix(earlier: list[str]) -> str:
     """A suffix for new shards with which none has the name of an earlier file: nothing, or -2, -3 and so on."""
-    taken = {found.group(1) for name in earlier if (found := SHARD_NAME.search(name))}
+    taken = {found.group(1) for name in earlier if (found := FILE_NAME.search(name))}
     return next(suffix for suffix in chain([""], (f"-{side}" for side in count(2))) if suffix not in taken)
 
 

@@ -7,52 +7,21 @@ Shapes: n = utterances of one conversation, W = width of a modality, K = labels.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from joyful_ray.corpora.statistics import FeatureStatistics
 from joyful_ray.data.ngrams import NgramHasher
 from joyful_ray.errors import CorpusError
 from joyful_ray.schema import Modality, Task
 
 UNLABELED = -1
 SMALLEST_DEVIATION = 1e-6
-LABEL_BIN = 0.1
-"""Width of the bins in which numbers are counted."""
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Count, mean and sum of squared deviations of one modality's features over present cells, in float64."""
-
-    count_W: NDArray[np.float64]
-    mean_W: NDArray[np.float64]
-    squares_W: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, values_NW: NDArray[np.floating]) -> Moments:
-        """Moments of the cells that are not NaN."""
-        matrix = values_NW.astype(np.float64)
-        valid = ~np.isnan(matrix)
-        count = valid.sum(axis=0).astype(np.float64)
-        mean = np.where(valid, matrix, 0.0).sum(axis=0) / np.maximum(count, 1.0)
-        return cls(count, mean, (np.where(valid, matrix - mean, 0.0) ** 2).sum(axis=0))
-
-    def __add__(self, other: Moments) -> Moments:
-        """Moments of both together (Chan, Golub and LeVeque 1983)."""
-        count = self.count_W + other.count_W
-        share = np.divide(other.count_W, count, out=np.zeros_like(count), where=count > 0)
-        delta = other.mean_W - self.mean_W
-        return Moments(
-            count,
-            self.mean_W + delta * share,
-            self.squares_W + other.squares_W + delta**2 * self.count_W * share,
-        )
 
 
 @dataclass(frozen=True)
@@ -63,13 +32,13 @@ class Scaling:
     deviation_W: NDArray[np.float32]
 
     @classmethod
-    def from_moments(cls, moments: Moments) -> Scaling:
-        """Scaling of these moments. A feature that never varies, or is never present, is only centred."""
-        variance = moments.squares_W / np.maximum(moments.count_W, 1.0)
+    def of(cls, found: FeatureStatistics) -> Scaling:
+        """Scaling of features with these statistics. One that never varies, or is never present, is only centred."""
+        variance = found.squares_W / np.maximum(found.count_W, 1.0)
         deviation = np.sqrt(variance)
-        scale = np.maximum(np.abs(moments.mean_W), 1.0)
+        scale = np.maximum(np.abs(found.mean_W), 1.0)
         deviation = np.where(deviation > SMALLEST_DEVIATION * scale, deviation, 1.0)
-        return cls(moments.mean_W.astype(np.float32), deviation.astype(np.float32))
+        return cls(found.mean_W.astype(np.float32), deviation.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -159,62 +128,9 @@ class Encoding:
         return _relist(indicators.reshape(-1), lists)
 
 
-def moments_of(rows: pa.Table, widths: Mapping[Modality, int]) -> dict[Modality, Moments]:
-    """Moments of every modality's features over present cells."""
-    return {name: Moments.of(_flat(rows[name]).reshape(-1, width)) for name, width in widths.items()}
-
-
-@dataclass(frozen=True)
-class SplitStatistics:
-    """Statistics of a training split, needed before it is encoded; those of its parts can be added.
-
-    Attributes:
-        label_counts: number of labeled utterances per label, (K,); a single count for regression.
-        speakers: largest number of speakers in a conversation.
-        label_histogram: number of labels by their nearest multiple of `LABEL_BIN`; empty unless the task is regression.
-    """
-
-    conversations: int
-    utterances: int
-    speakers: int
-    label_counts: NDArray[np.int64]
-    moments: Mapping[Modality, Moments]
-    label_histogram: Mapping[int, int] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, rows: pa.Table, encoding: Encoding) -> SplitStatistics:
-        """Statistics of some rows; the scaling of the encoding is not used."""
-        labels = _one_chunk(encoding.label_values(rows["labels"])).flatten().to_numpy(zero_copy_only=False)
-        if encoding.task == "single-label":
-            counts = np.bincount(labels[labels != UNLABELED].astype(int), minlength=len(encoding.labels))
-        elif encoding.task == "multi-label":
-            counts = np.nansum(labels.reshape(-1, len(encoding.labels)), axis=0)
-        else:
-            counts = np.array([(~np.isnan(labels)).sum()])
-        speakers = _speaker_ids(rows["speakers"], encoding.speaker_order).flatten().to_numpy(zero_copy_only=False)
-        return cls(
-            conversations=rows.num_rows,
-            utterances=len(speakers),
-            speakers=int(speakers.max()) + 1 if len(speakers) else 0,
-            label_counts=counts.astype(np.int64),
-            moments=moments_of(rows, encoding.widths),
-            label_histogram=_histogram(labels) if encoding.task == "regression" else {},
-        )
-
-    def __add__(self, other: SplitStatistics) -> SplitStatistics:
-        return SplitStatistics(
-            self.conversations + other.conversations,
-            self.utterances + other.utterances,
-            max(self.speakers, other.speakers),
-            self.label_counts + other.label_counts,
-            {name: self.moments[name] + other.moments[name] for name in self.moments},
-            Counter(self.label_histogram) + Counter(other.label_histogram),
-        )
-
-
-def _histogram(labels: NDArray[np.float32]) -> dict[int, int]:
-    bins, counts = np.unique(np.round(labels[~np.isnan(labels)] / LABEL_BIN).astype(np.int64), return_counts=True)
-    return dict(zip(bins.tolist(), counts.tolist(), strict=True))
+def numbered_speakers(rows: pa.Table, order: Sequence[str]) -> int:
+    """How many numbers the speakers of a conversation need, at most."""
+    return int(pc.max(_speaker_ids(rows["speakers"], order).flatten()).as_py() or 0) + 1 if rows.num_rows else 0
 
 
 def _words(hashing: NgramHasher, rows: pa.Table) -> dict[str, pa.Array]:

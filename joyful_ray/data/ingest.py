@@ -1,27 +1,25 @@
-"""Ingests splits with Ray Data: statistics, and what is resident, encoded once into the object store."""
+"""Ingests splits: what is resident is read, checked and encoded once into the object store, with Ray Data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import reduce
-from operator import add
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 import ray
 import ray.data
-from ray import ObjectRef, cloudpickle
+from ray import ObjectRef
 
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus
-from joyful_ray.data.encode import Encoding, SplitStatistics
+from joyful_ray.data.encode import Encoding
 from joyful_ray.data.loader import BatchLoader, ResidentLoader
-from joyful_ray.data.prepare import CorpusInfo, corpus_info_of, unscaled_encoding
-from joyful_ray.data.split_rows import SplitRows, read_shard, split_rows
+from joyful_ray.data.prepare import CorpusInfo, survey_here
+from joyful_ray.data.split_rows import SplitRows
 from joyful_ray.data.store import SplitStore
 from joyful_ray.data.streaming import StreamedSplit
-from joyful_ray.schema import SPLITS, Split
+from joyful_ray.schema import SPLITS, ShardEntry, Split
 
 RESIDENT_SHARE = 0.3
 
@@ -56,7 +54,7 @@ def train_and_dev(ingested: Mapping[Split, IngestedSplit]) -> ResidentSplit:
 def ingest(
     corpus: Corpus, job: JobConfig, splits: Sequence[Split] = SPLITS
 ) -> tuple[CorpusInfo, dict[Split, IngestedSplit]]:
-    """Compute statistics of the training split, and encode the splits with Ray Data, once.
+    """Find out what is known of the corpus, and encode what is resident with Ray Data, once.
 
     Args:
         corpus: the opened corpus.
@@ -69,19 +67,12 @@ def ingest(
     ray.data.DataContext.get_current().use_datasource_v2 = False
     ray.data.DataContext.get_current().enable_progress_bars = False
     ray.data.DataContext.get_current().execution_options.preserve_order = True
-    reading = {split: how for split, how in split_rows(corpus, job).items() if split in splits}
-    plain = unscaled_encoding(corpus.manifest, job)
-    raw = {split: _dataset(how) for split, how in reading.items()}
+    corpus_info, reading = survey_here(corpus, job, splits)
     if not _is_resident(corpus, job):
-        corpus_info = corpus_info_of(corpus, job, reading, _statistics(raw["train"], plain))
-        return corpus_info, {split: StreamedSplit(how) for split, how in reading.items()}
-    raw = {split: dataset.materialize() for split, dataset in raw.items()}
-    corpus_info = corpus_info_of(corpus, job, reading, _statistics(raw["train"], plain))
+        return corpus_info, {split: StreamedSplit(rows) for split, rows in reading.items()}
     ingested: dict[Split, IngestedSplit] = {}
-    for split, dataset in raw.items():
-        encoded = dataset.map_batches(
-            corpus_info.encoding.table, batch_format="pyarrow", batch_size=None, zero_copy_batch=True
-        )
+    for split, rows in reading.items():
+        encoded = _encoded(rows, corpus_info.encoding)
         ingested[split] = ResidentSplit(tuple(encoded.materialize().to_arrow_refs()))
     return corpus_info, ingested
 
@@ -113,24 +104,15 @@ def smallest_store(nodes: Sequence[Mapping[str, Any]], job: JobConfig) -> float:
     return min((resources.get("object_store_memory", 0.0) for resources in able or alive), default=0.0)
 
 
-def _dataset(reading: SplitRows) -> ray.data.Dataset:
-    """The rows of a split, one block per shard."""
+def _encoded(reading: SplitRows, encoding: Encoding) -> ray.data.Dataset:
+    """The rows of a split, read, checked and encoded, one block per shard."""
 
-    def read(shard: pa.Table) -> pa.Table:
-        return pa.concat_tables(reading.choose(read_shard(uri)) for uri in shard["uri"].to_pylist())
+    def read(places: pa.Table) -> pa.Table:
+        rows = [reading.read(shard) for shard in map(ShardEntry.model_validate, places.to_pylist())]
+        return encoding.table(pa.concat_tables(rows))
 
-    items = [{"uri": uri} for uri in reading.uris]
+    items = [shard.model_dump() for shard in reading.shards]
+    reading = replace(reading, shards=(), rows=())
     return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         read, batch_format="pyarrow", batch_size=None
     )
-
-
-def _statistics(rows: ray.data.Dataset, plain: Encoding) -> SplitStatistics:
-    def of_block(block: pa.Table) -> pa.Table:
-        first = block["conversation_id"][0].as_py() if block.num_rows else ""
-        statistics = cloudpickle.dumps(SplitStatistics.of(block, plain)) if block.num_rows else b""
-        return pa.table({"first": [first], "statistics": pa.array([statistics], pa.binary())})
-
-    parts = rows.map_batches(of_block, batch_format="pyarrow", batch_size=None).take_all()
-    ordered = sorted((part["first"], part["statistics"]) for part in parts if part["statistics"])
-    return reduce(add, (cloudpickle.loads(statistics) for _, statistics in ordered))

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
-from operator import add
 
 import pyarrow as pa
 
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus
-from joyful_ray.data.encode import Encoding, Scaling, SplitStatistics
+from joyful_ray.corpora.statistics import FeatureStatistics, Statistics, counts_in_order, feature_statistics
+from joyful_ray.data.encode import Encoding, Scaling, numbered_speakers
 from joyful_ray.data.ngrams import NgramHasher
-from joyful_ray.data.split_rows import SplitRows, read_shard, split_rows
+from joyful_ray.data.split_rows import SplitRows, split_rows
 from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import ConfigError, CorpusError
 from joyful_ray.schema import SPLITS, FeatureContract, Manifest, Modality, Split, Task
 
 TRAIN_SCALED = ("train", "both")
 """Values of `data.normalise` under which features are scaled with the statistics of `train`."""
+SURVEYED_BYTES = 256 * 2**20
+COUNTED_COLUMNS = ("conversation_id", "utterance_ids", "speakers", "labels")
 
 
 @dataclass(frozen=True)
@@ -70,30 +71,44 @@ def widths_of(manifest: Manifest, job: JobConfig) -> dict[Modality, int]:
 
 
 def corpus_info_of(
-    corpus: Corpus, job: JobConfig, reading: Mapping[Split, SplitRows], statistics: SplitStatistics
+    corpus: Corpus, job: JobConfig, reading: Mapping[Split, SplitRows], statistics: Statistics
 ) -> CorpusInfo:
     """Information about a corpus from the statistics of its training split.
 
     Raises:
         CorpusError: no training utterance is labeled.
     """
-    if statistics.label_counts.sum() == 0:
+    labeled = statistics.utterances - statistics.unlabeled
+    if labeled == 0:
         raise CorpusError(f"{corpus.location.uri}: no utterance of train is labeled")
-    scaling = {name: Scaling.from_moments(found) for name, found in statistics.moments.items()}
-    encoding = replace(
-        unscaled_encoding(corpus.manifest, job), scaling=scaling if job.data.normalise in TRAIN_SCALED else {}
-    )
+    encoding = unscaled_encoding(corpus.manifest, job)
+    if job.data.normalise in TRAIN_SCALED:
+        scaling = {name: Scaling.of(statistics.features[name]) for name in encoding.widths}
+        encoding = replace(encoding, scaling=scaling)
+    counts = list(counts_in_order(encoding.labels, statistics.labels).values())
     return CorpusInfo(
         encoding=encoding,
         contracts={name: corpus.manifest.modalities[name] for name in encoding.widths},
         corpus={"name": corpus.manifest.name, "uri": corpus.location.uri, "hash": corpus.hash},
-        label_counts=statistics.label_counts.tolist(),
+        label_counts=[labeled] if encoding.task == "regression" else counts,
         label_histogram=dict(statistics.label_histogram),
         conversations=statistics.conversations,
         utterances=statistics.utterances,
-        speakers=statistics.speakers,
+        speakers=_most_speakers(reading["train"], statistics, encoding.speaker_order),
         dev_cut=reading["dev"].keep or frozenset(),
     )
+
+
+def _most_speakers(train: SplitRows, statistics: Statistics, order: Sequence[str]) -> int:
+    """How many numbers the speakers of a training conversation need, at most."""
+    if not order:
+        return statistics.speakers
+    names = statistics.speaker_names
+    if names is not None and names <= set(order):
+        return max(order.index(name) for name in names) + 1
+    columns = ["conversation_id", "speakers"]
+    rows = (train.choose(train.corpus.read_columns(shard, columns)) for shard in train.shards)
+    return max(numbered_speakers(some, order) for some in rows)
 
 
 def unscaled_encoding(manifest: Manifest, job: JobConfig) -> Encoding:
@@ -125,14 +140,39 @@ def words_of(job: JobConfig) -> NgramHasher | None:
     return NgramHasher(job.data.word_ngrams, job.data.word_buckets) if job.data.word_ngrams else None
 
 
+def survey(corpus: Corpus, reading: Mapping[Split, SplitRows]) -> Statistics:
+    """Statistics of the training split: those that the corpus has or, if dev has been cut from it, of what is left.
+
+    Then all but the vectors is read. Of these, `SURVEYED_BYTES` are: evenly spaced shards, or all of a small corpus.
+    """
+    train = reading["train"]
+    known = corpus.statistics("train") if train.has_all else None
+    return known if known is not None else _read_survey(train)
+
+
+def _read_survey(train: SplitRows) -> Statistics:
+    manifest = train.corpus.manifest
+    size = sum(shard.bytes for shard in train.shards)
+    every = max(-(-size // SURVEYED_BYTES), 1)
+    counted, features = Statistics(), dict[Modality, FeatureStatistics]()
+    for place, shard in enumerate(train.shards):
+        if place % every == 0:
+            rows = train.read(shard)
+            for name, found in feature_statistics(rows, manifest.widths).items():
+                features[name] = features[name] + found if name in features else found
+        else:
+            rows = train.choose(train.corpus.read_columns(shard, COUNTED_COLUMNS))
+        counted += Statistics.of(rows, task=manifest.task, widths={})
+    return replace(counted, features=features)
+
+
 def survey_here(
     corpus: Corpus, job: JobConfig, splits: Sequence[Split] = SPLITS
 ) -> tuple[CorpusInfo, dict[Split, SplitRows]]:
-    """Compute statistics of the training split in this process, and say which rows belong to each split."""
+    """What is known of the training split, and which rows belong to each split."""
     reading = {split: rows for split, rows in split_rows(corpus, job).items() if split in splits}
-    plain = unscaled_encoding(corpus.manifest, job)
-    statistics = reduce(add, (SplitStatistics.of(table, plain) for table in _tables(reading["train"])))
-    return corpus_info_of(corpus, job, reading, statistics), reading
+    unscaled_encoding(corpus.manifest, job)
+    return corpus_info_of(corpus, job, reading, survey(corpus, reading)), reading
 
 
 def prepare_here(
@@ -150,7 +190,7 @@ def prepare_here(
 
 def _tables(reading: SplitRows) -> Iterator[pa.Table]:
     """The rows of a split, one shard in memory at a time."""
-    for uri in reading.uris:
-        rows = reading.choose(read_shard(uri))
+    for shard in reading.shards:
+        rows = reading.read(shard)
         if rows.num_rows:
             yield rows

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from joyful_ray.data.encode import LABEL_BIN
+from joyful_ray.schema import LABEL_BIN
 
 FLAT = 1e-8
 

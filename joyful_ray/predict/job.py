@@ -107,7 +107,7 @@ def _open(
     models = [read_bundle(bundle) for bundle in bundles]
     check_alike(models)
     check_vectors(models, vectors)
-    opened, place = open_corpus(corpus, verify=False), open_location(out)
+    opened, place = open_corpus(corpus), open_location(out)
     for model in models:
         model.check_fits(opened.manifest)
     if place.uri.startswith(f"{opened.location.uri}/"):

@@ -175,7 +175,7 @@ def score_modalities(
 def _open(
     bundle: str, corpus: str, splits: Sequence[Split] | None, direction: Direction, *, device: str
 ) -> tuple[Predictor, Corpus, list[Split]]:
-    predictor, opened = Predictor.open(bundle, device=device), open_corpus(corpus, verify=False)
+    predictor, opened = Predictor.open(bundle, device=device), open_corpus(corpus)
     check_vectors(predictor.bundles, direction.choice)
     shared = predictor.bundle.shared_modalities
     for name in (direction.source, direction.target):

@@ -13,8 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import reduce
-from operator import add
+from itertools import accumulate
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,12 +23,11 @@ from torch import distributed
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus
 from joyful_ray.data.batch import Batch
-from joyful_ray.data.encode import SplitStatistics
 from joyful_ray.data.loader import ResidentLoader, Work
 from joyful_ray.data.plan import Step, draw_key, plan_epoch, plan_evaluation
-from joyful_ray.data.prepare import CorpusInfo, corpus_info_of, unscaled_encoding
+from joyful_ray.data.prepare import CorpusInfo, corpus_info_of, survey
 from joyful_ray.data.scope import step_rules
-from joyful_ray.data.split_rows import SplitRows, read_shard, split_rows
+from joyful_ray.data.split_rows import SplitRows, split_rows
 from joyful_ray.data.store import SplitStore
 from joyful_ray.errors import TrainingError
 from joyful_ray.schema import Split
@@ -192,28 +190,23 @@ def _without_diagnostics(job: JobConfig) -> JobConfig:
 def _sample(job: JobConfig, corpus: Corpus) -> tuple[CorpusInfo, dict[Split, SplitStore]]:
     """What is known of the corpus, and the first shards of `train` and `dev` (all shards of a small corpus)."""
     reading: dict[Split, SplitRows] = {
-        split: _first_shards(corpus, how) for split, how in split_rows(corpus, job).items() if split != "test"
+        split: rows.first_shards(_sampled_shards(rows))
+        for split, rows in split_rows(corpus, job).items()
+        if split != "test"
     }
-    tables = {split: [how.choose(read_shard(uri)) for uri in how.uris] for split, how in reading.items()}
-    plain = unscaled_encoding(corpus.manifest, job)
-    corpus_info = corpus_info_of(
-        corpus, job, reading, reduce(add, (SplitStatistics.of(t, plain) for t in tables["train"] if t.num_rows))
-    )
+    corpus_info = corpus_info_of(corpus, job, reading, survey(corpus, reading))
     encode = corpus_info.encoding.table
+    tables = {split: [rows.read(shard) for shard in rows.shards] for split, rows in reading.items()}
     return corpus_info, {
-        split: SplitStore([encode(table) for table in rows if table.num_rows], corpus_info.encoding)
-        for split, rows in tables.items()
+        split: SplitStore([encode(table) for table in found if table.num_rows], corpus_info.encoding)
+        for split, found in tables.items()
     }
 
 
-def _first_shards(corpus: Corpus, reading: SplitRows) -> SplitRows:
-    split: Split = "train" if reading.keep is not None else reading.split
-    read, taken = 0, 0
-    for shard in corpus.manifest.splits[split].shards:
-        taken, read = taken + 1, read + shard.rows
-        if read >= SAMPLED_CONVERSATIONS:
-            break
-    return replace(reading, uris=reading.uris[:taken])
+def _sampled_shards(reading: SplitRows) -> int:
+    """How many of the first shards have `SAMPLED_CONVERSATIONS`, whichever split these belong to."""
+    ends = accumulate(shard.rows for shard in reading.shards)
+    return sum(end < SAMPLED_CONVERSATIONS for end in ends) + 1
 
 
 def _utterances(corpus: Corpus, split: Split, stores: Mapping[Split, SplitStore]) -> int:

@@ -17,7 +17,6 @@ from joyful_ray.assess.shared_labels import SharedLabels
 from joyful_ray.cli import main
 from joyful_ray.corpora.label_map import LabelMap
 from joyful_ray.corpora.shards import open_corpus, write_corpus
-from joyful_ray.data.encode import Moments
 from joyful_ray.errors import ConfigError, CorpusError
 from joyful_ray.predict.decoder import PredictionDecoder
 from joyful_ray.predict.predictor import Predictor
@@ -108,14 +107,6 @@ def test_the_training_split_has_no_shift_and_a_changed_split_has(
     assert found["text"].far_share > 0.9
     assert found["audio"].mean_shift == pytest.approx(0.0, abs=1e-5)
     assert 0.8 < found["text"].present_share < 1.0
-
-
-def test_moments_add_up() -> None:
-    values = np.random.default_rng(0).normal(size=(30, 4))
-    values[3, 2] = np.nan
-    parts, whole = Moments.of(values[:11]) + Moments.of(values[11:]), Moments.of(values)
-    assert parts.squares_W == pytest.approx(whole.squares_W)
-    assert whole.mean_W == pytest.approx(np.nanmean(values, axis=0))
 
 
 def write(folder: Path, splits: dict[str, list[Conversation]], labels: list[str] = LABELS) -> str:

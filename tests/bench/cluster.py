@@ -115,7 +115,7 @@ class RankTraffic:
 def traffic_of_rank(process_group: ProcessGroup, settings: dict[str, Any]) -> RankTraffic:
     """Train on this rank, and count."""
     job = resolve(settings)
-    corpus_info, stores = prepare_here(open_corpus(str(job.corpus), verify=False), job)
+    corpus_info, stores = prepare_here(open_corpus(str(job.corpus)), job)
     counting = CountingGroup(process_group.rank, process_group.size)
     spec = RunSpec(
         job=job,

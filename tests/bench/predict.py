@@ -58,7 +58,7 @@ def bare_rates(bundle: str, corpus: str) -> tuple[float, float]:
     """Utterances a second, of wall and of CPU, of the model alone over a shard that lies in memory; best of three."""
     predictor = Predictor.open(bundle, device="cpu")
     read, encoding = predictor.bundle, predictor.bundle.encoding
-    store = SplitStore([encoding.table(next(open_corpus(corpus, verify=False).tables("test")))], encoding)
+    store = SplitStore([encoding.table(next(open_corpus(corpus).tables("test")))], encoding)
     size = read.job.train.evaluation_utterances
     batches = [store.batch(chosen) for chosen in plan_evaluation(store.lengths, utterances=size)]
     wall, cpu = [], []
@@ -88,7 +88,7 @@ class Meter:
     """
 
     def __init__(self, corpus: str, out: str, *, workers: int) -> None:
-        entries = open_corpus(corpus, verify=False).manifest.splits
+        entries = open_corpus(corpus).manifest.splits
         self.total = sum(entry.utterances for entry in entries.values())
         self.shards = sum(len(entry.shards) for entry in entries.values())
         self.samples: list[Sample] = []

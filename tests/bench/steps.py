@@ -43,7 +43,7 @@ class Bench:
             None,
             [f"corpus={corpus}", "train.diagnostics=false", f"train.batch_conversations={BATCH}", *settings],
         )
-        corpus_info, stores = prepare_here(open_corpus(corpus, verify=False), self.job)
+        corpus_info, stores = prepare_here(open_corpus(corpus), self.job)
         self.trainer = Trainer(self.job, corpus_info, process_group)
         self.loader = ResidentLoader.of(self.job, stores["train"])
         self.trainer.model.train()
@@ -111,7 +111,7 @@ def processes(corpus: str, folder: Path) -> None:
 def idle(corpora: list[str]) -> None:
     """How much of a step workers are idle, by how many conversations each has, if a pass takes as long as it is."""
     for corpus in corpora:
-        tables = open_corpus(corpus, verify=False).tables("train")
+        tables = open_corpus(corpus).tables("train")
         lengths = np.array([len(ids) for table in tables for ids in table["utterance_ids"].to_pylist()])
         for each in (1, 2, 4):
             found = []

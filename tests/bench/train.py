@@ -122,7 +122,7 @@ class Stages:
 def measure(job: JobConfig, epochs: int) -> dict[str, Any]:
     """Train some epochs in this process and count."""
     torch.set_num_threads(1)
-    corpus_info, stores = prepare_here(open_corpus(str(job.corpus), verify=False), job)
+    corpus_info, stores = prepare_here(open_corpus(str(job.corpus)), job)
     process_group = ProcessGroup(device=pick_device(job.train.device))
     trainer = Trainer(job, corpus_info, process_group)
     source = ResidentLoader.of(job, stores["train"])

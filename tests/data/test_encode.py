@@ -1,9 +1,5 @@
 from __future__ import annotations
 
-import itertools
-from collections import Counter
-from functools import reduce
-from operator import add
 from typing import Any
 
 import numpy as np
@@ -11,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from joyful_ray.corpora.shards import table_from_conversations
-from joyful_ray.data.encode import Encoding, Moments, Scaling, SplitStatistics, _speaker_ids, moments_of
+from joyful_ray.corpora.statistics import FeatureStatistics, feature_statistics
+from joyful_ray.data.encode import Encoding, Scaling, _speaker_ids
 from joyful_ray.errors import CorpusError
 from joyful_ray.schema import Conversation, Task
 from tests.tiny_corpus import LABELS, WIDTHS, tiny_conversation, tiny_conversations
@@ -127,72 +124,17 @@ def test_a_label_of_no_known_name_is_refused(task: Task, bad: Any) -> None:
         encoding(task).table(table_of([conversation], task))
 
 
-def test_moments_are_those_of_the_cells_that_are_present() -> None:
-    conversations = tiny_conversations("train", 12)
-    found = moments_of(table_of(conversations), WIDTHS)
-    for name in WIDTHS:
-        matrix = np.concatenate([item.features[name] for item in conversations]).astype(np.float64)
-        np.testing.assert_array_equal(found[name].count_W, (~np.isnan(matrix)).sum(0))
-        np.testing.assert_allclose(found[name].mean_W, np.nanmean(matrix, 0))
-        np.testing.assert_allclose(found[name].squares_W / found[name].count_W, np.nanvar(matrix, 0))
-
-
-def test_moments_add_up_even_far_from_zero() -> None:
-    values = 1e6 + np.random.default_rng(0).normal(size=(100, 2))
-
-    def moments(part: np.ndarray) -> Moments:
-        mean = part.mean(0)
-        return Moments(np.full(2, float(len(part))), mean, ((part - mean) ** 2).sum(0))
-
-    found = moments(values[:30]) + moments(values[30:31]) + moments(values[31:])
-    np.testing.assert_allclose(found.squares_W / found.count_W, values.var(0), rtol=1e-6)
-
-
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("cuts", [(6,), (1, 2, 11)])
-def test_statistics_of_parts_add_up_to_those_of_the_whole(task: Task, cuts: tuple[int, ...]) -> None:
-    table = table_of(tiny_conversations("train", 12, task=task), task)
-    whole = SplitStatistics.of(table, encoding(task))
-    borders = [0, *cuts, 12]
-    parts = [table.slice(low, high - low) for low, high in itertools.pairwise(borders)]
-    added = reduce(add, (SplitStatistics.of(part, encoding(task)) for part in parts))
-    assert (added.conversations, added.utterances, added.speakers) == (12, whole.utterances, whole.speakers)
-    np.testing.assert_array_equal(added.label_counts, whole.label_counts)
-    assert added.label_histogram == whole.label_histogram
-    for name in WIDTHS:
-        np.testing.assert_allclose(added.moments[name].mean_W, whole.moments[name].mean_W)
-        np.testing.assert_allclose(added.moments[name].squares_W, whole.moments[name].squares_W)
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_statistics_count_labels_and_speakers(task: Task) -> None:
-    conversations = tiny_conversations("train", 12, task=task)
-    found = SplitStatistics.of(table_of(conversations, task), encoding(task))
-    labels = [label for item in conversations for label in item.labels if label is not None]
-    expected = {
-        "single-label": [labels.count(name) for name in LABELS],
-        "multi-label": [sum(name in label for label in labels if isinstance(label, list)) for name in LABELS],
-        "regression": [len(labels)],
-    }[task]
-    assert found.label_counts.tolist() == expected
-    nearest = [round(float(label) * 10) for label in labels] if task == "regression" else []
-    assert found.label_histogram == Counter(nearest)
-    assert found.speakers == max(len(set(item.speakers)) for item in conversations)
-    assert found.utterances == sum(len(item) for item in conversations)
-
-
 def test_scaled_features_have_mean_zero_and_deviation_one() -> None:
     table = table_of(tiny_conversations("train", 23))
-    scales = {name: Scaling.from_moments(found) for name, found in moments_of(table, WIDTHS).items()}
-    found = moments_of(encoding(scaling=scales).table(table), WIDTHS)
+    scales = {name: Scaling.of(found) for name, found in feature_statistics(table, WIDTHS).items()}
+    found = feature_statistics(encoding(scaling=scales).table(table), WIDTHS)
     for name in WIDTHS:
         np.testing.assert_allclose(found[name].mean_W, 0, atol=1e-5)
         np.testing.assert_allclose(found[name].squares_W / found[name].count_W, 1, rtol=1e-5)
 
 
 def test_a_feature_that_never_varies_or_is_never_present_is_only_centred() -> None:
-    scale = Scaling.from_moments(
-        Moments(np.array([5.0, 0.0, 5.0]), np.array([7.0, 0.0, 1e6]), np.array([0.0, 0.0, 1e-4]))
-    )
+    count_W, mean_W, squares_W = np.array([[5.0, 0.0, 5.0], [7.0, 0.0, 1e6], [0.0, 0.0, 1e-4]])
+    scale = Scaling.of(FeatureStatistics(count_W, mean_W, squares_W, mean_W, mean_W))
     assert scale.mean_W.tolist() == [7.0, 0.0, 1e6]
     assert scale.deviation_W.tolist() == [1.0, 1.0, 1.0]

@@ -3,12 +3,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from joyful_ray.corpora import statistics
 from joyful_ray.corpora.shards import Corpus, open_corpus, write_corpus
-from joyful_ray.data.encode import Scaling, SplitStatistics
+from joyful_ray.corpora.statistics import feature_statistics
+from joyful_ray.data import prepare
+from joyful_ray.data.encode import Scaling
 from joyful_ray.data.plan import cut_dev
-from joyful_ray.data.prepare import prepare_here, unscaled_encoding
+from joyful_ray.data.prepare import prepare_here, survey_here
 from joyful_ray.data.split_rows import split_rows
 from joyful_ray.errors import ConfigError, CorpusError
 from joyful_ray.schema import SPLITS, FeatureContract, Split
@@ -37,9 +41,9 @@ def test_every_split_has_its_conversations(corpus: Corpus) -> None:
 
 def test_scaling_comes_from_train_alone(corpus: Corpus) -> None:
     corpus_info, stores = prepare_here(corpus, small_job())
-    survey = SplitStatistics.of(corpus.read_table("train"), unscaled_encoding(corpus.manifest, small_job()))
+    read = feature_statistics(corpus.read_table("train"), WIDTHS)
     for name in WIDTHS:
-        expected = Scaling.from_moments(survey.moments[name])
+        expected = Scaling.of(read[name])
         np.testing.assert_allclose(corpus_info.encoding.scaling[name].mean_W, expected.mean_W)
         np.testing.assert_allclose(corpus_info.encoding.scaling[name].deviation_W, expected.deviation_W)
         dev = np.concatenate([item.features[name] for item in tiny_conversations("dev", COUNTS["dev"])])
@@ -153,3 +157,50 @@ def test_folds_do_not_depend_on_the_seed_and_scaling_does_not_see_them(corpus: C
 def test_more_folds_than_conversations_are_refused(corpus: Corpus) -> None:
     with pytest.raises(CorpusError, match="30 conversations to train on, too few for 31 folds"):
         split_rows(corpus, small_job(data={"folds": 31}))
+
+
+def test_a_corpus_with_dev_is_known_without_its_shards(tmp_path: Path) -> None:
+    folder = write_tiny(tmp_path / "corpus", shard_conversations=5)
+    corpus = open_corpus(folder)
+    expected = prepare_here(corpus, small_job())[0]
+    for shard in Path(folder).rglob("part-*.parquet"):
+        shard.unlink()
+    found, reading = survey_here(corpus, small_job())
+    assert (found.label_counts, found.speakers) == (expected.label_counts, expected.speakers)
+    assert (found.conversations, found.utterances) == (expected.conversations, expected.utterances)
+    for name, scaling in expected.encoding.scaling.items():
+        np.testing.assert_array_equal(found.encoding.scaling[name].deviation_W, scaling.deviation_W)
+    assert [sum(reading[split].rows) for split in SPLITS] == [COUNTS[split] for split in SPLITS]
+
+
+def test_of_a_large_corpus_without_dev_only_some_vectors_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = open_corpus(write_tiny(tmp_path / "corpus", counts={"train": 23, "test": 5}, shard_conversations=5))
+    whole, reading = survey_here(corpus, small_job())
+    shards = corpus.shards("train")
+    monkeypatch.setattr(prepare, "SURVEYED_BYTES", sum(shard.bytes for shard in shards) // 2 + 1)
+    sampled = survey_here(corpus, small_job())[0]
+    assert (sampled.label_counts, sampled.speakers) == (whole.label_counts, whole.speakers)
+    assert (sampled.conversations, sampled.utterances) == (whole.conversations, whole.utterances)
+    some = [reading["train"].read(shard) for shard in shards[::2]]
+    for name, found in feature_statistics(pa.concat_tables(some), WIDTHS).items():
+        expected = Scaling.of(found)
+        np.testing.assert_allclose(sampled.encoding.scaling[name].mean_W, expected.mean_W, rtol=1e-6)
+        assert not np.array_equal(sampled.encoding.scaling[name].mean_W, whole.encoding.scaling[name].mean_W)
+
+
+@pytest.mark.parametrize("has_many", [False, True])
+def test_speakers_are_numbered_as_they_are_ordered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_many: bool
+) -> None:
+    """Without a list of all names, or with some that have no fixed number, the names are read."""
+    if has_many:
+        monkeypatch.setattr(statistics, "MOST_NAMES", 1)
+    corpus = open_corpus(write_tiny(tmp_path / "corpus"))
+    names = sorted({name for item in tiny_conversations("train", COUNTS["train"]) for name in item.speakers})
+    for order in (names[::-1], ["nobody", *names], names[:1], ["nobody"]):
+        job = small_job(data={"speaker_order": order})
+        corpus_info, stores = prepare_here(corpus, job)
+        most = max(int(stores["train"].batch([place]).speakers_N.max()) for place in range(COUNTS["train"]))
+        assert corpus_info.speakers == most + 1, order

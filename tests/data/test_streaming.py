@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from joyful_ray.config import JobConfig
-from joyful_ray.corpora.shards import Corpus, open_corpus
+from joyful_ray.corpora import shard_file
+from joyful_ray.corpora.shards import Corpus, ShardReader, open_corpus
 from joyful_ray.data import streaming
 from joyful_ray.data.batch import Batch
 from joyful_ray.data.here import loaders_here
@@ -38,10 +39,11 @@ def rows_in(pieces: Any) -> list[tuple[int, int]]:
 def corpus(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """Shards of 5 conversations, each in row groups of 2; without a dev split, some rows of a shard are not train's."""
     counts: dict[Split, int] = {"train": 23, "test": 5} | ({"dev": 7} if request.param == "dev" else {})
-    folder = write_tiny(tmp_path_factory.mktemp("streamed") / "corpus", counts=counts, shard_conversations=5)
-    for shard in Path(folder).glob("*/*.parquet"):
-        pq.write_table(pq.read_table(shard), shard, row_group_size=2)
-    return open_corpus(folder, verify=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shard_file, "ROW_GROUP_BYTES", 500)
+        folder = write_tiny(tmp_path_factory.mktemp("streamed") / "corpus", counts=counts, shard_conversations=5)
+    assert pq.read_metadata(Path(folder, "train/part-00000.parquet")).num_row_groups > 2
+    return open_corpus(folder)
 
 
 def job_of(*, workers: int = 0, units: bool = True, **data: Any) -> JobConfig:
@@ -246,20 +248,22 @@ def test_rows_come_so_many_at_a_time(corpus: Corpus, at_a_time: int) -> None:
     reading = survey_here(corpus, job_of())[1]["train"]
     rows = reading.rows
     pieces = [Piece(shard, 1, count) for shard, count in enumerate(rows) if count > 1]
-    tables = list(rows_of_pieces(reading, pieces, at_a_time=at_a_time))
+    tables = list(rows_of_pieces(reading, pieces, ShardReader(corpus), at_a_time=at_a_time))
     assert all(table.num_rows == at_a_time for table in tables[:-1])
     found = [name for table in tables for name in table["conversation_id"].to_pylist()]
-    expected = [reading.choose(pq.read_table(uri))["conversation_id"].to_pylist()[1:] for uri in reading.uris]
+    expected = [reading.read(shard)["conversation_id"].to_pylist()[1:] for shard in reading.shards]
     assert found == [name for names in expected for name in names]
 
 
 def test_a_shard_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     corpus = open_corpus(write_tiny(tmp_path / "corpus"))
-    loader = loader_of(corpus, job_of())
-    shard = Path(corpus.shard_uris("train")[0])
+    shard = tmp_path / "corpus" / corpus.shards("train")[0].name
     shard.write_bytes(shard.read_bytes()[:100])
+    with pytest.raises(CorpusError, match=rf"{shard}: expected sha256 .* in 100 bytes; .*import the corpus again"):
+        list(loader_of(corpus, job_of()).epoch(0, rank=0, world_size=1))
+    shard.unlink()
     with pytest.raises(CorpusError, match=rf"cannot read {shard}.*import the corpus again"):
-        list(loader.epoch(0, rank=0, world_size=1))
+        list(loader_of(corpus, job_of()).epoch(0, rank=0, world_size=1))
 
 
 def test_a_run_without_ray_streams(tmp_path: Path) -> None:

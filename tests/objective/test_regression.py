@@ -15,12 +15,12 @@ from torch import Tensor
 from torchmetrics.regression import ConcordanceCorrCoef
 
 from joyful_ray.corpora.shards import open_corpus
-from joyful_ray.data.encode import LABEL_BIN
 from joyful_ray.data.loader import ResidentLoader
 from joyful_ray.data.prepare import prepare_here
 from joyful_ray.errors import ConfigError
 from joyful_ray.objective.joint import JointObjective
 from joyful_ray.objective.regression import LabelWeights, discordance, ordinal
+from joyful_ray.schema import LABEL_BIN
 from joyful_ray.settings import ObjectiveConfig
 from joyful_ray.train.build import build_model, build_objective
 from tests.batches import random_batch

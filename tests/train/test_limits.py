@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 import torch
 
+from joyful_ray.corpora.shards import Corpus
 from joyful_ray.data.split_rows import SplitRows
 from joyful_ray.data.streaming import StreamedSplit
 from joyful_ray.errors import CheckpointError, ConfigError, StorageError, TrainingError
+from joyful_ray.schema import Manifest
+from joyful_ray.storage import open_location
 from joyful_ray.train import epoch_checks, loop
 from joyful_ray.train.launch import check_gpus, train
 from joyful_ray.train.on_ray import connection
@@ -280,7 +283,8 @@ def test_workers_beyond_the_parts_of_a_streamed_split_are_idle(workers: int, exp
     job = small_job(
         objective={"negatives": "conversation"}, train={"batch_conversations": 200}, cluster={"workers": workers}
     )
-    streamed = {"train": StreamedSplit(SplitRows("train", (), ()))}
+    corpus = Corpus(Manifest(name="any", task="regression", modalities={}, splits={}), open_location("corpora/any"))
+    streamed = {"train": StreamedSplit(SplitRows("train", corpus, (), ()))}
     found = idle_workers(job, SimpleNamespace(conversations=1000), streamed)  # type: ignore[arg-type]
     assert len(found) == len(expected)
     assert all(line.startswith(start) for line, start in zip(found, expected, strict=True))
