@@ -195,8 +195,9 @@ class TrainConfig(Section):
     test that one."""
     fusion_epochs: int = Field(5, ge=1)
     """Epochs of the first stage of `two-phase`."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the forward pass: `fp32`, or `bf16` (autocast)."""
+    precision: Literal["fp32", "bf16", "fp64"] = "fp32"
+    """Arithmetic: `fp32`; `bf16` (autocast) in the forward pass; or `fp64`, with weights in fp64, to compare runs whose
+    sums are rounded in another order. Such a bundle predicts in fp32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of a run without Ray (`cluster.workers: 0`); `auto` is the GPU if there is one. With Ray,
     `cluster.gpus_per_worker` decides."""

@@ -16,6 +16,7 @@ from joyful_ray.components import build_component, is_component
 from joyful_ray.data.batch import Layout
 from joyful_ray.model.interfaces import Fused
 from joyful_ray.model.memory import PartMemory
+from joyful_ray.model.precision import at_least_fp32
 from joyful_ray.model.released import AutoFusion
 from joyful_ray.model.transformer import ConversationTransformer
 from joyful_ray.model_settings import FusionConfig
@@ -171,7 +172,7 @@ def topic_vectors(contextual_NG: Tensor, layout: Layout, *, rate: float) -> Tens
 
     Source: JOYFUL, section 3.3; METHOD.md, choice 5.
     """
-    padded_CLG = layout.pad(contextual_NG.float())
+    padded_CLG = layout.pad(at_least_fp32(contextual_NG))
     topics = torch.zeros_like(padded_CLG)
     carried_CG = padded_CLG[:, 0] * 0.0
     carried_weight = 0.0

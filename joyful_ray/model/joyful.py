@@ -167,7 +167,8 @@ class Joyful(nn.Module):
         if self.ngrams is not None and batch.ngrams is not None:
             words_NE = self.ngrams(batch.ngrams, batch.layout)
             features["text"] = torch.cat([features["text"], words_NE], dim=1) if "text" in features else words_NE
-        return features
+        precision = next(self.classifier.parameters()).dtype
+        return {name: values.to(precision) for name, values in features.items()}
 
     def _score(self, batch: Batch, whole: Graph) -> Output:
         fused = self.fusion(self.features(batch), batch.layout)

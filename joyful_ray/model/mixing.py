@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from joyful_ray.model.precision import at_least_fp32
+
 NODES = (32, 64)
 TAIL_TERMS = 4
-TAIL_TOLERANCE = 5e-7
+TAIL_TOLERANCE = {torch.float32: 5e-7, torch.float64: 1e-15}
 TABLE_NUMBERS = 1 << 20
 
 
@@ -22,19 +24,19 @@ def mix_with_itself(basis_S: Tensor, vectors_NS: Tensor) -> Tensor:
     """out_i = sum_j softmax_j(basis_i * v_j) v_j for every utterance v: (N, S). A constant vector does not change.
 
     out_i is a smooth function of basis_i alone, so a few Chebyshev nodes give it for all i at once. If the tail of the
-    series shows an error that fp32 would notice, more nodes are used, and finally every basis_i itself.
+    series shows an error that the precision would notice, more nodes are used, and finally every basis_i itself.
 
     Source: METHOD.md, R1; Trefethen, Approximation Theory and Approximation Practice, chapters 3 and 8.
     """
     with torch.autocast(vectors_NS.device.type, enabled=False):
-        basis_S, vectors = basis_S.float(), vectors_NS.float()
+        basis_S, vectors = at_least_fp32(basis_S), at_least_fp32(vectors_NS)
         for nodes in NODES:
             if nodes >= len(basis_S):
                 break
             points_P, spread_PS, coefficients_PP = _chebyshev(basis_S.detach(), nodes)
             mixed = _TiltedMeans.apply(basis_S, vectors, points_P, spread_PS)
             tail = (_means_at(points_P, vectors.detach())[1] @ coefficients_PP)[:, -TAIL_TERMS:].abs().max()
-            if bool(tail <= TAIL_TOLERANCE * vectors.detach().abs().max()):
+            if bool(tail <= TAIL_TOLERANCE[vectors.dtype] * vectors.detach().abs().max()):
                 return mixed.to(vectors_NS.dtype)
         return _TiltedMeans.apply(basis_S, vectors, basis_S.detach(), None).to(vectors_NS.dtype)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from joyful_ray.model.precision import at_least_fp32
 from joyful_ray.schema import LABEL_BIN
 
 FLAT = 1e-8
@@ -34,7 +35,7 @@ def ordinal(scores_N: Tensor, targets_N: Tensor, thresholds: Sequence[float], *,
     Source: the proportional odds model (McCullagh 1980) with fixed borders.
     """
     borders_T = torch.tensor(list(thresholds), device=scores_N.device)
-    logits_NT = (scores_N.float()[:, None] - borders_T) / scale
+    logits_NT = (at_least_fp32(scores_N)[:, None] - borders_T) / scale
     above_NT = (torch.nan_to_num(targets_N)[:, None] > borders_T).float()
     loss_NT = F.binary_cross_entropy_with_logits(logits_NT, above_NT, reduction="none")
     return loss_NT.mean(dim=1) * ~torch.isnan(targets_N)
@@ -52,9 +53,9 @@ def discordance(scores_N: Tensor, targets_N: Tensor) -> Tensor:
     Source: Lin 1989, equation 2, with the biased moments of the paper.
     """
     known_N = ~torch.isnan(targets_N)
-    guess, truth = scores_N.float()[known_N], targets_N[known_N].float()
+    guess, truth = at_least_fp32(scores_N)[known_N], at_least_fp32(targets_N[known_N])
     if len(truth) < 2:
-        return scores_N.float().sum() * 0.0
+        return at_least_fp32(scores_N).sum() * 0.0
     guess_mean, truth_mean = guess.mean(), truth.mean()
     covariance = ((guess - guess_mean) * (truth - truth_mean)).mean()
     spread = (guess - guess_mean).square().mean() + (truth - truth_mean).square().mean()

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from joyful_ray.data.batch import Layout
+from joyful_ray.model.precision import at_least_fp32
 from joyful_ray.schema import Task
 
 
@@ -29,7 +30,7 @@ def cross_entropy(
     Returns:
         (N,).
     """
-    log_NK = F.log_softmax(scores_NK.float(), dim=1)
+    log_NK = F.log_softmax(at_least_fp32(scores_NK), dim=1)
     labeled_N = labels_N >= 0
     own_N = log_NK.gather(1, labels_N.clamp(min=0)[:, None]).squeeze(1)
     loss_N = -(1.0 - label_smoothing) * own_N - label_smoothing * log_NK.mean(dim=1)
@@ -46,14 +47,14 @@ def binary_cross_entropy(scores_NK: Tensor, indicators_NK: Tensor) -> Tensor:
     """
     labeled_N = ~torch.isnan(indicators_NK).any(dim=1)
     targets_NK = torch.nan_to_num(indicators_NK)
-    loss_NK = F.binary_cross_entropy_with_logits(scores_NK.float(), targets_NK, reduction="none")
+    loss_NK = F.binary_cross_entropy_with_logits(at_least_fp32(scores_NK), targets_NK, reduction="none")
     return loss_NK.mean(dim=1) * labeled_N
 
 
 def absolute_error(scores_NK: Tensor, targets_N: Tensor) -> Tensor:
     """|score - target| of each utterance, 0 if unlabeled (NaN): (N,)."""
     labeled_N = ~torch.isnan(targets_N)
-    return (scores_NK.float().squeeze(1) - torch.nan_to_num(targets_N)).abs() * labeled_N
+    return (at_least_fp32(scores_NK).squeeze(1) - torch.nan_to_num(targets_N)).abs() * labeled_N
 
 
 def divergence(first_NK: Tensor, second_NK: Tensor, task: Task) -> Tensor:
@@ -66,7 +67,7 @@ def divergence(first_NK: Tensor, second_NK: Tensor, task: Task) -> Tensor:
 
     Source: Liang et al., R-Drop, NeurIPS 2021, equation 2.
     """
-    first_NK, second_NK = first_NK.float(), second_NK.float()
+    first_NK, second_NK = at_least_fp32(first_NK), at_least_fp32(second_NK)
     if task == "regression":
         return (first_NK - second_NK).square().squeeze(1)
     if task == "multi-label":
@@ -81,13 +82,13 @@ def reconstruction(rebuilt_ND: Tensor, target_ND: Tensor) -> Tensor:
 
     Source: JOYFUL, section 3.3 (J_rec); METHOD.md, choice 8.
     """
-    return (rebuilt_ND.float() - target_ND.float()).square().mean(dim=1)
+    return (at_least_fp32(rebuilt_ND) - at_least_fp32(target_ND)).square().mean(dim=1)
 
 
 def rebuilt(rebuilt_NW: Tensor, features_NW: Tensor) -> Tensor:
     """Squared error of each utterance, averaged over the features that are not missing (NaN); 0 if all are: (N,)."""
     known = ~torch.isnan(features_NW)
-    error_NW = (rebuilt_NW.float() - torch.nan_to_num(features_NW).float()).square() * known
+    error_NW = (at_least_fp32(rebuilt_NW) - at_least_fp32(torch.nan_to_num(features_NW))).square() * known
     return error_NW.sum(dim=1) / known.sum(dim=1).clamp(min=1)
 
 
@@ -202,13 +203,13 @@ def _within_view(view_NE: Tensor, layout: Layout, temperature: float, *, self_ne
 
 
 def _similarities(left_NE: Tensor, right_NE: Tensor, layout: Layout, temperature: float) -> Tensor:
-    left_CLE = layout.pad(F.normalize(left_NE.float(), dim=1) / temperature)
-    right_CLE = layout.pad(F.normalize(right_NE.float(), dim=1))
+    left_CLE = layout.pad(F.normalize(at_least_fp32(left_NE), dim=1) / temperature)
+    right_CLE = layout.pad(F.normalize(at_least_fp32(right_NE), dim=1))
     return left_CLE @ right_CLE.transpose(1, 2)
 
 
 def _positives(left_NE: Tensor, right_NE: Tensor, layout: Layout, temperature: float) -> Tensor:
-    return layout.pad(F.cosine_similarity(left_NE.float(), right_NE.float(), dim=1) / temperature)
+    return layout.pad(F.cosine_similarity(at_least_fp32(left_NE), at_least_fp32(right_NE), dim=1) / temperature)
 
 
 def _hide(similarity_CLL: Tensor, layout: Layout, *, diagonal: bool = False) -> Tensor:

@@ -19,6 +19,10 @@ SPEAKER_SCALING: Mapping[str, SpeakerScaling] = {"speaker": "instead", "both": "
 """What `data.normalise` asks of the model; the rest of it happens where the corpus is encoded."""
 
 
+WEIGHTS = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
+"""Type of the weights, by `train.precision`."""
+
+
 def build_model(job: JobConfig, corpus_info: CorpusInfo, *, for_training: bool = True) -> Joyful:
     """The model, initialised from the job's seed, so that every rank gets the same weights.
 

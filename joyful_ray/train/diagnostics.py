@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from joyful_ray.data.batch import Batch
 from joyful_ray.graph.edges import Graph
 from joyful_ray.model.joyful import Joyful, Output
+from joyful_ray.model.precision import at_least_fp32
 from joyful_ray.objective.joint import CLASSIFICATION, JointObjective
 from joyful_ray.schema import Modality
 
@@ -111,7 +112,7 @@ def dirichlet_energy(x_NE: Tensor, graph: Graph) -> Tensor:
 
 def spread(x_ND: Tensor) -> Tensor:
     """Root mean square distance from the mean vector, divided by the root mean square length; 0 if all are equal."""
-    x_ND = x_ND.float()
+    x_ND = at_least_fp32(x_ND)
     about_mean = (x_ND - x_ND.mean(dim=0)).square().mean()
     return (about_mean / x_ND.square().mean().clamp(min=1e-12)).sqrt()
 

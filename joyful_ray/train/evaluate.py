@@ -43,7 +43,7 @@ def evaluate(
         task: task of the corpus.
         labels: label names; empty for regression.
         process_group: the ranks that evaluate together.
-        precision: `fp32` or `bf16`.
+        precision: `fp32`, `bf16` or `fp64`.
         thresholds: threshold per label (multi-label); None tunes them on the evaluated utterances.
         keep: called with the scores and labels of each batch's labeled utterances, on the CPU.
     """

@@ -53,7 +53,7 @@ class TrainState:
         parameters: the trainable parameters.
         draws_views: whether training uses augmented views, to contrast or to classify them.
         gradient_clip: largest norm of the gradient; None does not clip.
-        precision: `fp32` or `bf16`.
+        precision: `fp32`, `bf16` or `fp64`.
     """
 
     model: nn.Module

@@ -15,7 +15,7 @@ import torch
 from joyful_ray.config import JobConfig, merge
 from joyful_ray.errors import CheckpointError, ConfigError, TrainingError
 from joyful_ray.records import RunRecord
-from joyful_ray.schema import Task
+from joyful_ray.schema import TASKS, Task
 from joyful_ray.storage import Location, open_location
 from joyful_ray.train import checkpoint, loop, saving
 from joyful_ray.train.bundle import read_bundle
@@ -384,9 +384,10 @@ def test_a_missing_gpu_is_refused_before_anything_is_written(tiny: Tiny, tmp_pat
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp64"])
 @pytest.mark.parametrize("kind", ["relational-transformer", "relational-attention", "gcn"])
-def test_every_encoder_trains_in_bf16(tiny: Tiny, tmp_path: Path, kind: str) -> None:
-    resolved = job(tiny(), tmp_path, model={"encoder": {"kind": kind}}, train={"precision": "bf16", "epochs": 1})
+def test_every_encoder_trains_in_every_precision(tiny: Tiny, tmp_path: Path, kind: str, precision: str) -> None:
+    resolved = job(tiny(), tmp_path, model={"encoder": {"kind": kind}}, train={"precision": precision, "epochs": 1})
     train(resolved)
     (line,) = RunDirectory.of(resolved).metrics()
     assert all(math.isfinite(loss) for loss in line.losses.values())
@@ -400,8 +401,25 @@ def test_one_conversation_per_step_and_more_micro_batches_than_conversations(tin
     assert all(math.isfinite(loss) for loss in line.losses.values())
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_a_run_in_fp64_has_the_losses_of_one_in_fp32(tiny: Tiny, tmp_path: Path, task: Task) -> None:
+    lines = []
+    for precision in ("fp32", "fp64"):
+        resolved = job(tiny(task), tmp_path, train={"precision": precision, "epochs": 3}).model_copy(
+            update={"name": precision}
+        )
+        record = train(resolved)
+        lines.append(RunDirectory.of(resolved).metrics()[-1])
+    assert lines[1].losses == pytest.approx(lines[0].losses, rel=1e-4)
+    assert lines[1].losses != lines[0].losses
+    bundle = RunDirectory.of(resolved).bundle.uri
+    assert record.test is not None
+    assert evaluate_bundle(bundle, tiny(task)).loss == pytest.approx(record.test.loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp64"])
 @pytest.mark.parametrize("preset", ["paper", "released"])
-def test_the_other_presets_train(tiny: Tiny, tmp_path: Path, preset: str) -> None:
+def test_the_other_presets_train(tiny: Tiny, tmp_path: Path, preset: str, precision: str) -> None:
     from joyful_ray.config import resolve
 
     resolved = resolve(
@@ -410,7 +428,7 @@ def test_the_other_presets_train(tiny: Tiny, tmp_path: Path, preset: str) -> Non
                 "corpus": tiny(),
                 "storage": str(tmp_path),
                 "model": {"preset": preset, "fusion": {"specific_width": 8, "bottleneck": 8, "global_feedforward": 8}},
-                "train": {"epochs": 1, "device": "cpu"},
+                "train": {"epochs": 1, "device": "cpu", "precision": precision},
                 "cluster": {"workers": 0},
             },
             {"model": {"context": {"layers": 1, "feedforward": 8}}} if preset == "released" else {},

@@ -18,7 +18,7 @@ from joyful_ray.data.prepare import CorpusInfo
 from joyful_ray.data.scope import step_rules
 from joyful_ray.data.store import SplitStore
 from joyful_ray.train import trainer as training
-from joyful_ray.train.build import build_model, build_objective
+from joyful_ray.train.build import WEIGHTS, build_model, build_objective
 from joyful_ray.train.process_group import ProcessGroup
 from joyful_ray.train.schedule import Progress
 from joyful_ray.train.step import TrainState, train_step
@@ -64,8 +64,8 @@ EVERY_DRAW: dict[str, dict[str, Any]] = {
 class Training:
     """A model, its objective and the loader of one job."""
 
-    def __init__(self, name: str, **cluster: Any) -> None:
-        settings: dict[str, Any] = {"batch_conversations": CONVERSATIONS - 2}
+    def __init__(self, name: str, *, precision: str = "fp32", **cluster: Any) -> None:
+        settings: dict[str, Any] = {"batch_conversations": CONVERSATIONS - 2, "precision": precision}
         self.job: JobConfig = small_job(EVERY_DRAW[name], train=settings, cluster=cluster)
         assert step_rules(self.job).micro_batches is None
         words = self.job.data.word_ngrams
@@ -80,7 +80,7 @@ class Training:
         )
         self.info = info = CorpusInfo(encoding, {}, {}, label_counts=(50, 30, 20), speakers=2)
         self.loader = ResidentLoader.of(self.job, SplitStore([encoding.table(table)], encoding))
-        model = build_model(self.job, info)
+        model = build_model(self.job, info).to(WEIGHTS[precision])
         parameters = tuple(model.parameters())
         self.state = TrainState(
             model=model.train(),
@@ -112,6 +112,19 @@ def assert_alike(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         torch.testing.assert_close(
             found[name], value, rtol=1e-4, atol=2e-6, msg=lambda text, name=name: f"{name}: {text}"
         )
+
+
+@pytest.mark.parametrize("name", EVERY_DRAW)
+def test_in_fp64_only_the_last_digits_depend_on_the_workers(name: str) -> None:
+    """In fp32, rounding hides what differs by less than 1e-6; a term that is left out of one rank is not rounding."""
+    alone = Training(name, precision="fp64").trained(workers=1)
+    shared = Training(name, precision="fp64").trained(workers=3)
+    in_fp32 = Training(name).trained(workers=1)
+    for weight, value in Training(name).state.model.state_dict().items():
+        if value.is_floating_point():
+            assert alone[weight].dtype == torch.float64
+            torch.testing.assert_close(shared[weight], alone[weight], rtol=1e-10, atol=1e-12)
+            torch.testing.assert_close(in_fp32[weight].double(), alone[weight], rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", EVERY_DRAW)
