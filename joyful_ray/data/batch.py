@@ -6,6 +6,7 @@ Shapes: N = utterances of the micro-batch, C = its conversations, W = width of a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -174,6 +175,31 @@ class Layout:
         places_L = torch.arange(self.longest, device=self.lengths_C.device)
         return places_L[None, :] < self.lengths_C[:, None]
 
+    def groups(self, *, most_padding: float) -> list[tuple[Tensor, Layout]]:
+        """Conversations of similar length, the longest first, so that little is padded; see `joined`.
+
+        Args:
+            most_padding: at least 1; a conversation is at most so many times shorter than the longest of its group.
+
+        Returns:
+            For each group the positions of its utterances in the batch, and their layout.
+        """
+        lengths = self.lengths_C.tolist()
+        if max(lengths) <= most_padding * min(lengths):
+            return [(torch.arange(len(self.position_N), device=self.lengths_C.device), self)]
+        order = sorted(range(len(lengths)), key=lambda place: (-lengths[place], place))
+        starts = [0]
+        for place in range(1, len(order)):
+            if lengths[order[place]] * most_padding < lengths[order[starts[-1]]]:
+                starts.append(place)
+        first_C = torch.cumsum(self.lengths_C, 0) - self.lengths_C
+        found = []
+        for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
+            chosen = torch.tensor(sorted(order[start:end]), device=self.lengths_C.device)
+            part = Layout.of(self.lengths_C[chosen], None if self.keys_C is None else self.keys_C[chosen])
+            found.append((first_C[chosen][part.conversation_N] + part.position_N, part))
+        return found
+
     def pad(self, packed_ND: Tensor) -> Tensor:
         """(N, D) -> (C, L, D); zero where there is no utterance."""
         flat = packed_ND.new_zeros(len(self.lengths_C) * self.longest, *packed_ND.shape[1:])
@@ -183,3 +209,11 @@ class Layout:
     def unpad(self, padded_CLD: Tensor) -> Tensor:
         """(C, L, D) -> (N, D)."""
         return padded_CLD.flatten(0, 1).index_select(0, self.slot_N)
+
+
+def joined(groups: Sequence[tuple[Tensor, Layout]], parts: Sequence[Tensor]) -> Tensor:
+    """Values of the utterances of each group, (n, …), as values of the whole batch, (N, …)."""
+    if len(groups) == 1:
+        return parts[0]
+    rows_N = torch.cat([rows_N for rows_N, _ in groups])
+    return torch.cat(list(parts)).index_select(0, torch.argsort(rows_N))

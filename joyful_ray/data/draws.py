@@ -20,6 +20,7 @@ from torch import Tensor
 
 GOLDEN, _FIRST, _SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 STEPS = 1 << 16
+WORDS_AT_A_TIME = 1 << 15
 _BITS = 64
 
 
@@ -58,8 +59,11 @@ def kept(key_N: Tensor, width: int, ratio: float) -> Tensor:
         ratio: share of values that are not kept; rounded to the nearest multiple of 2^-16.
     """
     words = torch.arange(1, -(-width // 4) + 1, device=key_N.device) * GOLDEN
-    draws = _mixed(key_N[:, None] + words).view(torch.int16)
-    return draws[:, :width] >= round(ratio * STEPS) - STEPS // 2
+    least = round(ratio * STEPS) - STEPS // 2
+    # A few rows at a time, whose words stay in the cache.
+    rows = key_N.split(max(WORDS_AT_A_TIME // len(words), 1)) if key_N.device.type == "cpu" else [key_N]
+    parts = [_mixed(some[:, None] + words).view(torch.int16)[:, :width] >= least for some in rows]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 @lru_cache(maxsize=4096)

@@ -50,15 +50,6 @@ class Graph:
         return replace(self, layout=self.layout.apart(name))
 
     @cached_property
-    def relation_CLL(self) -> Tensor:
-        """Relation id of the edge from column to row, -1 if there is none; only for edges within conversations."""
-        longest = self.layout.longest
-        dense = self.relation_E.new_full((len(self.layout.lengths_C) * longest * longest,), -1)
-        row_E = self.layout.slot_N[self.target_E]
-        dense[row_E * longest + self.layout.position_N[self.source_E]] = self.relation_E
-        return dense.view(-1, longest, longest)
-
-    @cached_property
     def mean_weight_E(self) -> Tensor:
         """1 / (edges into the same target with the same relation), so that a weighted sum is a mean per relation."""
         cell_E = self.target_E * self.relations + self.relation_E

@@ -1,6 +1,6 @@
 """Dropout whose draws belong to utterances, so that they do not depend on what else is in the batch.
 
-Shapes: N = utterances, D = width, C = conversations, L = longest conversation, H = heads.
+Shapes: N = utterances, D = width, C = conversations, L = longest conversation, H = heads, Q = queries.
 """
 
 from __future__ import annotations
@@ -69,16 +69,17 @@ class ReluDropout(Dropout):
 class AttentionDropout(Dropout):
     """Dropout on attention weights.
 
-    Shapes: input and output (C, H, L, L), queries before keys.
+    Shapes: input and output (C, H, Q, L), queries before keys; Q = some queries.
     """
 
-    def forward(self, x_CHLL: Tensor, layout: Layout) -> Tensor:
-        """Drop weights; what a query draws for a key does not depend on the padding."""
+    def forward(self, x_CHQL: Tensor, layout: Layout, *, first: int = 0) -> Tensor:
+        """Drop weights of the queries from `first`; what a query draws for a key does not depend on the padding."""
         if not self.is_active:
-            return x_CHLL
-        heads, longest = x_CHLL.shape[1], x_CHLL.shape[3]
-        mask_CLLH = layout.pad(self.mask(layout.key_N, longest * heads)).unflatten(2, (longest, heads))
-        return _Dropout.apply(x_CHLL, mask_CLLH.permute(0, 3, 1, 2), self.ratio)
+            return x_CHQL
+        conversations, heads, queries, longest = x_CHQL.shape
+        key_CQ = layout.pad(layout.key_N)[:, first : first + queries]
+        mask = self.mask(key_CQ.flatten(), longest * heads).view(conversations, queries, longest, heads)
+        return _Dropout.apply(x_CHQL, mask.permute(0, 3, 1, 2), self.ratio)
 
 
 def name_places(model: nn.Module) -> None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
-from joyful_ray.data.batch import Layout
+from joyful_ray.data.batch import Layout, joined
 from joyful_ray.data.draws import at
 from joyful_ray.model.dropout import Dropout
 from joyful_ray.model_settings import ContextConfig
+
+MOST_PADDING = 4.0
+"""Steps of a GRU are many and small, so that padding costs less than more steps."""
 
 
 def build_gru(width: int, config: ContextConfig, *, causal: bool) -> nn.GRU:
@@ -37,29 +39,33 @@ def through_gru(gru: nn.GRU, x_ND: Tensor, layout: Layout, *, between: Dropout, 
         gru: any number of layers and directions.
         x_ND: the sequences, one after the other.
         layout: their lengths.
-        between: dropout between layers.
+        between: dropout between layers; torch's own draws for the whole batch.
         key_N: keys of its draws; None draws nothing.
     """
-    by_length_C = torch.argsort(layout.lengths_C, descending=True, stable=True)
-    rank_C = torch.argsort(by_length_C)
-    order_N = torch.argsort(layout.position_N * len(rank_C) + rank_C[layout.conversation_N])
-    sizes_L = torch.bincount(layout.position_N).cpu()
-    packed_ND = x_ND.index_select(0, order_N)
-    if gru.num_layers > 1 and key_N is not None:
-        packed_ND = _by_layer(gru, packed_ND, sizes_L, between, key_N.index_select(0, order_N))
-    else:
-        packed_ND = gru(PackedSequence(packed_ND, sizes_L))[0].data
-    return packed_ND.index_select(0, torch.argsort(order_N))
-
-
-def _by_layer(gru: nn.GRU, x_ND: Tensor, sizes_L: Tensor, between: Dropout, key_N: Tensor) -> Tensor:
-    """Each layer by itself, because torch's own dropout between layers draws for the whole batch."""
-    directions = 2 if gru.bidirectional else 1
+    groups = layout.groups(most_padding=MOST_PADDING)
     for layer in range(gru.num_layers):
-        if layer:
+        if layer and key_N is not None:
             x_ND = between.rows(x_ND, at(key_N, f"layer {layer}"))
-        own = gru.all_weights[directions * layer : directions * (layer + 1)]
-        weights: list[Tensor] = [weight for direction in own for weight in direction]
-        start = x_ND.new_zeros(directions, int(sizes_L[0]), gru.hidden_size)
-        x_ND, _ = torch.gru(x_ND, sizes_L, start, weights, gru.bias, 1, 0.0, gru.training, gru.bidirectional)
+        x_ND = joined(groups, [_through_layer(gru, layer, x_ND[rows_N], part) for rows_N, part in groups])
     return x_ND
+
+
+def _through_layer(gru: nn.GRU, layer: int, x_ND: Tensor, layout: Layout) -> Tensor:
+    """One layer over sequences of similar length, each direction from the first element that it reads.
+
+    Torch runs packed sequences, too, but its backward pass then fills a tensor of all elements for each of them, which
+    takes a time of N squared.
+    """
+    directions = 2 if gru.bidirectional else 1
+    remaining_N = layout.lengths_C[layout.conversation_N] - 1 - layout.position_N
+    count, outputs = len(layout.lengths_C), []
+    for direction, step_N in enumerate((layout.position_N, remaining_N)[:directions]):
+        slot_N = step_N * count + layout.conversation_N
+        padded = x_ND.new_zeros(layout.longest * count, x_ND.shape[1]).index_copy(0, slot_N, x_ND)
+        start = x_ND.new_zeros(1, count, gru.hidden_size)
+        weights: list[Tensor] = [*gru.all_weights[directions * layer + direction]]
+        states_LCH, _ = torch.gru(
+            padded.view(layout.longest, count, -1), start, weights, gru.bias, 1, 0.0, gru.training, False, False
+        )
+        outputs.append(states_LCH.flatten(0, 1).index_select(0, slot_N))
+    return torch.cat(outputs, dim=1)

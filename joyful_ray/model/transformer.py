@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from joyful_ray.data.batch import Layout
-from joyful_ray.graph.recomputation import recomputed
+from joyful_ray.graph.recomputation import MIN_NUMBERS, recomputed
 from joyful_ray.model.dropout import AttentionDropout, Dropout, ReluDropout
 from joyful_ray.model.memory import PartMemory
 
@@ -65,7 +65,7 @@ class TransformerLayer(nn.Module):
         """Attend within each conversation of each group; the layout's conversations are ordered by group."""
         sizes = [len(group.layout.position_N) for group in groups]
         parts = self.queries_keys_values(x_ND).split(sizes)
-        mixed = [self._attend_recomputed(part, group) for part, group in zip(parts, groups, strict=True)]
+        mixed = [self._attend(part, group) for part, group in zip(parts, groups, strict=True)]
         attended_ND = self.attended(torch.cat(mixed))
         x_ND = self.attention_norm(x_ND + self.attended_drop(attended_ND, layout))
         inner_NF = self.inner_drop(self.expand(x_ND), layout)
@@ -80,27 +80,42 @@ class TransformerLayer(nn.Module):
         x_1D = self.attention_norm(x_1D + attended_1D)
         return self.feedforward_norm(x_1D + self.contract(self.expand(x_1D).relu()))
 
-    def _attend_recomputed(self, qkv: Tensor, group: Group) -> Tensor:
-        conversations, longest = group.bias_CL.shape
-        numbers = conversations * longest * (2 * qkv.shape[1] + 3 * self.heads * longest)
-        return recomputed(self._attend, qkv, group, numbers=numbers)
-
     def _attend(self, qkv: Tensor, group: Group) -> Tensor:
+        """Attend within a group, for some queries at a time if it has many weights."""
+        conversations, longest = group.bias_CL.shape
+        numbers = 3 * conversations * self.heads * longest * longest
+        if numbers < MIN_NUMBERS or not self.attention_drop.is_active:
+            return recomputed(self._attend_whole, qkv, group, numbers=numbers)
+        query, key, value = self._heads(qkv, group)
+        at_a_time = max(longest * MIN_NUMBERS // numbers, 1)
+        parts = [
+            recomputed(self._attended, part, key, value, group, place * at_a_time, numbers=MIN_NUMBERS)
+            for place, part in enumerate(query.split(at_a_time, dim=2))
+        ]
+        return group.layout.unpad(torch.cat(parts, dim=2).transpose(1, 2).flatten(2))
+
+    def _attend_whole(self, qkv: Tensor, group: Group) -> Tensor:
+        out = self._attended(*self._heads(qkv, group), group, 0)
+        return group.layout.unpad(out.transpose(1, 2).flatten(2))
+
+    def _heads(self, qkv: Tensor, group: Group) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of the padded group, each (C, H, L, D / H)."""
         padded = group.layout.pad(qkv)
-        conversations, longest, _ = padded.shape
-        query, key, value = padded.view(conversations, longest, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        query, key, value = padded.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return query, key, value
+
+    def _attended(self, query: Tensor, key: Tensor, value: Tensor, group: Group, first: int) -> Tensor:
+        """What the queries from `first` attend to."""
         mask = None if group.is_causal else group.bias_CL[:, None, None, :].to(query.dtype)
         if not self.attention_drop.is_active:
-            out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=group.is_causal)
-            return group.layout.unpad(out.transpose(1, 2).flatten(2))
+            return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=group.is_causal)
         logits = (query * query.shape[-1] ** -0.5) @ key.transpose(2, 3)
         if mask is None:
-            later = torch.ones(longest, longest, dtype=torch.bool, device=qkv.device).triu(1)
+            later = torch.ones(logits.shape[2:], dtype=torch.bool, device=query.device).triu(1 + first)
             logits = logits.masked_fill(later, float("-inf"))
         else:
             logits = logits + mask
-        weights = self.attention_drop(torch.softmax(logits, dim=3), group.layout)
-        return group.layout.unpad((weights @ value).transpose(1, 2).flatten(2))
+        return self.attention_drop(torch.softmax(logits, dim=3), group.layout, first=first) @ value
 
 
 class ConversationTransformer(nn.Module):

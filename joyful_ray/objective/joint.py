@@ -6,6 +6,7 @@ Shapes: N = utterances of the micro-batch, K = labels.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from joyful_ray.settings import ObjectiveConfig
 
 CLASSIFICATION, CONTRAST, CONSISTENCY, PRETRAINING = "classification", "contrast", "consistency", "pretraining"
 ALIGNMENT, ORDINAL, CORRELATION = "alignment", "ordinal", "correlation"
+MANY_NUMBERS, SQUARE_PADDING = 1 << 20, 1.3
 FUSION_TERMS = ("smoothing", "global", "specific")
 
 
@@ -231,26 +233,32 @@ class JointObjective(nn.Module):
         if config.contrast_pairs == "original":
             assert output.original_NE is not None, "JobConfig refuses it where only views are encoded"
             pairs = [(output.original_NE, view) for view in views]
-        total = torch.zeros((), device=views[0].device)
-        for anchor, other in pairs:
-            if config.joint_denominator:
-                loss_N = terms.nt_xent(
-                    anchor,
-                    other,
-                    layout,
-                    temperature=config.temperature,
-                    inter=config.inter_view,
-                    intra=config.intra_view,
-                    self_negative=config.self_negative,
-                )
-                total = total + loss_N.sum()
-                continue
-            temperature = config.temperature
-            if config.inter_view:
-                total = total + 0.5 * terms.inter_view_contrast(anchor, other, layout, temperature=temperature).sum()
-            if config.intra_view:
-                intra_N = terms.intra_view_contrast(
-                    anchor, other, layout, temperature=temperature, self_negative=config.self_negative
-                )
-                total = total + 0.5 * intra_N.sum()
+        # Square matrices of similarities: nothing of a long conversation is padded to, if it pays.
+        squares = len(layout.lengths_C) * layout.longest**2
+        groups = layout.groups(most_padding=SQUARE_PADDING if squares > MANY_NUMBERS else math.inf)
+        parts = [
+            self._contrast_of(anchor[rows_N], other[rows_N], part) for rows_N, part in groups for anchor, other in pairs
+        ]
+        return torch.stack(parts).sum()
+
+    def _contrast_of(self, anchor: Tensor, other: Tensor, layout: Layout) -> Tensor:
+        config, temperature = self.config, self.config.temperature
+        if config.joint_denominator:
+            return terms.nt_xent(
+                anchor,
+                other,
+                layout,
+                temperature=temperature,
+                inter=config.inter_view,
+                intra=config.intra_view,
+                self_negative=config.self_negative,
+            ).sum()
+        total = anchor.new_zeros(())
+        if config.inter_view:
+            total = total + 0.5 * terms.inter_view_contrast(anchor, other, layout, temperature=temperature).sum()
+        if config.intra_view:
+            intra_N = terms.intra_view_contrast(
+                anchor, other, layout, temperature=temperature, self_negative=config.self_negative
+            )
+            total = total + 0.5 * intra_N.sum()
         return total

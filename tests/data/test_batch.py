@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from joyful_ray.data.batch import joined
 from tests.batches import layout_of, quick, random_batch
 
 lengths = st.lists(st.integers(1, 7), min_size=1, max_size=6)
@@ -62,3 +63,16 @@ def test_a_batch_on_its_own_device_is_itself() -> None:
     moved = batch.to(torch.device("meta"))
     assert moved.labels.device.type == moved.features["text"].device.type == "meta"
     assert moved.conversations == batch.conversations
+
+
+@quick
+@given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=12), most_padding=st.floats(1.0, 9.0))
+def test_groups_have_every_utterance_once_and_little_padding(lengths: list[int], most_padding: float) -> None:
+    layout = layout_of(*lengths)
+    groups = layout.groups(most_padding=most_padding)
+    values = torch.arange(sum(lengths))
+    assert torch.equal(joined(groups, [values[rows_N] for rows_N, _ in groups]), values)
+    for rows_N, part in groups:
+        assert int(part.lengths_C.max()) <= most_padding * int(part.lengths_C.min())
+        assert torch.equal(part.key_N, layout.key_N[rows_N]), "draws stay with their utterances"
+        assert torch.equal(part.position_N, layout.position_N[rows_N])

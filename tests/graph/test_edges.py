@@ -152,18 +152,6 @@ def test_windows_are_the_first_and_last_source_of_each_target(lengths: list[int]
 
 @quick
 @given(lengths, windows, windows)
-def test_relation_CLL_is_a_table_of_the_edges(lengths: list[int], past: Window, future: Window) -> None:
-    batch = random_batch(*lengths)
-    graph = windowed_graph(batch.speakers_N, batch.layout, past=past, future=future)
-    expected = torch.full((len(lengths), max(lengths), max(lengths)), -1)
-    for source, target, relation in zip(graph.source_E, graph.target_E, graph.relation_E, strict=True):
-        place = batch.layout.position_N
-        expected[batch.layout.conversation_N[target], place[target], place[source]] = relation
-    assert torch.equal(graph.relation_CLL, expected)
-
-
-@quick
-@given(lengths, windows, windows)
 def test_mean_weights_of_one_relation_into_one_target_sum_to_one(
     lengths: list[int], past: Window, future: Window
 ) -> None:
@@ -184,7 +172,6 @@ def test_stacked_graphs_are_disconnected() -> None:
     assert stacked.layout.lengths_C.tolist() == [2, 3] * 3
     assert stacked.nodes == 15
     assert stacked.mean_weight_E.tolist() == [w for graph in graphs for w in graph.mean_weight_E.tolist()]
-    assert torch.equal(stacked.relation_CLL, torch.cat([graph.relation_CLL for graph in graphs]))
 
 
 def test_a_stack_of_one_graph_is_that_graph() -> None:

@@ -11,7 +11,7 @@ from tests.batches import layout_of, spans
 WIDTH = 7
 
 
-@pytest.mark.parametrize("lengths", [(3, 1, 6, 3), (1,), (2, 2)])
+@pytest.mark.parametrize("lengths", [(3, 1, 6, 3), (1,), (2, 2), (2, 41, 1, 9, 40)])
 @pytest.mark.parametrize("layers", [1, 2])
 def test_the_recurrent_context_equals_a_gru_over_each_conversation(lengths: tuple[int, ...], layers: int) -> None:
     torch.manual_seed(0)

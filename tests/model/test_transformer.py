@@ -130,6 +130,21 @@ def test_small_batches_are_one_group() -> None:
     assert len(groups_of(layout_of(12, 9, 5, 1), torch.zeros(4, 12))) == 1
 
 
+@pytest.mark.parametrize("at_a_time", [1, 4, 100])
+@pytest.mark.parametrize("causal", [False, True])
+def test_some_queries_at_a_time_change_nothing(causal: bool, at_a_time: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither draws nor gradients of long conversations, of which not all attention weights are kept."""
+    module, layout = transformer(dropout=0.4), layout_of(3, 11, 1, 11)
+    module.causal = causal
+    x_ND = torch.randn(26, WIDTH, dtype=torch.float64, requires_grad=True)
+    ways = []
+    for numbers in (conversation_transformer.MIN_NUMBERS, 3 * 4 * HEADS * 11 * at_a_time):
+        monkeypatch.setattr(conversation_transformer, "MIN_NUMBERS", numbers)
+        out = module(x_ND, layout)
+        ways.append((out, *torch.autograd.grad(out.square().sum(), [x_ND, *module.parameters()])))
+    torch.testing.assert_close(ways[1], ways[0])
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 @pytest.mark.parametrize("mask", [True, False])
 def test_groups_change_nothing(mask: bool, dropout: float, monkeypatch: pytest.MonkeyPatch) -> None:

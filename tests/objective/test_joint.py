@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from joyful_ray.data.batch import Batch
+from joyful_ray.data.batch import Batch, Layout
 from joyful_ray.model.interfaces import Fused
 from joyful_ray.model.joyful import Output
+from joyful_ray.objective import joint as joint_module
 from joyful_ray.objective import terms
 from joyful_ray.objective.joint import JointObjective, class_weights
 from joyful_ray.schema import Task
@@ -128,6 +129,28 @@ def test_classification_with_class_weights_equals_torchs_weighted_mean() -> None
     made = objective(weights=(0.2, 1.0, 5.0), fusion_weight=0.0, contrast_weight=0.0)
     expected = torch.nn.functional.cross_entropy(output.scores_NK, batch.labels, torch.tensor([0.2, 1.0, 5.0]))
     torch.testing.assert_close(made.total(made.sums(output, batch), made.counts(batch)), expected)
+
+
+@pytest.mark.parametrize("negatives", ["conversation", "micro-batch"])
+@pytest.mark.parametrize("joint", [True, False])
+def test_long_conversations_are_compared_apart_from_short_ones(
+    joint: bool, negatives: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch, sizes = random_batch(9, 1, 4, 2, 8, 1), []
+    output = output_for(batch)
+    made = objective(negatives=negatives, joint_denominator=joint)
+    together = made.sums(output, batch)["contrast"]
+    monkeypatch.setattr(joint_module, "MANY_NUMBERS", 0)
+    groups = Layout.groups
+
+    def noted(layout: Layout, *, most_padding: float) -> list[tuple[Tensor, Layout]]:
+        found = groups(layout, most_padding=most_padding)
+        sizes.append(sorted(part.lengths_C.tolist() for _, part in found))
+        return found
+
+    monkeypatch.setattr(Layout, "groups", noted)
+    torch.testing.assert_close(made.sums(output, batch)["contrast"], together)
+    assert sizes == [[[1, 1], [2], [4], [9, 8]] if negatives == "conversation" else [[25]]]
 
 
 def test_contrast_against_the_original_is_the_released_sum_of_two_nt_xents() -> None:
