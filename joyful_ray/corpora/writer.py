@@ -33,6 +33,7 @@ from joyful_ray.schema import (
     Task,
 )
 from joyful_ray.storage import Location, open_location
+from joyful_ray.storage.local import UNFINISHED
 from joyful_ray.wording import counted
 
 SHARD_BYTES = 64 * 2**20
@@ -261,22 +262,26 @@ class CorpusWriter:
 
 
 def _earlier_files(location: Location, *, overwrite: bool) -> list[str]:
-    """Names of the files of a corpus that will be replaced, below the location; none if nothing exists there."""
+    """Names of the files that will be replaced, below the location: a corpus, or what a killed writer left of one."""
     children = location.list()
     if not children:
         if location.exists() and not location.is_dir():
             raise CorpusError(f"{location.uri} is a file; name a folder for the corpus")
         return []
-    if not overwrite:
+    known = (MANIFEST_NAME, QUARANTINE_NAME, *SPLITS)
+    foreign = [name for name in children if name not in known and not name.endswith(UNFINISHED)]
+    files = {split: location.join(split).list() for split in SPLITS if split in children}
+    own = all(FILE_NAME.match(name) or name.endswith(UNFINISHED) for names in files.values() for name in names)
+    is_left_over = MANIFEST_NAME not in children and not foreign and own
+    if not overwrite and not is_left_over:
         raise CorpusError(
             f"{location.uri} exists and has {', '.join(children[:3])}; choose another folder, or pass --overwrite"
         )
-    foreign = [name for name in children if name not in (MANIFEST_NAME, QUARANTINE_NAME, *SPLITS)]
     if foreign:
         raise CorpusError(
             f"{location.uri} has {', '.join(foreign[:3])}, which is not part of a corpus; not overwritten"
         )
-    shards = [f"{split}/{name}" for split in SPLITS if split in children for name in location.join(split).list()]
+    shards = [f"{split}/{name}" for split, names in files.items() for name in names]
     return shards + [name for name in children if name not in SPLITS]
 
 

@@ -13,6 +13,10 @@ WITHOUT_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 """How file systems without hard links refuse them."""
 
 
+UNFINISHED = ".unfinished"
+"""End of the name of a file that is being written, or was when its process was killed."""
+
+
 def status(path: str) -> os.stat_result | None:
     """What is at a path of this machine; None if nothing is. A storage that fails is no reason to find nothing.
 
@@ -33,7 +37,7 @@ def open_local(path: str, mode: str) -> Iterator[IO[bytes]]:
             yield file
         return
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    unfinished = f"{path}.{uuid.uuid4().hex[:8]}.unfinished"
+    unfinished = _unfinished(path)
     try:
         with open(unfinished, "wb") as file:
             yield file
@@ -48,7 +52,7 @@ def open_local(path: str, mode: str) -> Iterator[IO[bytes]]:
 def create_local(path: str, data: bytes) -> bool:
     """Write a file unless one exists; False if one does."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    unfinished = f"{path}.{uuid.uuid4().hex[:8]}.unfinished"
+    unfinished = _unfinished(path)
     try:
         with open(unfinished, "wb") as file:
             file.write(data)
@@ -69,3 +73,7 @@ def create_local(path: str, data: bytes) -> bool:
         with contextlib.suppress(FileNotFoundError):
             os.remove(unfinished)
     return True
+
+
+def _unfinished(path: str) -> str:
+    return f"{path}.{uuid.uuid4().hex[:8]}{UNFINISHED}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -398,3 +399,56 @@ def test_a_corpus_in_a_bucket_is_the_same_corpus(tmp_path: Path, monkeypatch: py
         remote.location.join("train/part-00001.parquet").remove()
         with pytest.raises(CorpusError, match=r"part-00001\.parquet.*no such file"):
             open_corpus(uri)
+
+
+def kill_a_write(uri: str, operation: int, **settings: Any) -> bool:
+    """Write a corpus in a process of its own that ends before some file operation; whether it came that far."""
+    process = os.fork()
+    if process == 0:
+        left = operation
+
+        def counted(work: Callable[..., Any]) -> Callable[..., Any]:
+            def run(*args: Any, **options: Any) -> Any:
+                nonlocal left
+                left -= 1
+                if left < 0:
+                    os._exit(9)
+                return work(*args, **options)
+
+            return run
+
+        for name in ("replace", "remove", "fsync", "rmdir", "unlink"):
+            setattr(os, name, counted(getattr(os, name)))
+        write(uri, {"train": [conversation("new-1"), conversation("new-2")]}, shard_conversations=1, **settings)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 9
+
+
+def test_a_killed_write_leaves_nothing_that_opens_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    operation = 0
+    while kill_a_write(uri := str(tmp_path / str(operation)), operation):
+        if not Path(uri, "manifest.json").exists():
+            with pytest.raises(CorpusError):
+                open_corpus(uri)
+            write(uri, {"train": [conversation("new-1"), conversation("new-2")]}, shard_conversations=1)
+        assert sum(1 for _ in open_corpus(uri).conversations("train")) == 2
+        assert not list(Path(uri).rglob("*.unfinished"))
+        operation += 1
+    assert operation >= 2 * 6, "each of six files is written and renamed"
+
+
+def test_a_killed_overwrite_leaves_the_old_corpus_or_the_new_one(tmp_path: Path) -> None:
+    operation, names = 0, set()
+    while True:
+        uri = str(tmp_path / str(operation))
+        write(uri, {"train": [conversation("old")], "dev": [conversation("d")]})
+        killed = kill_a_write(uri, operation, overwrite=True)
+        found = tuple(item.conversation_id for item in open_corpus(uri).conversations("train"))
+        names.add(found)
+        write(uri, {"train": [conversation("last")]}, overwrite=True)
+        assert [item.conversation_id for item in open_corpus(uri).conversations("train")] == ["last"]
+        assert len(list(Path(uri).rglob("*.*"))) == 5, "nothing of the others is left"
+        if not killed:
+            break
+        operation += 1
+    assert names == {("old",), ("new-1", "new-2")}
