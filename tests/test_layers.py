@@ -18,6 +18,7 @@ ROOMS = [
     "wording",
     "errors",
     "termination",
+    "memory",
     "schema",
     "components",
     "sections",

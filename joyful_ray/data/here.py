@@ -34,6 +34,11 @@ class Loaders(NamedTuple):
 def loaders_here(corpus: Corpus, job: JobConfig, splits: Sequence[Split] = SPLITS) -> Loaders:
     """Prepare a corpus in this process: in memory, or with `data.ingest: streaming` on storage.
 
+    Args:
+        corpus: the opened corpus.
+        job: the settings; its `data.ingest` is decided.
+        splits: the splits to read.
+
     Raises:
         ConfigError: the job trains once more on train and dev together, and they stay on storage.
     """

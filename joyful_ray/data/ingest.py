@@ -21,8 +21,6 @@ from joyful_ray.data.store import SplitStore
 from joyful_ray.data.streaming import StreamedSplit
 from joyful_ray.schema import SPLITS, ShardEntry, Split
 
-RESIDENT_SHARE = 0.3
-
 
 @dataclass(frozen=True)
 class ResidentSplit:
@@ -58,7 +56,7 @@ def ingest(
 
     Args:
         corpus: the opened corpus.
-        job: the settings.
+        job: the settings; its `data.ingest` is decided.
         splits: the splits to read.
 
     Returns:
@@ -68,7 +66,7 @@ def ingest(
     ray.data.DataContext.get_current().enable_progress_bars = False
     ray.data.DataContext.get_current().execution_options.preserve_order = True
     corpus_info, reading = survey_here(corpus, job, splits)
-    if not _is_resident(corpus, job):
+    if job.data.ingest == "streaming":
         return corpus_info, {split: StreamedSplit(rows) for split, rows in reading.items()}
     ingested: dict[Split, IngestedSplit] = {}
     for split, rows in reading.items():
@@ -77,12 +75,9 @@ def ingest(
     return corpus_info, ingested
 
 
-def _is_resident(corpus: Corpus, job: JobConfig) -> bool:
-    if job.data.ingest != "auto":
-        return job.data.ingest == "resident"
-    utterances = sum(entry.utterances for entry in corpus.manifest.splits.values())
-    needed = 4 * utterances * sum(corpus.manifest.widths.values())
-    return needed < RESIDENT_SHARE * smallest_store(ray.nodes(), job)
+def store_bytes(job: JobConfig) -> float:
+    """Bytes of the object store that must hold the corpus of a job, in this cluster."""
+    return smallest_store(ray.nodes(), job)
 
 
 def smallest_store(nodes: Sequence[Mapping[str, Any]], job: JobConfig) -> float:

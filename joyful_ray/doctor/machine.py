@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from joyful_ray.doctor.report import GIB, Check
+from joyful_ray.memory import memory_bytes, read_if_readable
 
 MIN_MEMORY_BYTES = 4 * GIB
 MIN_DISK_BYTES = 5 * GIB
@@ -48,18 +49,6 @@ def check_memory() -> Check:
         advice = "with less than 4 GiB, Ray may kill workers; close other programs"
         return Check(name=name, status="warn", found=found, advice=advice)
     return Check(name=name, status="ok", found=found)
-
-
-def memory_bytes() -> tuple[int | None, int | None]:
-    """Return the total and the free memory of this machine, or of the container if its limit is lower."""
-    lines = [line.split() for line in read_if_readable("/proc/meminfo").splitlines()]
-    sizes = {parts[0].rstrip(":"): int(parts[1]) * 1024 for parts in lines if len(parts) >= 2 and parts[1].isdigit()}
-    total, available = sizes.get("MemTotal"), sizes.get("MemAvailable")
-    limit = read_if_readable("/sys/fs/cgroup/memory.max").strip()
-    used = read_if_readable("/sys/fs/cgroup/memory.current").strip()
-    if total is not None and available is not None and limit.isdigit() and used.isdigit() and int(limit) < total:
-        return int(limit), min(available, int(limit) - int(used))
-    return total, available
 
 
 def check_working_directory(folder: Path) -> Check:
@@ -106,11 +95,3 @@ def check_shared_memory(folder: Path) -> Check:
         advice = "Ray's object store may spill to disk; start Docker with --shm-size=4g"
         return Check(name=name, status="warn", found=found, advice=advice)
     return Check(name=name, status="ok", found=found)
-
-
-def read_if_readable(path: str | Path) -> str:
-    """Return the text of a file, or an empty string if it cannot be read."""
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""

@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from joyful_ray.doctor.machine import read_if_readable
 from joyful_ray.doctor.report import GIB, Check
 from joyful_ray.errors import StorageError
+from joyful_ray.memory import read_if_readable
 from joyful_ray.storage import probe
 
 PROBE_TIMEOUT_S = 90

@@ -10,6 +10,7 @@ from joyful_ray.corpora.shards import Corpus, open_corpus
 from joyful_ray.data.here import REFIT_STREAMED, loaders_here
 from joyful_ray.data.prepare import task_of, widths_of
 from joyful_ray.data.split_rows import split_rows
+from joyful_ray.data.ways import decided, free_memory
 from joyful_ray.errors import ConfigError, TrainingError
 from joyful_ray.records import EpochMetrics, RunRecord
 from joyful_ray.schema import SPLITS, Split
@@ -134,7 +135,8 @@ def check_gpus(gpus: float, setting: str) -> None:
 def _train_here(
     job: JobConfig, corpus: Corpus, directory: RunDirectory, started: float, splits: Sequence[Split]
 ) -> RunRecord:
-    corpus_info, sources, both = loaders_here(corpus, job, splits)
+    reading = decided(job, corpus, directory.checkpoints, free_memory)
+    corpus_info, sources, both = loaders_here(corpus, reading, splits)
     spec = RunSpec(
         job=job,
         corpus_info=corpus_info,
@@ -158,14 +160,15 @@ def _train_on_ray(
     stage: Callable[[str], None],
 ) -> RunRecord:
     with ray_cluster(job), copying_at_end(directory.logs, controller_logs):
-        from joyful_ray.data.ingest import are_resident, ingest
+        from joyful_ray.data.ingest import are_resident, ingest, store_bytes
         from joyful_ray.train.on_ray.attempts import Attempts
         from joyful_ray.train.on_ray.trainer import fit, ray_trainer
         from joyful_ray.train.on_ray.worker import idle_workers
 
+        reading = decided(job, corpus, directory.checkpoints, lambda: store_bytes(job))
         attempts = Attempts(job.cluster.max_failures, stage)
         with watching(job.cluster, A_CORE, has_started=has_cores, say=stage, started=started, starts_tasks=True):
-            corpus_info, ingested = attempts.run(lambda: ingest(corpus, job, splits))
+            corpus_info, ingested = attempts.run(lambda: ingest(corpus, reading, splits))
         if job.train.refit and not are_resident(ingested.values()):
             raise ConfigError(REFIT_STREAMED)
         for warning in idle_workers(job, corpus_info, ingested):

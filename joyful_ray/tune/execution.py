@@ -7,14 +7,16 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import ray
 from ray.tune.schedulers import FIFOScheduler
 
 from joyful_ray.config import JobConfig, setting
-from joyful_ray.data.ingest import ingest
+from joyful_ray.data.ingest import ingest, store_bytes
 from joyful_ray.data.prepare import CorpusInfo
+from joyful_ray.data.ways import decided
 from joyful_ray.train.on_ray.attempts import Attempts
 from joyful_ray.train.on_ray.connection import can_grow, capacity, cluster_address, has_cores, ray_cluster
 from joyful_ray.train.on_ray.start_watch import A_CORE, amounts, watching
@@ -200,7 +202,8 @@ def _prepare(setup: SearchSetup) -> dict[str, Prepared]:
     for job in [space.job, *(job_with(space.job, settings) for settings in _data_settings(space))]:
         key = data_key(job, setup.corpus.manifest)
         if key not in found:
-            found[key] = Prepared(*ingest(setup.corpus, job, ("train", "dev")))
+            reading = decided(job, setup.corpus, setup.home.location.join("trials"), partial(store_bytes, job))
+            found[key] = Prepared(*ingest(setup.corpus, reading, ("train", "dev")))
     return found
 
 
