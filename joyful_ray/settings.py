@@ -28,10 +28,9 @@ class DataConfig(Section):
     """How a corpus reaches the workers."""
 
     ingest: Literal["auto", "resident", "streaming"] = "auto"
-    """`resident`: read the corpus once into Ray's object store; every node that runs workers holds all of it.
-    `streaming`: read it from storage in every epoch, with bounded memory. `auto`: resident if it fills at most 0.3 of
-    the smallest of these object stores, or without Ray of the free memory, otherwise streaming; a run that continues
-    stays with what it began with."""
+    """`resident`: read the corpus once into the memory, or Ray's object store, of every machine. `streaming`: read
+    it from storage in every epoch. `auto`: resident if it fills less than 0.3 of the smallest of these, otherwise
+    streaming; a run that continues stays with what it began with."""
     modalities: list[Modality] | None = None
     """Modalities that the model uses; null means all that the corpus has."""
     normalise: Literal["none", "train", "speaker", "both"] = "train"

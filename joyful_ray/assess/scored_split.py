@@ -5,12 +5,13 @@ Shapes: N = utterances, K = labels of the model, L = labels of the corpus, C = c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,7 +21,8 @@ from joyful_ray.data.encode import UNLABELED, Encoding
 from joyful_ray.errors import CorpusError
 from joyful_ray.predict.predictor import Predictor
 from joyful_ray.records import ModalityShift
-from joyful_ray.schema import Modality, Split, attribute_column
+from joyful_ray.schema import Manifest, Modality, Split, attribute_column
+from joyful_ray.train.evaluate import tables_by_batch
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def score_split(
     *,
     watch: Callable[[int, int], None] | None = None,
 ) -> ScoredSplit:
-    """Read a split and score every utterance.
+    """Score every utterance of a split; the vectors of one shard are in memory at a time.
 
     Args:
         predictor: the model.
@@ -81,36 +83,75 @@ def score_split(
     """
     if split not in corpus.splits():
         raise CorpusError(f"{corpus.location.uri} has no {split} split; it has {', '.join(corpus.splits())}")
-    tables = list(corpus.tables(split))
     label_encoding = Encoding(corpus.manifest.task, labels, {}, {})
-    truth = np.concatenate([_truth(label_encoding, table) for table in tables])
-    lengths_C = np.concatenate([_lengths(table) for table in tables])
     encoding = predictor.bundle.encoding
-    scaled = {name: scaling for name, scaling in encoding.scaling.items() if name in corpus.manifest.widths}
-    distances = reduce(_add, (Distances.of(table, scaled) for table in tables))
+    widths = [name for name in encoding.widths if name in corpus.manifest.widths]
+    scaled = {name: encoding.scaling[name] for name in widths if name in encoding.scaling}
+    parts, distances = list[_Part](), dict[Modality, Distances]()
+    total, seen = corpus.manifest.splits[split].utterances, 0
+    together = any(bundle.depends_on_batch for bundle in predictor.bundles)
+    for tables in tables_by_batch(corpus, split, together=together):
+        of_part = None if watch is None else (lambda done, _, before=seen: watch(before + done, total))
+        scores_NK = predictor.scores(tables, watch=of_part)[0]
+        for table, scores in zip(tables, scores_NK.split([_utterances(table) for table in tables]), strict=True):
+            parts.append(_Part.of(table, scores, label_encoding, widths, corpus.manifest))
+            found = Distances.of(table, scaled)
+            distances = {name: distances[name] + found[name] for name in found} if distances else found
+        seen += len(scores_NK)
+    lengths_C = np.concatenate([part.lengths_C for part in parts])
     starts_C = np.cumsum(lengths_C) - lengths_C
     owner_N = np.repeat(np.arange(len(lengths_C)), lengths_C)
     return ScoredSplit(
-        scores_NK=predictor.scores(tables, watch=watch)[0],
-        truth=truth,
+        scores_NK=torch.cat([part.scores_NK for part in parts]),
+        truth=np.concatenate([part.truth for part in parts]),
         owner_N=owner_N,
         position_N=np.arange(len(owner_N)) - starts_C[owner_N],
         lengths_C=lengths_C,
-        speakers_N=[name for table in tables for name in _flat(table, "speakers").to_pylist()],
+        speakers_N=[name for part in parts for name in part.speakers_N],
         attributes={
-            name: [value for table in tables for value in _flat(table, attribute_column(name)).to_pylist()]
+            name: [value for part in parts for value in part.attributes[name]]
             for name in corpus.manifest.speaker_attributes
         },
-        presence_N=_presence(tables, [name for name in encoding.widths if name in corpus.manifest.widths]),
-        texts_N=[text for table in tables for text in _flat(table, "texts").to_pylist()]
-        if corpus.manifest.has_texts
-        else None,
+        presence_N=np.concatenate([part.presence_N for part in parts]),
+        texts_N=[text for part in parts for text in part.texts_N] if corpus.manifest.has_texts else None,
         shift=shift_of(distances),
     )
 
 
-def _add(left: dict[Modality, Distances], right: dict[Modality, Distances]) -> dict[Modality, Distances]:
-    return {name: left[name] + right[name] for name in left}
+class _Part(NamedTuple):
+    """What is kept of a shard."""
+
+    scores_NK: Tensor
+    truth: NDArray
+    lengths_C: NDArray[np.int64]
+    speakers_N: list[str]
+    attributes: dict[str, list[str | None]]
+    presence_N: NDArray
+    texts_N: list[str]
+
+    @classmethod
+    def of(
+        cls, table: pa.Table, scores_NK: Tensor, labels: Encoding, widths: Sequence[Modality], manifest: Manifest
+    ) -> _Part:
+        return cls(
+            scores_NK=scores_NK,
+            truth=_truth(labels, table),
+            lengths_C=_lengths(table),
+            speakers_N=_names(table, "speakers"),
+            attributes={name: _names(table, attribute_column(name)) for name in manifest.speaker_attributes},
+            presence_N=_presence(table, widths),
+            texts_N=_flat(table, "texts").to_pylist() if manifest.has_texts else [],
+        )
+
+
+def _utterances(table: pa.Table) -> int:
+    return int(_lengths(table).sum())
+
+
+def _names(table: pa.Table, column: str) -> list[Any]:
+    """Values of which few differ; equal ones are one object."""
+    known: dict[Any, Any] = {}
+    return [known.setdefault(name, name) for name in _flat(table, column).to_pylist()]
 
 
 def _truth(label_encoding: Encoding, table: pa.Table) -> NDArray:
@@ -132,12 +173,9 @@ def _flat(table: pa.Table, column: str) -> pa.Array:
     return table[column].combine_chunks().flatten()
 
 
-def _presence(tables: list[pa.Table], names: list[Modality]) -> NDArray:
-    """Return the modalities of every utterance, such as `text+audio`."""
-    present = [
-        np.concatenate([_flat(table, f"{name}_present").to_numpy(zero_copy_only=False) for table in tables])
-        for name in names
-    ]
+def _presence(table: pa.Table, names: Sequence[Modality]) -> NDArray:
+    """The modalities of every utterance, such as `text+audio`."""
+    present = [_flat(table, f"{name}_present").to_numpy(zero_copy_only=False) for name in names]
     code_N = sum(flags.astype(np.int64) << bit for bit, flags in enumerate(present))
     combinations = [
         "+".join(name for bit, name in enumerate(names) if code >> bit & 1) or "none" for code in range(2 ** len(names))

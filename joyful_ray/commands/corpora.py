@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from joyful_ray.commands.options import Json, Out, Overwrite, one_of
+
+if TYPE_CHECKING:
+    from joyful_ray.schema import Modality
 
 
 def synth(
@@ -20,6 +23,15 @@ def synth(
         ),
     ] = 0,
     task: Annotated[str, typer.Option(help="single-label, multi-label or regression.")] = "single-label",
+    width: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--width",
+            metavar="MODALITY=N",
+            help="Width of a modality's vectors; can be repeated. [default: text=32, audio=16, vision=24]",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -38,6 +50,7 @@ def synth(
             seed=seed,
             structure_seed=structure_seed,
             task=one_of(TASKS, task, "--task"),
+            widths=_widths(width) or None,
             overwrite=overwrite,
             watch=display.update,
         )
@@ -134,6 +147,18 @@ def import_(
         )
     show_manifest(screen, manifest, out)
     screen.result(manifest)
+
+
+def _widths(texts: list[str] | None) -> dict[Modality, int]:
+    from joyful_ray.schema import MODALITIES
+
+    found = {}
+    for text in texts or []:
+        name, _, number = text.partition("=")
+        if not number.isdecimal():
+            raise typer.BadParameter(f"--width takes MODALITY=N, not {text!r}")
+        found[one_of(MODALITIES, name, "--width")] = int(number)
+    return found
 
 
 def _pairs(texts: list[str] | None) -> dict[str, str]:

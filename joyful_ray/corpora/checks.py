@@ -32,7 +32,7 @@ def decoded(place: Location, data: bytes, shard: ShardEntry, manifest: Manifest)
     Raises:
         CorpusError: sha256, columns, counts or values are not those of the manifest.
     """
-    check_digest(place, hashlib.sha256(data).hexdigest(), len(data), shard)
+    check_digest(place, hashlib.sha256(data).hexdigest(), len(data), shard, pa.BufferReader(data))
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         check_footer(place, file, shard, manifest)
@@ -47,14 +47,33 @@ def decoded(place: Location, data: bytes, shard: ShardEntry, manifest: Manifest)
     return table.select(schema.names).cast(schema)
 
 
-def check_digest(place: Location, digest: str, size: int, shard: ShardEntry) -> None:
+def check_digest(place: Location, digest: str, size: int, shard: ShardEntry, file: pa.NativeFile) -> None:
     """Compare the sha256 of a shard.
 
     Raises:
-        CorpusError: it is another one.
+        CorpusError: it is another one; the message says which row group of the file is damaged.
     """
     if digest != shard.sha256:
-        refuse(place, f"sha256 {shard.sha256[:12]}…", f"{digest[:12]}… in {size} bytes", AGAIN)
+        where = _damaged_part(file)
+        found = f"{digest[:12]}… in {size} bytes" + (f", damaged in {where}" if where else "")
+        refuse(place, f"sha256 {shard.sha256[:12]}…", found, AGAIN)
+
+
+def _damaged_part(file: pa.NativeFile) -> str:
+    """The first part of a file that cannot be read; empty if all of it can."""
+    try:
+        opened = pq.ParquetFile(file, page_checksum_verification=True)
+    except (pa.ArrowException, OSError):
+        return "its footer"
+    start = 0
+    for group in range(opened.num_row_groups):
+        rows = opened.metadata.row_group(group).num_rows
+        try:
+            opened.read_row_group(group, use_threads=False)
+        except (pa.ArrowException, OSError):
+            return f"row group {group} (conversations {start} to {start + rows - 1})"
+        start += rows
+    return ""
 
 
 def check_footer(place: Location, file: pq.ParquetFile, shard: ShardEntry, manifest: Manifest) -> None:

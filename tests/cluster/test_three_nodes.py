@@ -41,6 +41,7 @@ def nodes_of(count: int, **options: Any) -> list[dict[str, Any]]:
     return [{"num_cpus": 1, **options} for _ in range(count)]
 
 
+@pytest.mark.long
 def test_two_workers_on_two_of_three_nodes_finish_a_run(tmp_path: Path) -> None:
     job = {"corpus": write_tiny(tmp_path / "corpus"), "storage": str(tmp_path / "runs"), "train": {"epochs": 2}}
     found = on_nodes(

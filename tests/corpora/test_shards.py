@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from joyful_ray.corpora import shard_file
 from joyful_ray.corpora.shards import (
     Corpus,
     CorpusWriter,
@@ -269,13 +270,31 @@ def test_a_changed_byte_is_found(corpus_path: Path) -> None:
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
     assert "part-00000.parquet: expected sha256" in refusal(corpus_path)
+    assert ", damaged in its footer; " in refusal(corpus_path)
     assert open_corpus(str(corpus_path)).manifest.name == "small"
 
 
 def test_a_truncated_shard_is_found(corpus_path: Path) -> None:
     shard = corpus_path / "train/part-00000.parquet"
     shard.write_bytes(shard.read_bytes()[:100])
-    assert "in 100 bytes" in refusal(corpus_path)
+    assert "in 100 bytes, damaged in its footer" in refusal(corpus_path)
+
+
+def test_the_damaged_row_group_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_file, "ROW_GROUP_BYTES", 1)
+    write(str(tmp_path / "c"), {"train": [conversation(f"c{place}", 20) for place in range(4)]})
+    corpus = open_corpus(str(tmp_path / "c"))
+    (shard,) = corpus.shards("train")
+    place = tmp_path / "c" / shard.name
+    group = pq.read_metadata(place).row_group(2).column(7)
+    data = bytearray(place.read_bytes())
+    data[group.data_page_offset + group.total_compressed_size - 3] ^= 8
+    place.write_bytes(data)
+    expected = r"expected sha256 .*, damaged in row group 2 \(conversations 2 to 2\); copy or import"
+    with pytest.raises(CorpusError, match=expected):
+        corpus.read_checked(shard)
+    with pytest.raises(CorpusError, match=expected):
+        next(ShardReader(corpus).batches(shard, first=0, at_a_time=1, buffer_bytes=0))
 
 
 def test_wrong_counts_are_found(corpus_path: Path) -> None:

@@ -11,6 +11,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
+from joyful_ray.cli import main
+from joyful_ray.corpora import synthetic
 from joyful_ray.corpora.card import inspect_corpus
 from joyful_ray.corpora.shards import Corpus, open_corpus
 from joyful_ray.corpora.synthetic import synthesize
@@ -32,6 +34,29 @@ def test_the_same_seed_gives_the_same_corpus(tmp_path: Path) -> None:
         synthesize(str(tmp_path / name), conversations=12, seed=seed)
     first, second, third = (open_corpus(str(tmp_path / name)).hash for name in "abc")
     assert first == second != third
+
+
+def test_a_large_corpus_is_drawn_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthetic, "PART", 50)
+    manifest = synthesize(str(tmp_path / "large"), conversations=220, seed=3)
+    corpus = open_corpus(str(tmp_path / "large"))
+    names = [item.conversation_id for split in corpus.splits() for item in corpus.conversations(split)]
+    bounds = {"train": (0, 176), "dev": (176, 198), "test": (198, 220)}
+    assert names == [f"{split}_3_{index}" for split, (first, last) in bounds.items() for index in range(first, last)]
+    assert manifest.notes["optimum"]["conversations"] == 2, "the part with the first test conversation ends at 200"
+    train = list(corpus.conversations("train"))
+    rows = min(len(train[0]), len(train[50]))
+    ours, theirs = (item.features["text"][:rows] for item in (train[0], train[50]))
+    assert not np.array_equal(ours, theirs), "parts are drawn by themselves"
+
+
+def test_the_command_takes_widths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "corpus")
+    assert main(["synth", "--out", out, "--conversations", "5", "--width", "text=7", "--width", "audio=4"]) == 0
+    assert open_corpus(out).manifest.widths == {"text": 7, "audio": 4}
+    for wrong, message in (("smell=3", "--width"), ("text", "--width takes MODALITY=N"), ("text=2", "at least 4")):
+        assert main(["synth", "--out", str(tmp_path / "no"), "--conversations", "5", "--width", wrong]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_splits_lengths_speakers_and_gaps_are_varied(corpus: Corpus) -> None:

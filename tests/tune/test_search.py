@@ -144,10 +144,10 @@ def test_the_other_schedulers_run_to_the_end(scheduler: str, corpus: str, tmp_pa
 
 def test_population_based_training_continues_from_copies_of_the_best(corpus: str, tmp_path: Path) -> None:
     rates = {"train.learning_rate": {"log": [1e-7, 0.02]}, "objective.contrast_weight": {"uniform": [0.0, 1.0]}}
-    job = search_job(corpus, tmp_path, space=rates, epochs=5, scheduler="pbt", max_trials=3, perturb_epochs=2)
+    job = search_job(corpus, tmp_path, space=rates, epochs=5, scheduler="pbt", max_trials=4, perturb_epochs=2)
     search(job, name="pbt")
     state = study_of(job, "pbt")
-    assert [trial.outcome for trial in state.own] == ["finished"] * 3
+    assert [trial.outcome for trial in state.own] == ["finished"] * 4
     heirs = [trial for trial in state.own if trial.sources]
     assert heirs
     for trial in state.own:
