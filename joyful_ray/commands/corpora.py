@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,7 +11,7 @@ import typer
 from joyful_ray.commands.options import Json, Out, Overwrite, one_of
 
 if TYPE_CHECKING:
-    from joyful_ray.schema import Modality
+    from joyful_ray.schema import Manifest, Modality
 
 
 def synth(
@@ -206,9 +208,81 @@ def inspect(
 
 def corpus_group() -> typer.Typer:
     """The commands `joyful corpus …`."""
-    group = typer.Typer(name="corpus", help="Change a corpus: bring it to the current format.", no_args_is_help=True)
-    group.command(name="upgrade")(upgrade)
+    group = typer.Typer(
+        name="corpus",
+        help="Make a corpus from another: a sample, other splits, shards of another size.",
+        no_args_is_help=True,
+    )
+    commands: dict[str, Callable[..., None]] = {
+        "sample": sample,
+        "split": split,
+        "reshard": reshard,
+        "upgrade": upgrade,
+    }
+    for name, command in commands.items():
+        group.command(name=name)(command)
     return group
+
+
+def sample(
+    uri: CorpusUri,
+    out: Out,
+    conversations: Annotated[int, typer.Option(min=1, help="Number of conversations in all splits together.")],
+    seed: Annotated[int, typer.Option(min=0, help="Decides which.")] = 0,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Write some conversations of a corpus, drawn at random from every split in proportion."""
+    from joyful_ray.corpora.rewrite import sample_corpus
+
+    _rewritten(
+        partial(sample_corpus, uri, out, conversations=conversations, seed=seed, overwrite=overwrite), out, as_json
+    )
+
+
+def split(
+    uri: CorpusUri,
+    out: Out,
+    dev: Annotated[float, typer.Option(help="Share of the conversations; 0 makes no dev split.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Share of the conversations; 0 makes no test split.")] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which.")] = 0,
+    by_speaker: Annotated[bool, typer.Option("--by-speaker", help="Put no speaker into two splits.")] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Divide all conversations of a corpus anew into train, dev and test."""
+    from joyful_ray.corpora.rewrite import split_corpus
+
+    write = partial(split_corpus, uri, out, dev=dev, test=test, seed=seed, by_speaker=by_speaker, overwrite=overwrite)
+    _rewritten(write, out, as_json)
+
+
+def reshard(
+    uri: CorpusUri,
+    out: Out,
+    shard_mib: Annotated[
+        float, typer.Option("--shard-mib", min=0.01, help="Most MiB of a shard in memory; its file is smaller.")
+    ] = 64.0,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Write the same conversations into shards of another size."""
+    from joyful_ray.corpora.rewrite import reshard_corpus
+
+    size = int(shard_mib * 2**20)
+    _rewritten(partial(reshard_corpus, uri, out, shard_bytes=size, overwrite=overwrite), out, as_json)
+
+
+def _rewritten(write: Callable[..., Manifest], out: str, as_json: bool) -> None:
+    from joyful_ray.console.corpora import show_manifest
+    from joyful_ray.console.counting import CountDisplay
+    from joyful_ray.console.screen import Screen
+
+    screen = Screen(as_json=as_json)
+    with CountDisplay(screen, "wrote", "conversation") as display:
+        manifest = write(watch=display.update)
+    show_manifest(screen, manifest, out)
+    screen.result(manifest)
 
 
 def upgrade(uri: CorpusUri, as_json: Json = False) -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from itertools import chain, count
 from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
 
 from joyful_ray.corpora.manifest import split_entry, write_manifest
+from joyful_ray.corpora.replaced import earlier_files, free_suffix
 from joyful_ray.corpora.shard_file import write_shard
 from joyful_ray.corpora.side_files import KINDS, write_side_files
 from joyful_ray.corpora.statistics import Statistics, conversation_list, statistics_of
@@ -32,20 +31,21 @@ from joyful_ray.schema import (
     SplitEntry,
     Task,
 )
-from joyful_ray.storage import Location, open_location
-from joyful_ray.storage.local import UNFINISHED
+from joyful_ray.storage import open_location
 from joyful_ray.wording import counted
 
 SHARD_BYTES = 64 * 2**20
 SHARD_CONVERSATIONS = 4096
+PARTS_OF_A_SHARD = 16
+"""How exactly shards made of rows have the size that is asked for."""
 REASONS_IN_A_MESSAGE = 3
-FILE_NAME = re.compile(r"(?:part-\d+|shards|conversations|features)(-\d+|)\.parquet$")
 
 
 @dataclass
 class _OpenSplit:
-    """A split that is being written."""
+    """A split that is being written; `tables` come before `waiting`."""
 
+    tables: list[pa.Table] = field(default_factory=list)
     waiting: list[Conversation] = field(default_factory=list)
     waiting_bytes: int = 0
     shards: list[ShardEntry] = field(default_factory=list)
@@ -120,8 +120,8 @@ class CorpusWriter:
         self._quarantine: list[str] = []
         self._seen = 0
         self._is_complete = False
-        self._earlier = _earlier_files(self.location, overwrite=overwrite)
-        self._shard_suffix = _free_suffix(self._earlier)
+        self._earlier = earlier_files(self.location, overwrite=overwrite)
+        self._shard_suffix = free_suffix(self._earlier)
 
     def __enter__(self) -> CorpusWriter:
         return self
@@ -158,6 +158,27 @@ class CorpusWriter:
         conversation = item if isinstance(item, Conversation) else draft.conversation()
         self._collect(self._splits.setdefault(split, _OpenSplit()), split, conversation)
         return True
+
+    def write_rows(self, split: Split, rows: pa.Table) -> None:
+        """Add rows of shards with the columns of this corpus, which have been checked when they were read.
+
+        Raises:
+            CorpusError: a conversation is already in a split.
+        """
+        for name in rows["conversation_id"].to_pylist():
+            if name in self._splits_of_ids:
+                raise CorpusError(f"conversation {name} is already in {self._splits_of_ids[name]}")
+            self._splits_of_ids[name] = split
+        collected = self._splits.setdefault(split, _OpenSplit())
+        at_a_time = max(self._shard_bytes * rows.num_rows // max(rows.nbytes, 1) // PARTS_OF_A_SHARD, 1)
+        for start in range(0, rows.num_rows, min(at_a_time, self._shard_conversations)):
+            some = rows.slice(start, min(at_a_time, self._shard_conversations))
+            count = sum(table.num_rows for table in collected.tables)
+            is_full = collected.waiting_bytes + some.nbytes > self._shard_bytes
+            if is_full or count + some.num_rows > self._shard_conversations:
+                self._close_shard(split, collected)
+            collected.tables.append(some)
+            collected.waiting_bytes += some.nbytes
 
     def close(self) -> Manifest:
         """Write the last shards, the quarantine, and then the manifest."""
@@ -207,7 +228,7 @@ class CorpusWriter:
 
     def _collect(self, collected: _OpenSplit, split: Split, conversation: Conversation) -> None:
         size = sum(values.nbytes for values in conversation.features.values()) + 64 * len(conversation)
-        if collected.waiting and collected.waiting_bytes + size > self._shard_bytes:
+        if collected.waiting_bytes and collected.waiting_bytes + size > self._shard_bytes:
             self._close_shard(split, collected)
         collected.waiting.append(conversation)
         collected.waiting_bytes += size
@@ -215,7 +236,7 @@ class CorpusWriter:
             self._close_shard(split, collected)
 
     def _close_shard(self, split: Split, collected: _OpenSplit) -> None:
-        if not collected.waiting:
+        if not collected.waiting and not collected.tables:
             return
         table = table_from_conversations(
             collected.waiting,
@@ -224,11 +245,12 @@ class CorpusWriter:
             has_texts=self._rules.has_texts,
             speaker_attributes=self._rules.speaker_attributes,
         )
+        table = pa.concat_tables([*collected.tables, table]).combine_chunks()
         name = f"{split}/part-{len(collected.shards):05d}{self._shard_suffix}.parquet"
         collected.shards.append(write_shard(self.location.join(name), table, name=name))
         collected.conversations.append(conversation_list(table))
         collected.statistics += statistics_of(table, self._description)
-        collected.waiting, collected.waiting_bytes = [], 0
+        collected.tables, collected.waiting, collected.waiting_bytes = [], [], 0
 
     def _entry(self, split: Split, collected: _OpenSplit) -> SplitEntry:
         side_files = {}
@@ -259,36 +281,6 @@ class CorpusWriter:
             names = [f"{split}/{kind}{self._shard_suffix}.parquet" for kind in KINDS]
             for name in [*(shard.name for shard in collected.shards), *names]:
                 self.location.join(name).remove()
-
-
-def _earlier_files(location: Location, *, overwrite: bool) -> list[str]:
-    """Names of the files that will be replaced, below the location: a corpus, or what a killed writer left of one."""
-    children = location.list()
-    if not children:
-        if location.exists() and not location.is_dir():
-            raise CorpusError(f"{location.uri} is a file; name a folder for the corpus")
-        return []
-    known = (MANIFEST_NAME, QUARANTINE_NAME, *SPLITS)
-    foreign = [name for name in children if name not in known and not name.endswith(UNFINISHED)]
-    files = {split: location.join(split).list() for split in SPLITS if split in children}
-    own = all(FILE_NAME.match(name) or name.endswith(UNFINISHED) for names in files.values() for name in names)
-    is_left_over = MANIFEST_NAME not in children and not foreign and own
-    if not overwrite and not is_left_over:
-        raise CorpusError(
-            f"{location.uri} exists and has {', '.join(children[:3])}; choose another folder, or pass --overwrite"
-        )
-    if foreign:
-        raise CorpusError(
-            f"{location.uri} has {', '.join(foreign[:3])}, which is not part of a corpus; not overwritten"
-        )
-    shards = [f"{split}/{name}" for split, names in files.items() for name in names]
-    return shards + [name for name in children if name not in SPLITS]
-
-
-def _free_suffix(earlier: list[str]) -> str:
-    """A suffix for new shards with which none has the name of an earlier file: nothing, or -2, -3 and so on."""
-    taken = {found.group(1) for name in earlier if (found := FILE_NAME.search(name))}
-    return next(suffix for suffix in chain([""], (f"-{side}" for side in count(2))) if suffix not in taken)
 
 
 def write_corpus(
