@@ -19,7 +19,7 @@ from joyful_ray.corpora.side_files import AGAIN, read_conversation_list, read_st
 from joyful_ray.corpora.statistics import Statistics
 from joyful_ray.corpora.tables import conversations_from_table, table_from_conversations
 from joyful_ray.corpora.writer import CorpusWriter, write_corpus
-from joyful_ray.errors import CorpusError
+from joyful_ray.errors import CorpusError, StorageError
 from joyful_ray.schema import SPLITS, Conversation, Manifest, ShardEntry, Split, SplitEntry
 from joyful_ray.storage import Location, open_location
 
@@ -234,7 +234,8 @@ def opened_shard(place: Location, *, buffer_bytes: int = 0) -> Iterator[pq.Parqu
         buffer_bytes: bytes of a column that are read from storage at a time; 0 is all of a row group's.
 
     Raises:
-        CorpusError: it cannot be read.
+        CorpusError: it is missing or damaged.
+        StorageError: storage failed.
     """
     with _opened(place) as file:
         yield pq.ParquetFile(file, buffer_size=buffer_bytes)
@@ -246,5 +247,7 @@ def _opened(place: Location) -> Iterator[pa.NativeFile]:
     try:
         with filesystem.open_input_file(path) as file:
             yield file
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, FileNotFoundError) as error:
         raise CorpusError(f"cannot read {place.uri} ({str(error).splitlines()[0]}); {AGAIN}") from None
+    except OSError as error:
+        raise StorageError(f"cannot read {place.uri} ({str(error).splitlines()[0]})") from None

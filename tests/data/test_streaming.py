@@ -22,7 +22,7 @@ from joyful_ray.data.plan import StepRules
 from joyful_ray.data.prepare import prepare_here, survey_here
 from joyful_ray.data.split_rows import Piece, rows_of_pieces
 from joyful_ray.data.streaming import EVALUATED_TOGETHER, LANES, StreamingLoader, cut_pieces, plan_lanes
-from joyful_ray.errors import ConfigError, CorpusError
+from joyful_ray.errors import ConfigError, CorpusError, StorageError
 from joyful_ray.schema import Split
 from joyful_ray.train.launch import train
 from joyful_ray.train.run_directory import RunDirectory
@@ -259,11 +259,24 @@ def test_a_shard_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     corpus = open_corpus(write_tiny(tmp_path / "corpus"))
     shard = tmp_path / "corpus" / corpus.shards("train")[0].name
     shard.write_bytes(shard.read_bytes()[:100])
-    with pytest.raises(CorpusError, match=rf"{shard}: expected sha256 .* in 100 bytes; .*import the corpus again"):
+    with pytest.raises(CorpusError, match=rf"{shard}: expected sha256 .* in 100 bytes, .*import the corpus again"):
         list(loader_of(corpus, job_of()).epoch(0, rank=0, world_size=1))
     shard.unlink()
     with pytest.raises(CorpusError, match=rf"cannot read {shard}.*import the corpus again"):
         list(loader_of(corpus, job_of()).epoch(0, rank=0, world_size=1))
+
+
+def test_a_storage_that_fails_is_no_damaged_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may work again, so that a run on Ray tries once more."""
+    corpus = open_corpus(write_tiny(tmp_path / "corpus"))
+    loader = loader_of(corpus, job_of())
+
+    def fails(*_: Any, **__: Any) -> Any:
+        raise OSError("the connection was reset")
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", fails)
+    with pytest.raises(StorageError, match=r"cannot read .*part-.*\.parquet \(the connection was reset\)"):
+        list(loader.epoch(0, rank=0, world_size=1))
 
 
 def test_a_run_without_ray_streams(tmp_path: Path) -> None:
