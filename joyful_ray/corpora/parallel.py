@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+MOST_THREADS = 8
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def side_by_side(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """The results of work on items, in order; as many are worked on at a time as there are cores.
+    """The results of work on items, in order; as many are worked on at a time as there are cores, or `MOST_THREADS`.
 
     Meant for reading and for pyarrow, numpy and hashlib, which let other threads run.
     """
-    threads = max(os.cpu_count() or 1, 1)
+    threads = min(os.cpu_count() or 1, MOST_THREADS)
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="shard") as pool:
         try:

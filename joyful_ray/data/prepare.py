@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 
 from joyful_ray.config import JobConfig
+from joyful_ray.corpora.parallel import side_by_side
 from joyful_ray.corpora.shards import Corpus
 from joyful_ray.corpora.statistics import FeatureStatistics, Statistics, counts_in_order, feature_statistics
 from joyful_ray.data.encode import Encoding, Scaling, numbered_speakers
@@ -155,14 +156,17 @@ def _read_survey(train: SplitRows) -> Statistics:
     size = sum(shard.bytes for shard in train.shards)
     every = max(-(-size // SURVEYED_BYTES), 1)
     counted, features = Statistics(), dict[Modality, FeatureStatistics]()
-    for place, shard in enumerate(train.shards):
-        if place % every == 0:
-            rows = train.read(shard)
-            for name, found in feature_statistics(rows, manifest.widths).items():
-                features[name] = features[name] + found if name in features else found
-        else:
-            rows = train.choose(train.corpus.read_columns(shard, COUNTED_COLUMNS))
-        counted += Statistics.of(rows, task=manifest.task, widths={})
+
+    def of_shard(place: int) -> tuple[Statistics, dict[Modality, FeatureStatistics]]:
+        whole, shard = place % every == 0, train.shards[place]
+        rows = train.read(shard) if whole else train.choose(train.corpus.read_columns(shard, COUNTED_COLUMNS))
+        of_features = feature_statistics(rows, manifest.widths) if whole else {}
+        return Statistics.of(rows, task=manifest.task, widths={}), of_features
+
+    for some, of_features in side_by_side(of_shard, range(len(train.shards))):
+        counted += some
+        for name, found in of_features.items():
+            features[name] = features[name] + found if name in features else found
     return replace(counted, features=features)
 
 
@@ -189,8 +193,7 @@ def prepare_here(
 
 
 def _tables(reading: SplitRows) -> Iterator[pa.Table]:
-    """The rows of a split, one shard in memory at a time."""
-    for shard in reading.shards:
-        rows = reading.read(shard)
+    """The rows of a split, with few shards in memory at a time."""
+    for rows in side_by_side(reading.read, reading.shards):
         if rows.num_rows:
             yield rows

@@ -122,3 +122,15 @@ def test_conversations_are_listed_with_their_lengths_and_speakers() -> None:
         {"conversation_id": item.conversation_id, "length": len(item), "speakers": len(set(item.speakers))}
         for item in conversations
     ]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_rows_change_nothing(task: Task) -> None:
+    table = table_of(tiny_conversations("train", 4, task=task), task)
+    some = Statistics.of(table, task=task, widths=WIDTHS)
+    for none in (table.slice(0, 0), table.filter(pa.array([False] * 4))):
+        empty = Statistics.of(none, task=task, widths=WIDTHS)
+        assert (empty.conversations, empty.utterances, empty.speakers, dict(empty.lengths)) == (0, 0, 0, {})
+        assert some + empty is some
+        assert empty + some is some
+        assert conversation_list(none).num_rows == 0
