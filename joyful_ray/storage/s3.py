@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import random
+import time
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import IO, TYPE_CHECKING, Any
 
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 3
 FIRST_CONTACT_READ_TIMEOUT_S = 4
 READ_TIMEOUT_S = 15
-ATTEMPTS = 2
+ATTEMPTS = 6
+"""Of each request. Between them come waits that double, with jitter: 15 s in all on average."""
+FIRST_ATTEMPTS = 4
 
 
 @contextlib.contextmanager
@@ -61,11 +65,26 @@ def s3_filesystem(location: Location) -> Any:
 def _first_contact(endpoint: str | None, region: str | None, bucket: str) -> None:
     filesystem = _client(endpoint, region, FIRST_CONTACT_READ_TIMEOUT_S, 1)
     try:
-        filesystem.call_s3("head_bucket", Bucket=bucket)
+        _patiently(lambda: filesystem.call_s3("head_bucket", Bucket=bucket))
     except FileNotFoundError:
         raise StorageError(f"no bucket {bucket} at {endpoint or 'Amazon S3'}; create it first") from None
     except PermissionError:
         pass  # a key may have rights on objects and none on the bucket itself
+
+
+def _patiently(ask: Callable[[], object]) -> None:
+    """Ask once more if a server answers that it is busy, or hangs up; one that does not answer is not asked again."""
+    for attempt in range(1, FIRST_ATTEMPTS + 1):
+        try:
+            ask()
+            return
+        except Exception as error:
+            kind = f"{type(error).__name__} {error}".lower()
+            is_silent = "timeout" in kind or "timed out" in kind or "could not connect" in kind
+            is_final = isinstance(error, FileNotFoundError | PermissionError) or "credentials" in kind
+            if is_silent or is_final or attempt == FIRST_ATTEMPTS:
+                raise
+            time.sleep(random.uniform(0.0, 0.2 * 2**attempt))
 
 
 def _client(endpoint: str | None, region: str | None, read_timeout_s: int, attempts: int) -> Any:
