@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from joyful_ray.schema import MODALITIES, ShardEntry
 from joyful_ray.storage import Location
 
-ROW_GROUP_BYTES = 4 * 2**20
+ROW_GROUP_BYTES = 2**20
 """Bytes of a part of a shard that can be read without the rest."""
 
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from threading import Lock
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from joyful_ray.corpora.checks import check_digest, check_footer, check_rows, decoded, schema_of
 from joyful_ray.corpora.manifest import read_manifest, refuse
@@ -157,15 +159,16 @@ class ShardReader:
     def __init__(self, corpus: Corpus) -> None:
         self._corpus = corpus.without_shards
         self._locks: dict[str, Lock] = {}
-        self._compared: set[str] = set()
+        self._checked: dict[str, NDArray[np.bool_]] = {}
 
     def batches(
-        self, shard: ShardEntry, *, first: int, at_a_time: int, buffer_bytes: int
+        self, shard: ShardEntry, *, columns: Sequence[str], first: int, at_a_time: int, buffer_bytes: int
     ) -> Iterator[tuple[int, pa.Table]]:
         """Rows of a shard, so many at a time, beginning with the row group that has the first one wanted.
 
         Args:
             shard: the shard.
+            columns: the columns that are wanted; others are only read to be checked.
             first: the first row that is wanted.
             at_a_time: most rows of a table.
             buffer_bytes: bytes of a column that are read from storage at a time.
@@ -177,23 +180,26 @@ class ShardReader:
             CorpusError: the shard differs from the manifest, or cannot be read.
         """
         place, manifest = self._corpus.location.join(shard.name), self._corpus.manifest
-        self._compare(place, shard)
+        checked = self._compared(place, shard)
         with opened_shard(place, buffer_bytes=buffer_bytes) as file:
             check_footer(place, file, shard, manifest)
             groups, seen = list(range(file.num_row_groups)), 0
             while groups and seen + file.metadata.row_group(groups[0]).num_rows <= first:
                 seen += file.metadata.row_group(groups.pop(0)).num_rows
-            for batch in file.iter_batches(batch_size=at_a_time, row_groups=groups, use_threads=False):
-                rows = pa.Table.from_batches([batch])
-                check_rows(place, rows, manifest.widths)
-                yield seen, rows
-                seen += rows.num_rows
+            read = list(columns) if checked.all() else None
+            for batch in file.iter_batches(batch_size=at_a_time, row_groups=groups, columns=read, use_threads=False):
+                rows, end = pa.Table.from_batches([batch]), seen + batch.num_rows
+                if not checked[seen:end].all():
+                    check_rows(place, rows, manifest.widths)
+                    checked[seen:end] = True
+                yield seen, rows.select(list(columns))
+                seen = end
 
-    def _compare(self, place: Location, shard: ShardEntry) -> None:
-        """Compare the sha256 of a shard, the first time."""
+    def _compared(self, place: Location, shard: ShardEntry) -> NDArray[np.bool_]:
+        """Compare the sha256 of a shard, the first time; returns which of its rows have been checked."""
         with self._locks.setdefault(shard.name, Lock()):
-            if shard.name in self._compared:
-                return
+            if shard.name in self._checked:
+                return self._checked[shard.name]
             digest, size = hashlib.sha256(), 0
             with _opened(place) as file:
                 while chunk := file.read(HASHED_BYTES):
@@ -201,7 +207,7 @@ class ShardReader:
                     size += len(chunk)
                 file.seek(0)
                 check_digest(place, digest.hexdigest(), size, shard, file)
-            self._compared.add(shard.name)
+            return self._checked.setdefault(shard.name, np.zeros(shard.rows, np.bool_))
 
 
 def open_corpus(uri: str) -> Corpus:

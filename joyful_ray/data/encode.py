@@ -7,7 +7,7 @@ Shapes: n = utterances of one conversation, W = width of a modality, K = labels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +58,12 @@ class Encoding:
     ngrams: NgramHasher | None = None
     speaker_order: tuple[str, ...] = ()
 
+    def columns(self, known: Collection[str]) -> list[str]:
+        """The columns that are encoded, of those that a corpus has."""
+        read = ["conversation_id", "speakers", "labels", *(["texts"] if self.ngrams is not None else [])]
+        read += [column for name in self.widths for column in (name, f"{name}_present")]
+        return [column for column in read if column in known]
+
     def table(self, rows: pa.Table, *, with_labels: bool = True) -> pa.Table:
         """Encode rows.
 
@@ -74,15 +80,15 @@ class Encoding:
         ids = rows["conversation_id"]
         columns: dict[str, pa.Array | pa.ChunkedArray] = {
             "conversation_id": ids,
-            "length": pc.list_value_length(rows["utterance_ids"]).cast(pa.int32()),
+            "length": pc.list_value_length(rows["speakers"]).cast(pa.int32()),
             "speakers": _speaker_ids(rows["speakers"], self.speaker_order),
-            "labels": self.label_values(rows["labels"]) if with_labels else self._unlabeled(rows["utterance_ids"]),
+            "labels": self.label_values(rows["labels"]) if with_labels else self._unlabeled(rows["speakers"]),
         }
         if self.ngrams is not None:
             columns |= _words(self.ngrams, rows)
         for name, width in self.widths.items():
             if name not in rows.column_names:
-                columns |= _not_present(name, width, rows["utterance_ids"])
+                columns |= _not_present(name, width, rows["speakers"])
                 continue
             matrix = _flat(rows[name]).reshape(-1, width)
             if name in self.scaling:
@@ -135,7 +141,7 @@ def numbered_speakers(rows: pa.Table, order: Sequence[str]) -> int:
 
 def _words(hashing: NgramHasher, rows: pa.Table) -> dict[str, pa.Array]:
     """Columns of the n-grams; utterances of a corpus without texts have none."""
-    like = _one_chunk(rows["utterance_ids"])
+    like = _one_chunk(rows["speakers"])
     texts = (
         _one_chunk(rows["texts"]).flatten().to_pylist()
         if "texts" in rows.column_names

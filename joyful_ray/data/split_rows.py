@@ -128,7 +128,7 @@ def _cut(
 
 
 def rows_of_pieces(
-    reading: SplitRows, pieces: Sequence[Piece], reader: ShardReader, *, at_a_time: int
+    reading: SplitRows, pieces: Sequence[Piece], reader: ShardReader, *, columns: Sequence[str], at_a_time: int
 ) -> Iterator[pa.Table]:
     """The rows of some pieces, one after the other, so many at a time; the last table has what is left.
 
@@ -139,7 +139,7 @@ def rows_of_pieces(
     """
     waiting, count = list[pa.Table](), 0
     for piece in pieces:
-        for rows in _rows_of_piece(reading, piece, reader, at_a_time):
+        for rows in _rows_of_piece(reading, piece, reader, columns, at_a_time):
             while count + rows.num_rows >= at_a_time:
                 yield pa.concat_tables([*waiting, rows.slice(0, at_a_time - count)])
                 rows = rows.slice(at_a_time - count)
@@ -151,12 +151,16 @@ def rows_of_pieces(
         yield pa.concat_tables(waiting)
 
 
-def _rows_of_piece(reading: SplitRows, piece: Piece, reader: ShardReader, at_a_time: int) -> Iterator[pa.Table]:
+def _rows_of_piece(
+    reading: SplitRows, piece: Piece, reader: ShardReader, columns: Sequence[str], at_a_time: int
+) -> Iterator[pa.Table]:
     seen: int | None = None
     # Where only some rows belong to the split, those before the piece must be counted.
     first = piece.start if reading.has_all else 0
     shard = reading.shards[piece.shard]
-    for before, batch in reader.batches(shard, first=first, at_a_time=at_a_time, buffer_bytes=READ_BYTES):
+    for before, batch in reader.batches(
+        shard, columns=columns, first=first, at_a_time=at_a_time, buffer_bytes=READ_BYTES
+    ):
         rows = reading.choose(batch)
         seen = before if seen is None else seen
         begin, end = max(piece.start - seen, 0), min(piece.stop - seen, rows.num_rows)

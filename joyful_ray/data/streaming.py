@@ -123,6 +123,7 @@ class StreamingLoader:
     def __init__(self, reading: SplitRows, job: JobConfig, encoding: Encoding) -> None:
         self._reading, self._encoding, self._seed = reading, encoding, job.seed
         self._reader = ShardReader(reading.corpus)
+        self._columns = encoding.columns(reading.corpus.schema.names)
         self._rules = step_rules(job)
         steps = max(self.steps(world_size=1), 1)
         most = max(job.data.streaming_buffer_conversations // self._rules.batch_conversations, 1)
@@ -222,7 +223,7 @@ class StreamingLoader:
                     yield store.batch(chosen)
 
     def _rows(self, pieces: Sequence[Piece], *, at_a_time: int) -> Iterator[pa.Table]:
-        for table in rows_of_pieces(self._reading, pieces, self._reader, at_a_time=at_a_time):
+        for table in rows_of_pieces(self._reading, pieces, self._reader, columns=self._columns, at_a_time=at_a_time):
             yield self._encoding.table(table)
 
 

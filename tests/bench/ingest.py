@@ -54,7 +54,7 @@ def start(corpus: str, ingest: str) -> dict[str, float]:
 def epoch(corpus: str, ingest: str) -> dict[str, float]:
     """Read an epoch into tensors, the second of two, without training on it."""
     job = job_of(corpus, ingest)
-    _, sources, _ = loaders_here(open_corpus(corpus), job, ("train",))
+    _, sources, _ = loaders_here(open_corpus(corpus), job, ("train", "dev"))
     loader, seconds = sources["train"](), 0.0
     for number in range(2):
         began = time.perf_counter()
@@ -124,9 +124,7 @@ def main() -> None:
         measure, corpus, ingest = arguments.one
         print(json.dumps(MEASURES[measure](corpus, ingest)))
         return
-    print(
-        "| conversations | MiB | ingest | first step after, s | of it preparing, s | conversations/s | of bare | MiB |"
-    )
+    print("| conversations | MiB | ingest | first step, s | preparing, s | conversations/s | of bare | peak MiB |")
     print("|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as temporary:
         for conversations in arguments.conversations:

@@ -294,7 +294,7 @@ def test_the_damaged_row_group_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(CorpusError, match=expected):
         corpus.read_checked(shard)
     with pytest.raises(CorpusError, match=expected):
-        next(ShardReader(corpus).batches(shard, first=0, at_a_time=1, buffer_bytes=0))
+        next(ShardReader(corpus).batches(shard, columns=[], first=0, at_a_time=1, buffer_bytes=0))
 
 
 def test_wrong_counts_are_found(corpus_path: Path) -> None:
@@ -354,7 +354,7 @@ def test_a_small_file_that_unfolds_to_much_is_refused_before_it_is_decoded(
     with pytest.raises(CorpusError, match="expected at most 9 values in text, found 10000000"):
         corpus.read_checked(corpus.shards("train")[0])
     with pytest.raises(CorpusError, match="expected at most 9 values in text, found 10000000"):
-        next(ShardReader(corpus).batches(corpus.shards("train")[0], first=0, at_a_time=1, buffer_bytes=0))
+        next(ShardReader(corpus).batches(corpus.shards("train")[0], columns=[], first=0, at_a_time=1, buffer_bytes=0))
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,9 @@ def test_rows_come_so_many_at_a_time(corpus: Corpus, at_a_time: int) -> None:
     reading = survey_here(corpus, job_of())[1]["train"]
     rows = reading.rows
     pieces = [Piece(shard, 1, count) for shard, count in enumerate(rows) if count > 1]
-    tables = list(rows_of_pieces(reading, pieces, ShardReader(corpus), at_a_time=at_a_time))
+    tables = list(
+        rows_of_pieces(reading, pieces, ShardReader(corpus), columns=corpus.schema.names, at_a_time=at_a_time)
+    )
     assert all(table.num_rows == at_a_time for table in tables[:-1])
     found = [name for table in tables for name in table["conversation_id"].to_pylist()]
     expected = [reading.read(shard)["conversation_id"].to_pylist()[1:] for shard in reading.shards]
