@@ -27,13 +27,13 @@ In fp32, sums in another order differ in the seventh digit, which tips an activa
 training amplifies that, whatever is right or wrong with the number of workers.
 """
 Ingest = Literal["resident", "streaming"]
-WAYS: tuple[tuple[str, Ingest], ...] = (
-    ("resident", "resident"),
-    ("streaming", "streaming"),
-    ("resident-other-workers", "resident"),
-    ("streaming-other-workers", "streaming"),
+WAYS: tuple[tuple[str, Ingest, bool], ...] = (
+    ("resident", "resident", False),
+    ("streaming", "streaming", False),
+    ("resident-other-workers", "resident", True),
+    ("streaming-other-workers", "streaming", True),
 )
-"""Names of the trials, and how each reads its corpus; those with other workers change their number on the way."""
+"""Name of each trial, how it reads its corpus, and whether its number of workers changes on the way."""
 
 
 class Trial(NamedTuple):
@@ -57,14 +57,13 @@ def trials_of(workers: int, disturbances: int, draw: random.Random, only: Sequen
     Raises:
         ConfigError: there is no trial of such a name.
     """
-    names = [name for name, _ in WAYS]
+    names = [name for name, _, _ in WAYS]
     if unknown := sorted(set(only) - set(names)):
         raise ConfigError(f"there is no trial {unknown[0]}; there are {', '.join(names)}")
     ways = [way for way in WAYS if not only or way[0] in only]
     trials = []
-    for place, (name, ingest) in enumerate(ways):
+    for place, (name, ingest, is_changed) in enumerate(ways):
         count = disturbances // len(ways) + (place < disturbances % len(ways))
-        is_changed = name.endswith("other-workers")
         numbers = (workers, 1, workers + 1) if is_changed else (workers,)
         kinds = _in_turn(KINDS if is_changed else SAME_WORKERS, count, draw)
         if count:

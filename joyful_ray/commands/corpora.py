@@ -187,7 +187,7 @@ def inspect(
     from joyful_ray.console.screen import Screen
     from joyful_ray.corpora.card import inspect_corpus
     from joyful_ray.corpora.shards import open_corpus
-    from joyful_ray.corpora.upgrade import damaged_shards
+    from joyful_ray.corpora.verify import damaged_shards
     from joyful_ray.errors import CorpusError
     from joyful_ray.wording import counted
 
@@ -210,7 +210,7 @@ def corpus_group() -> typer.Typer:
     """The commands `joyful corpus …`."""
     group = typer.Typer(
         name="corpus",
-        help="Make a corpus from another: a sample, other splits, shards of another size.",
+        help="Make a corpus from another (a sample, other splits, other shards), or bring one to the current format.",
         no_args_is_help=True,
     )
     commands: dict[str, Callable[..., None]] = {

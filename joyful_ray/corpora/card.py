@@ -189,6 +189,7 @@ def _constant_features(corpus: Corpus, known: dict[Split, Statistics]) -> Iterat
 
 def _overlaps(corpus: Corpus) -> Iterator[str]:
     if sum(entry.utterances for entry in corpus.manifest.splits.values()) > MOST_COMPARED:
+        yield f"utterance ids were not compared between splits, because there are more than {MOST_COMPARED:,}"
         return
     ids = {split: _utterance_ids(corpus, split) for split in corpus.splits()}
     for first, second in combinations(ids, 2):

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from joyful_ray.corpora.manifest import refuse
 from joyful_ray.corpora.side_files import AGAIN
+from joyful_ray.corpora.tables import one_piece
 from joyful_ray.schema import Manifest, Modality, ShardEntry, arrow_schema
 from joyful_ray.storage import Location
 from joyful_ray.wording import counted
@@ -40,7 +41,7 @@ def decoded(place: Location, data: bytes, shard: ShardEntry, manifest: Manifest)
         check_rows(place, table, manifest.widths)
     except pa.ArrowException as error:
         refuse(place, "a Parquet file", str(error).splitlines()[0], AGAIN)
-    utterances = int(pc.sum(_lengths(_lists(table, "utterance_ids"))).as_py() or 0)
+    utterances = int(pc.sum(_lengths(one_piece(table["utterance_ids"]))).as_py() or 0)
     if utterances != shard.utterances:
         refuse(place, counted(shard.utterances, "utterance"), str(utterances), AGAIN)
     schema = schema_of(manifest)
@@ -108,12 +109,12 @@ def check_rows(place: Location, rows: pa.Table, widths: Mapping[Modality, int]) 
     Raises:
         CorpusError: the message has the column and the conversation.
     """
-    ids, lengths = rows["conversation_id"], _lengths(_lists(rows, "utterance_ids"))
+    ids, lengths = rows["conversation_id"], _lengths(one_piece(rows["utterance_ids"]))
     by_name: dict[str, int] = {str(name): width for name, width in widths.items()}
     for column in rows.column_names:
         if column == "conversation_id":
             continue
-        lists = _lists(rows, column)
+        lists = one_piece(rows[column])
         found, expected = _lengths(lists), pc.multiply(lengths, by_name.get(column, 1))
         wrong = pc.or_(pc.not_equal(found, expected), pc.equal(lengths, 0))
         if pc.any(wrong).as_py():
@@ -133,10 +134,6 @@ def _check_values(place: Location, column: str, lists: pa.ListArray, ids: pa.Chu
     if bad is not None and pc.any(bad).as_py():
         row = pc.list_parent_indices(lists)[pc.index(bad, True).as_py()].as_py()
         refuse(place, f"{expected} in {column} of conversation {ids[row]}", found, AGAIN)
-
-
-def _lists(rows: pa.Table, column: str) -> pa.ListArray:
-    return rows.column(column).combine_chunks()
 
 
 def _lengths(lists: pa.ListArray) -> pa.Array:

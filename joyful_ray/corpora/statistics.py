@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from joyful_ray.corpora.tables import one_piece
 from joyful_ray.schema import LABEL_BIN, Manifest, Modality, Task
 
 MOST_NAMES = 64
@@ -103,8 +104,8 @@ class Statistics:
         """Statistics of rows of shards."""
         rows = rows.combine_chunks()
         lengths = _lengths(rows)
-        labels, unlabeled, values = _labels(_lists(rows, "labels").flatten(), task)
-        names = pc.unique(_lists(rows, "speakers").flatten())
+        labels, unlabeled, values = _labels(one_piece(rows["labels"]).flatten(), task)
+        names = pc.unique(one_piece(rows["speakers"]).flatten())
         return cls(
             conversations=rows.num_rows,
             utterances=int(lengths.sum()),
@@ -112,7 +113,7 @@ class Statistics:
             unlabeled=unlabeled,
             label_histogram=_histogram(values) if values is not None else {},
             label_values=FeatureStatistics.of(values[:, None]) if values is not None else None,
-            present={name: int(pc.sum(_lists(rows, f"{name}_present").flatten()).as_py() or 0) for name in widths},
+            present={name: int(pc.sum(one_piece(rows[f"{name}_present"]).flatten()).as_py() or 0) for name in widths},
             lengths=Counter(lengths.tolist()),
             speakers=int(_distinct_speakers(rows).max(initial=0)),
             speaker_names=frozenset(names.to_pylist()) if len(names) <= MOST_NAMES else None,
@@ -168,7 +169,7 @@ def feature_statistics(rows: pa.Table, widths: Mapping[Modality, int]) -> dict[M
     """Statistics of every modality's features."""
     found = {}
     for name, width in widths.items():
-        values = pc.fill_null(_lists(rows, name).flatten(), float("nan"))
+        values = pc.fill_null(one_piece(rows[name]).flatten(), float("nan"))
         found[name] = FeatureStatistics.of(values.to_numpy(zero_copy_only=False).reshape(-1, width))
     return found
 
@@ -178,18 +179,13 @@ def _together(some: frozenset[str] | None, others: frozenset[str] | None) -> fro
     return names if names is not None and len(names) <= MOST_NAMES else None
 
 
-def _lists(rows: pa.Table, column: str) -> pa.ListArray:
-    chunked = rows[column]
-    return chunked.chunk(0) if chunked.num_chunks == 1 else chunked.combine_chunks()
-
-
 def _lengths(rows: pa.Table) -> NDArray[np.int64]:
-    return pc.list_value_length(_lists(rows, "utterance_ids")).to_numpy(zero_copy_only=False).astype(np.int64)
+    return pc.list_value_length(one_piece(rows["utterance_ids"])).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
 def _distinct_speakers(rows: pa.Table) -> NDArray[np.int64]:
     """Number of speakers of each conversation."""
-    lists = _lists(rows, "speakers")
+    lists = one_piece(rows["speakers"])
     names = lists.flatten().dictionary_encode()
     pairs = np.stack([pc.list_parent_indices(lists).to_numpy(), names.indices.to_numpy(zero_copy_only=False)])
     return np.bincount(np.unique(pairs, axis=1)[0], minlength=rows.num_rows)

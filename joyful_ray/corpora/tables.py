@@ -100,6 +100,13 @@ def _conversations_from_batch(batch: pa.RecordBatch, manifest: Manifest) -> Iter
         )
 
 
+def one_piece(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """A column as one array; nothing is copied if it is in one piece already."""
+    if isinstance(column, pa.ChunkedArray):
+        return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    return column
+
+
 def _flat_lists(parts: list[NDArray], value_type: pa.DataType) -> pa.ListArray:
     offsets = np.zeros(len(parts) + 1, dtype=np.int64)
     np.cumsum([len(part) for part in parts], out=offsets[1:])

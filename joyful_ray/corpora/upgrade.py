@@ -1,4 +1,4 @@
-"""Brings a corpus to the current format, in place, and checks all shards of one."""
+"""Brings a corpus to the current format, in place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from joyful_ray.corpora.parallel import side_by_side
 from joyful_ray.corpora.shards import Corpus, open_corpus
 from joyful_ray.corpora.side_files import write_side_files
 from joyful_ray.corpora.statistics import Statistics, conversation_list, statistics_of
-from joyful_ray.errors import CorpusError
 from joyful_ray.schema import FORMAT_VERSION, Manifest, ShardEntry
 
 Watch = Callable[[int, int], None]
@@ -62,33 +61,6 @@ def upgrade_corpus(uri: str, *, watch: Watch = lambda done, total: None) -> tupl
     upgraded = manifest.model_copy(update={"splits": splits})
     write_manifest(corpus.location, upgraded)
     return upgraded, earlier
-
-
-def damaged_shards(corpus: Corpus, *, watch: Watch = lambda done, total: None) -> list[str]:
-    """Read all shards and compare them with the manifest.
-
-    Args:
-        corpus: the opened corpus.
-        watch: called with the number of shards read so far, and with that of all.
-
-    Returns:
-        A line for each shard that differs: file, what was expected, what was found.
-    """
-
-    def problem(shard: ShardEntry) -> str | None:
-        try:
-            corpus.read_checked(shard)
-        except CorpusError as error:
-            return str(error)
-        return None
-
-    shards = [shard for entry in corpus.manifest.splits.values() for shard in entry.shards]
-    lines = []
-    for done, line in enumerate(side_by_side(problem, shards), start=1):
-        watch(done, len(shards))
-        if line is not None:
-            lines.append(line)
-    return lines
 
 
 def _count(corpus: Corpus) -> int:

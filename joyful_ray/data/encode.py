@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from joyful_ray.corpora.statistics import FeatureStatistics
+from joyful_ray.corpora.tables import one_piece
 from joyful_ray.data.ngrams import NgramHasher
 from joyful_ray.errors import CorpusError
 from joyful_ray.schema import Modality, Task
@@ -104,7 +105,7 @@ class Encoding:
         Raises:
             CorpusError: a label is not one of the names.
         """
-        lists = _one_chunk(column)
+        lists = one_piece(column)
         if self.task == "regression":
             return _relist(lists.flatten().to_numpy(zero_copy_only=False).astype(np.float32), lists)
         if self.task == "multi-label":
@@ -120,7 +121,7 @@ class Encoding:
     def _unlabeled(self, like: pa.ChunkedArray) -> pa.Array:
         width = len(self.labels) if self.task == "multi-label" else 1
         absent = UNLABELED if self.task == "single-label" else np.nan
-        return _relist(np.full(len(_one_chunk(like).flatten()) * width, absent, np.float32), like)
+        return _relist(np.full(len(one_piece(like).flatten()) * width, absent, np.float32), like)
 
     def _label_indicators(self, lists: pa.ListArray) -> pa.Array:
         utterances = lists.flatten()
@@ -141,11 +142,9 @@ def numbered_speakers(rows: pa.Table, order: Sequence[str]) -> int:
 
 def _words(hashing: NgramHasher, rows: pa.Table) -> dict[str, pa.Array]:
     """Columns of the n-grams; utterances of a corpus without texts have none."""
-    like = _one_chunk(rows["speakers"])
+    like = one_piece(rows["speakers"])
     texts = (
-        _one_chunk(rows["texts"]).flatten().to_pylist()
-        if "texts" in rows.column_names
-        else [None] * len(like.flatten())
+        one_piece(rows["texts"]).flatten().to_pylist() if "texts" in rows.column_names else [None] * len(like.flatten())
     )
     ids, counts = hashing.ids(texts)
     ends = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
@@ -158,27 +157,21 @@ def _words(hashing: NgramHasher, rows: pa.Table) -> dict[str, pa.Array]:
 
 def _not_present(name: str, width: int, like: pa.ChunkedArray) -> dict[str, pa.Array]:
     """Columns of a modality that a corpus does not have."""
-    utterances = len(_one_chunk(like).flatten())
+    utterances = len(one_piece(like).flatten())
     return {
         name: _relist(np.full(utterances * width, np.nan, np.float32), like),
         f"{name}_present": _relist(np.zeros(utterances, np.bool_), like),
     }
 
 
-def _one_chunk(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    if isinstance(column, pa.ChunkedArray):
-        return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    return column
-
-
 def _flat(column: pa.ChunkedArray) -> NDArray[np.float32]:
     """All values of a list column, with NaN for null."""
-    return _one_chunk(column).flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    return one_piece(column).flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
 
 
 def _relist(values: NDArray[np.generic], like: pa.ChunkedArray | pa.Array) -> pa.Array:
     """Values as one list per conversation, each as long as that of `like` or a fixed multiple of it."""
-    lists = _one_chunk(like)
+    lists = one_piece(like)
     lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
     total = int(lengths.sum())
     factor = len(values) // total if total else 1
@@ -188,7 +181,7 @@ def _relist(values: NDArray[np.generic], like: pa.ChunkedArray | pa.Array) -> pa
 
 def _speaker_ids(column: pa.ChunkedArray, order: Sequence[str] = ()) -> pa.Array:
     """Number the speakers of each conversation: those of the order by it, the others after them by first appearance."""
-    lists = _one_chunk(column)
+    lists = one_piece(column)
     names = lists.flatten()
     parents = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
     found = pc.fill_null(pc.index_in(names, value_set=pa.array(list(order), pa.string())), -1)

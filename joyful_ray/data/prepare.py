@@ -175,7 +175,7 @@ def survey_here(
 ) -> tuple[CorpusInfo, dict[Split, SplitRows]]:
     """What is known of the training split, and which rows belong to each split."""
     reading = {split: rows for split, rows in split_rows(corpus, job).items() if split in splits}
-    unscaled_encoding(corpus.manifest, job)
+    unscaled_encoding(corpus.manifest, job)  # refuses what does not fit before anything is read
     return corpus_info_of(corpus, job, reading, survey(corpus, reading)), reading
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from joyful_ray.config import JobConfig
 from joyful_ray.corpora.shards import Corpus
+from joyful_ray.data.prepare import widths_of
 from joyful_ray.errors import CheckpointError
 from joyful_ray.memory import memory_bytes
 from joyful_ray.storage import Location
@@ -19,6 +20,8 @@ RESIDENT_SHARE = 0.3
 def decided(job: JobConfig, corpus: Corpus, directory: Location, memory: Callable[[], float]) -> JobConfig:
     """The job with `data.ingest` decided where it is `auto`: as it was for this run before, else by size.
 
+    A run that trains once more on train and dev together stays with `auto`, which reads both into memory.
+
     Args:
         job: the settings.
         corpus: its corpus.
@@ -28,7 +31,7 @@ def decided(job: JobConfig, corpus: Corpus, directory: Location, memory: Callabl
     Raises:
         CheckpointError: what was decided cannot be read.
     """
-    if job.data.ingest != "auto":
+    if job.data.ingest != "auto" or job.train.refit:  # to train on both splits together, both must be in memory
         return job
     place = directory.join(INGEST)
     if place.exists():
@@ -44,9 +47,8 @@ def decided(job: JobConfig, corpus: Corpus, directory: Location, memory: Callabl
 
 def resident_bytes(corpus: Corpus, job: JobConfig) -> int:
     """Bytes of the vectors that the job reads, in memory."""
-    widths = corpus.manifest.widths
     utterances = sum(entry.utterances for entry in corpus.manifest.splits.values())
-    return 4 * utterances * sum(widths[name] for name in widths if name in (job.data.modalities or widths))
+    return 4 * utterances * sum(widths_of(corpus.manifest, job).values())
 
 
 def free_memory() -> float:

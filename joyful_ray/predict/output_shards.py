@@ -19,10 +19,10 @@ from joyful_ray.errors import CheckpointError
 from joyful_ray.predict.decoder import VectorChoice
 from joyful_ray.schema import ShardEntry, Split
 from joyful_ray.storage import Location
+from joyful_ray.storage.local import UNFINISHED
 
 CARD = "_card.json"
 FOLDER = "split="
-UNFINISHED = ".unfinished"
 READERS = 16
 ADVICE = "choose another --out, or remove this folder"
 DIFFERENCES = {

@@ -74,15 +74,16 @@ def _first_contact(endpoint: str | None, region: str | None, bucket: str) -> Non
 
 def _patiently(ask: Callable[[], object]) -> None:
     """Ask once more if a server answers that it is busy, or hangs up; one that does not answer is not asked again."""
+    from botocore.exceptions import ConnectionClosedError, ConnectTimeoutError, ReadTimeoutError
+
     for attempt in range(1, FIRST_ATTEMPTS + 1):
         try:
             ask()
             return
-        except Exception as error:
-            kind = f"{type(error).__name__} {error}".lower()
-            is_silent = "timeout" in kind or "timed out" in kind or "could not connect" in kind
-            is_final = isinstance(error, FileNotFoundError | PermissionError) or "credentials" in kind
-            if is_silent or is_final or attempt == FIRST_ATTEMPTS:
+        except (FileNotFoundError, PermissionError, ConnectTimeoutError, ReadTimeoutError):
+            raise
+        except (OSError, ConnectionClosedError):
+            if attempt == FIRST_ATTEMPTS:
                 raise
             time.sleep(random.uniform(0.0, 0.2 * 2**attempt))
 

@@ -11,6 +11,7 @@ from joyful_ray.corpora.shards import Corpus, open_corpus
 from joyful_ray.data.plan import cut_dev
 from joyful_ray.data.prepare import task_of, widths_of
 from joyful_ray.data.split_rows import split_rows
+from joyful_ray.data.ways import resident_bytes
 from joyful_ray.errors import ConfigError
 from joyful_ray.submit.cost_warnings import find_warnings, lacks_gpu
 from joyful_ray.submit.resources import Resources, resources_of
@@ -115,7 +116,6 @@ def cost_from_dry_run(
     hours = (setup_s + train.epochs * epoch_s) / 3600
     gpus = workers * job.cluster.gpus_per_worker
     copies = 2 + OPTIMIZER_COPIES + (1 if train.ema_decay else 0)
-    utterances = sum(entry.utterances for entry in corpus.manifest.splits.values())
     return CostEstimate(
         name=job.name,
         corpus=corpus.location.uri,
@@ -123,7 +123,7 @@ def cost_from_dry_run(
         parameters=measured.parameters,
         model_bytes=copies * measured.weights_bytes,
         worker_bytes=measured.peak_memory_bytes,
-        corpus_bytes=4 * utterances * sum(widths_of(corpus.manifest, job).values()),
+        corpus_bytes=resident_bytes(corpus, job),
         storage_bytes=(train.keep_checkpoints + 1) * measured.checkpoint_bytes + measured.weights_bytes,
         conversations=conversations,
         steps_per_epoch=steps,

@@ -19,21 +19,17 @@ SPEAKER_SCALING: Mapping[str, SpeakerScaling] = {"speaker": "instead", "both": "
 """What `data.normalise` asks of the model; the rest of it happens where the corpus is encoded."""
 
 
-WEIGHTS = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
-"""Type of the weights, by `train.precision`."""
-
-
 def build_model(job: JobConfig, corpus_info: CorpusInfo, *, for_training: bool = True) -> Joyful:
     """The model, initialised from the job's seed, so that every rank gets the same weights.
 
     Args:
         job: the settings.
         corpus_info: what is known of the corpus.
-        for_training: False leaves out what only training needs, as a bundle does.
+        for_training: False leaves out what only training needs, as a bundle does, whose weights are in fp32.
     """
     torch.manual_seed(job.seed)
     encoding = corpus_info.encoding
-    return Joyful(
+    model = Joyful(
         job.model,
         job.graph,
         job.augment,
@@ -45,6 +41,7 @@ def build_model(job: JobConfig, corpus_info: CorpusInfo, *, for_training: bool =
         has_second_pass=job.objective.consistency > 0,
         fusion_target=job.train.fusion_target if for_training and has_pretraining(job) else "terms",
     )
+    return model.double() if for_training and job.train.precision == "fp64" else model
 
 
 def build_objective(job: JobConfig, corpus_info: CorpusInfo) -> JointObjective:

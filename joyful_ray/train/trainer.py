@@ -17,7 +17,7 @@ from joyful_ray.records import RankTimes
 from joyful_ray.termination import Stopped
 from joyful_ray.train import checkpoint
 from joyful_ray.train.allocator import return_large_blocks
-from joyful_ray.train.build import WEIGHTS, build_model, build_objective, build_optimizer
+from joyful_ray.train.build import build_model, build_objective, build_optimizer
 from joyful_ray.train.checkpoint import CheckpointContent, Snapshot
 from joyful_ray.train.diagnostics import diagnose
 from joyful_ray.train.epoch_tally import EpochTally
@@ -68,7 +68,7 @@ class Trainer:
             return_large_blocks()
         self.job, self.process_group = job, process_group
         self.config = lengthened(job.train, conversations=corpus_info.conversations)
-        self.model = build_model(job, corpus_info).to(process_group.device, WEIGHTS[job.train.precision])
+        self.model = build_model(job, corpus_info).to(process_group.device)
         self.ema_model = copy.deepcopy(self.model).eval() if job.train.ema_decay else None
         self.optimizer = build_optimizer(job, [p for p in self.model.parameters() if p.requires_grad])
         self._objective = build_objective(job, corpus_info).to(process_group.device)

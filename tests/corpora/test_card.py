@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from joyful_ray.corpora import card
 from joyful_ray.corpora.card import CorpusCard, inspect_corpus
 from joyful_ray.corpora.shards import open_corpus
 from tests.corpora.examples import conversation, with_gaps, write
@@ -79,3 +81,11 @@ def test_regression_labels_have_a_spread(tmp_path: Path) -> None:
     assert values is not None
     assert (values.least, values.mean, values.most) == (-1, 0.5, 2)
     assert ["label", "-1 to 2, mean 0.5"] in card.as_rows()
+
+
+def test_ids_of_a_large_corpus_are_said_not_to_be_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(str(tmp_path), {"train": [conversation("a", 3)], "dev": [conversation("d")], "test": [conversation("t")]})
+    monkeypatch.setattr(card, "MOST_COMPARED", 5)
+    assert card_of(tmp_path).warnings == [
+        "utterance ids were not compared between splits, because there are more than 5"
+    ]

@@ -15,6 +15,7 @@ from joyful_ray.corpora.rewrite import _in_proportion, reshard_corpus, sample_co
 from joyful_ray.corpora.shards import open_corpus
 from joyful_ray.errors import ConfigError, CorpusError
 from joyful_ray.schema import SPLITS, Conversation, Split
+from tests.batches import quick
 from tests.corpora.examples import assert_same, conversation, with_gaps, write
 
 
@@ -80,6 +81,7 @@ def test_a_sample_takes_of_every_split_in_proportion(corpus: str, tmp_path: Path
             sample_corpus(corpus, str(tmp_path / "no"), conversations=wrong)
 
 
+@quick
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=3), st.data())
 def test_shares_add_up_and_none_is_empty(sizes: list[int], data: st.DataObject) -> None:
     named: dict[Split, int] = dict(zip(SPLITS, sizes, strict=False))

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from joyful_ray.corpora import shard_file
+from joyful_ray.corpora import shard_file, shards
 from joyful_ray.corpora.shards import (
     Corpus,
     CorpusWriter,
@@ -262,6 +262,16 @@ def test_a_missing_shard_is_named_when_the_corpus_is_opened(corpus_path: Path) -
         open_corpus(str(corpus_path))
     message = str(caught.value)
     assert "train/part-00001.parquet: expected a shard of the manifest, found no such file" in message
+
+
+def test_of_very_many_shards_a_missing_one_is_found_when_it_is_read(
+    corpus_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "MOST_LOOKED_FOR", 1)
+    (corpus_path / "train/part-00001.parquet").unlink()
+    corpus = open_corpus(str(corpus_path))
+    with pytest.raises(StorageError, match=r"cannot read .*part-00001\.parquet: it does not exist"):
+        list(corpus.tables("train"))
 
 
 def test_a_changed_byte_is_found(corpus_path: Path) -> None:

@@ -23,6 +23,7 @@ from joyful_ray.corpora.statistics import (
     feature_statistics,
 )
 from joyful_ray.schema import TASKS, Conversation, Task
+from tests.batches import quick
 from tests.tiny_corpus import LABELS, WIDTHS, tiny_conversations
 
 
@@ -42,6 +43,7 @@ def test_statistics_are_those_of_the_cells_that_are_present() -> None:
         np.testing.assert_array_equal(found[name].most_W, np.nanmax(matrix, 0))
 
 
+@quick
 @given(st.integers(0, 40), st.integers(1, 12), st.integers(0, 2**32 - 1))
 def test_features_are_read_a_few_utterances_at_a_time(count: int, at_a_time: int, seed: int) -> None:
     """Far from zero, with absent cells and features that are never present."""

@@ -12,7 +12,8 @@ import pytest
 from joyful_ray.cli import main
 from joyful_ray.corpora.card import inspect_corpus
 from joyful_ray.corpora.shards import open_corpus
-from joyful_ray.corpora.upgrade import damaged_shards, upgrade_corpus
+from joyful_ray.corpora.upgrade import upgrade_corpus
+from joyful_ray.corpora.verify import damaged_shards
 from joyful_ray.data.prepare import prepare_here
 from joyful_ray.errors import CorpusError, StorageError
 from joyful_ray.storage import Location

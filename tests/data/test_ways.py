@@ -45,6 +45,13 @@ def test_a_run_stays_with_what_it_began_with(corpus: Corpus, tmp_path: Path) -> 
         decided(small_job(), corpus, home, lambda: size)
 
 
+def test_both_splits_together_are_in_memory(corpus: Corpus, tmp_path: Path) -> None:
+    home = open_location(str(tmp_path / "refit"))
+    both = small_job(train={"refit": True})
+    assert decided(both, corpus, home, lambda: 0) is both
+    assert not home.join(INGEST).exists()
+
+
 @pytest.mark.parametrize(("share", "expected"), [(100.0, ResidentLoader), (1.0, StreamingLoader)])
 def test_without_ray_a_large_corpus_streams(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, expected: type

@@ -108,6 +108,8 @@ def test_a_secret_in_a_command_is_refused_without_being_shown(
     [
         (["trian", "jobs/demo.yaml"], "'trian' cannot be submitted; choose one of demo"),
         (["jobs", "list"], "'jobs' cannot be submitted"),
+        (["corpus"], "'' cannot be submitted; choose one of sample, split, reshard, upgrade"),
+        (["corpus", "shrink", "corpora/small"], "'shrink' cannot be submitted; choose one of sample"),
         (["train", "jobs/demo.yaml", "--wrokers", "2"], "--wrokers"),
         (["train"], "JOB.yaml"),
         (["synth", "--out", "x"], "--conversations"),

@@ -18,7 +18,7 @@ from joyful_ray.data.prepare import CorpusInfo
 from joyful_ray.data.scope import step_rules
 from joyful_ray.data.store import SplitStore
 from joyful_ray.train import trainer as training
-from joyful_ray.train.build import WEIGHTS, build_model, build_objective
+from joyful_ray.train.build import build_model, build_objective
 from joyful_ray.train.process_group import ProcessGroup
 from joyful_ray.train.schedule import Progress
 from joyful_ray.train.step import TrainState, train_step
@@ -80,7 +80,7 @@ class Training:
         )
         self.info = info = CorpusInfo(encoding, {}, {}, label_counts=(50, 30, 20), speakers=2)
         self.loader = ResidentLoader.of(self.job, SplitStore([encoding.table(table)], encoding))
-        model = build_model(self.job, info).to(WEIGHTS[precision])
+        model = build_model(self.job, info)
         parameters = tuple(model.parameters())
         self.state = TrainState(
             model=model.train(),
