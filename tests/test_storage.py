@@ -14,6 +14,7 @@ import pytest
 
 from joyful_ray.errors import StorageError
 from joyful_ray.storage import Location, open_location, probe, s3
+from tests.flaky_s3 import flaky_s3
 from tests.s3_server import free_port, make_bucket, s3_server
 
 SECRET = "a-very-secret-value-9f2c"
@@ -173,6 +174,19 @@ def test_an_endpoint_nobody_listens_on_fails_quickly(use: str) -> None:
         getattr(place, use)()
     assert time.monotonic() - started < 10
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.s3
+def test_a_server_that_is_busy_is_asked_again(endpoint: str) -> None:
+    """Also before anything else, when it is asked whether there is such a bucket."""
+    make_bucket(endpoint, "busy")
+    with flaky_s3(endpoint, share=0.2, seed=1) as proxy:
+        for _ in range(20):
+            s3._first_contact.cache_clear()
+            place = open_location(f"s3://busy/x?endpoint_override={proxy.endpoint}")
+            place.write_bytes(b"content")
+            assert place.read_bytes() == b"content"
+    assert sum(proxy.met.values()) > 5
 
 
 @pytest.mark.s3
